@@ -1,0 +1,2 @@
+//! Tables with a peer in the same run.
+fn main() {}

@@ -1,0 +1,60 @@
+//! The only reader of time.
+//!
+//! Wall-clock time ([`Clock`]) is for records and deadlines that outlive the process, and may jump.
+//! [`monotonic`] is for durations; it never goes back, and tokio's tests can pause it.
+
+use std::sync::Mutex;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Reads wall-clock time. Injected, so that expiry can be tested without waiting.
+pub trait Clock: Send + Sync + std::fmt::Debug {
+    /// The present moment, UTC. May go back when the host's clock is set.
+    fn now(&self) -> Timestamp;
+}
+
+/// The host's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[allow(clippy::disallowed_methods)]
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// A clock that moves only when told to. For tests.
+#[derive(Debug)]
+pub struct ManualClock(Mutex<Timestamp>);
+
+impl ManualClock {
+    /// A clock that stands at `start`.
+    pub fn new(start: Timestamp) -> Self {
+        Self(Mutex::new(start))
+    }
+
+    /// Moves the clock by `by`, which may be negative.
+    pub fn advance(&self, by: SignedDuration) {
+        let mut now = self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        *now = now.saturating_add(by).unwrap_or(*now);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        *self
+            .0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Time for measuring durations: never goes back.
+#[allow(clippy::disallowed_methods)]
+pub fn monotonic() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}

@@ -1,0 +1,373 @@
+//! What a valid configuration is. Only [`crate::config`] makes these values.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A name of ours: an identity's, role's, cluster's or binding's. Lower-case letters, digits and `-`,
+/// at most 63 bytes, as an RFC 1123 label, so that `ROLE+CLUSTER` and `ROLE.CLUSTER` parse one way only.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(String);
+
+/// Why a string is no [`Name`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a name is 1 to 63 lower-case letters, digits and '-', and begins and ends with a letter or digit"
+)]
+pub struct NotAName;
+
+impl Name {
+    /// Parses a name.
+    pub fn new(name: &str) -> Result<Self, NotAName> {
+        let ok = !name.is_empty()
+            && name.len() <= 63
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+            && !name.starts_with('-')
+            && !name.ends_with('-');
+        if ok {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(NotAName)
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = NotAName;
+    fn try_from(name: String) -> Result<Self, NotAName> {
+        Self::new(&name)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.0
+    }
+}
+
+/// A whole valid configuration. Cross-references hold; names are unique; identity and role names are disjoint.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The daemon.
+    pub bastion: Bastion,
+    /// Where roles live.
+    pub clusters: BTreeMap<Name, Cluster>,
+    /// Who may be proven.
+    pub identities: BTreeMap<Name, IdentityDocument>,
+    /// What may be taken.
+    pub roles: BTreeMap<Name, Role>,
+    /// Who may take what.
+    pub bindings: BTreeMap<Name, Binding>,
+    /// SHA-256 of all documents in path order, hex: which configuration a decision was made under.
+    pub digest: String,
+}
+
+/// `kind: Bastion`: the daemon itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bastion {
+    /// `metadata.name`; also the instance in `session-<instance>-<id>` Secret names.
+    pub name: Name,
+    /// Where SSH is served.
+    pub listen: SocketAddr,
+    /// How clients call us: host and port, for generated kubeconfig and ssh-config.
+    pub advertise: HostPort,
+    /// Private host keys, absolute paths.
+    pub host_keys: Vec<PathBuf>,
+    /// Recordings, journal, admin socket; absolute path, 0711 or stricter.
+    pub state_dir: PathBuf,
+    /// Audit events as JSON lines; default `stateDir/audit.jsonl`.
+    pub audit_log: PathBuf,
+    /// Bounds on connections and sessions.
+    pub limits: Limits,
+    /// How commands are run.
+    pub sandbox: Sandbox,
+}
+
+/// A host name or address and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostPort {
+    /// DNS name or IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// `spec.limits`. Every one has a default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// From TCP accept to proven identity; default 30 s.
+    pub login_grace: Duration,
+    /// Refused authentication requests before the connection ends; default 6.
+    pub max_auth_attempts: u32,
+    /// Connections at once, proven or not; default 1000.
+    pub max_connections: u32,
+    /// Session channels at once on one connection; default 10.
+    pub max_sessions_per_connection: u32,
+    /// Silence after which a keepalive is sent (three unanswered end the connection); default 30 s.
+    pub keepalive: Duration,
+    /// No byte either way in any session of a connection for this long ends it; default 1 h.
+    pub idle_timeout: Duration,
+    /// After SIGTERM, how long open sessions may go on; default 30 s.
+    pub drain: Duration,
+}
+
+/// `spec.sandbox`: how commands are run under bubblewrap.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sandbox {
+    /// The bubblewrap binary; default: `bwrap` on the daemon's PATH.
+    pub bubblewrap: PathBuf,
+    /// Programs shown in the sandbox under `/opt/bastion/bin`, first on PATH (kubectl, helm ...); absolute paths.
+    pub tools: Vec<PathBuf>,
+    /// Further read-only paths shown at the same place; absolute.
+    pub read_only_paths: Vec<PathBuf>,
+    /// First OS uid handed to a session when the daemon runs as root; default 1900000000.
+    pub uid_start: u32,
+    /// How many uids from there on; default 65536.
+    pub uid_count: u32,
+}
+
+/// `kind: Cluster`: an API server and the daemon's credential for it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// `metadata.name`.
+    pub name: Name,
+    /// `metadata.labels`, for roles that select clusters.
+    pub labels: BTreeMap<String, String>,
+    /// Where the daemon's own credential comes from.
+    pub access: ClusterAccess,
+}
+
+/// How the daemon reaches a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ClusterAccess {
+    /// A kubeconfig file (absolute path), current context.
+    Kubeconfig(PathBuf),
+    /// The pod's own ServiceAccount.
+    InCluster,
+}
+
+/// `kind: Identity`: a person or machine and the keys that prove it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IdentityDocument {
+    /// `metadata.name`.
+    pub name: Name,
+    /// Groups; their source is the file.
+    pub groups: BTreeSet<String>,
+    /// The keys that prove it.
+    pub keys: Vec<AuthorizedKey>,
+    /// The role that the identity's own name as login stands for.
+    pub default_role: Option<Name>,
+}
+
+/// One line of authorized_keys: a key and the options that we honour.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AuthorizedKey {
+    /// The public key.
+    pub key: russh::keys::PublicKey,
+    /// `expiry-time=`: refused from then on.
+    pub expires: Option<Timestamp>,
+    /// `from=`: source networks; empty means any.
+    pub from: Vec<SourceNetwork>,
+    /// `restrict`/`no-pty`: a terminal is refused.
+    pub no_pty: bool,
+}
+
+/// An address prefix, such as `10.0.0.0/8`; a `negated` one (`!10.1.0.0/16`) refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceNetwork {
+    /// Network address.
+    pub address: std::net::IpAddr,
+    /// Prefix length in bits.
+    pub prefix: u8,
+    /// Refuses what it matches.
+    pub negated: bool,
+}
+
+/// `kind: Role`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Role {
+    /// `metadata.name`.
+    pub name: Name,
+    /// What it gives.
+    pub access: RoleAccess,
+}
+
+/// A role gives a Kubernetes identity, or sight of recordings; never both.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoleAccess {
+    /// A Kubernetes subject on clusters.
+    Kubernetes(KubernetesRole),
+    /// Recordings to read; no Kubernetes credential.
+    Audit(AuditRole),
+}
+
+/// `spec.kubernetes` and the bounds of its sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubernetesRole {
+    /// The subject on each cluster where the role exists (selectors resolved, overrides applied).
+    pub subjects: BTreeMap<Name, ServiceAccountTemplate>,
+    /// Lifetime of each minted credential.
+    pub credential_ttl: CredentialTtl,
+    /// Absolute limit of one session.
+    pub max_session: Duration,
+    /// Which kinds of session it allows.
+    pub sessions: BTreeSet<SessionKind>,
+    /// What is kept of standard input.
+    pub record_input: RecordInput,
+}
+
+/// A ServiceAccount; its name may hold `{identity}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAccountTemplate {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// ServiceAccount name, possibly `{identity}`.
+    pub name: String,
+}
+
+/// `spec.recordInput`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RecordInput {
+    /// Without a terminal in full, with one not at all.
+    #[default]
+    Auto,
+    /// In full, keystrokes at a terminal included.
+    Always,
+    /// Only its length and SHA-256.
+    Digest,
+}
+
+/// `spec.audit`: whose recordings may be read. An empty set matches nothing, `*` everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditRole {
+    /// Clusters whose sessions may be read.
+    pub clusters: Pattern,
+    /// Identities whose sessions may be read.
+    pub identities: Pattern,
+}
+
+/// Names, or all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Pattern {
+    /// `*`
+    All,
+    /// Exactly these.
+    Names(BTreeSet<Name>),
+}
+
+impl Pattern {
+    /// Whether `name` is meant.
+    pub fn matches(&self, name: &Name) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names.contains(name),
+        }
+    }
+}
+
+/// A lifetime that TokenRequest accepts and our manifests fence: 10 minutes to 1 hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "u32", into = "u32")]
+pub struct CredentialTtl(u32);
+
+/// A lifetime outside of what is allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a credential lives 10m to 1h")]
+pub struct TtlOutOfRange;
+
+impl CredentialTtl {
+    /// From whole seconds, 600 to 3600.
+    pub fn from_secs(seconds: u32) -> Result<Self, TtlOutOfRange> {
+        if (600..=3600).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err(TtlOutOfRange)
+        }
+    }
+
+    /// Whole seconds, 600 to 3600.
+    pub fn as_secs(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for CredentialTtl {
+    type Error = TtlOutOfRange;
+    fn try_from(seconds: u32) -> Result<Self, TtlOutOfRange> {
+        Self::from_secs(seconds)
+    }
+}
+
+impl From<CredentialTtl> for u32 {
+    fn from(ttl: CredentialTtl) -> Self {
+        ttl.0
+    }
+}
+
+/// How a session reaches the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SessionKind {
+    /// A shell with a terminal.
+    Shell,
+    /// One command.
+    Exec,
+    /// A credential handed to the client. Never implied: a role says it in so many words.
+    Credential,
+}
+
+impl std::fmt::Display for SessionKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Shell => "shell",
+            Self::Exec => "exec",
+            Self::Credential => "credential",
+        })
+    }
+}
+
+/// `kind: Binding`: who may take which roles, where, until when, why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Binding {
+    /// `metadata.name`.
+    pub name: Name,
+    /// Who.
+    pub subjects: Vec<Subject>,
+    /// Which roles.
+    pub roles: BTreeSet<Name>,
+    /// Narrowing; `None` means wherever the role exists.
+    pub clusters: Option<BTreeSet<Name>>,
+    /// No longer from then on.
+    pub until: Option<Timestamp>,
+    /// Why; shown to operators and auditors.
+    pub reason: Option<String>,
+}
+
+/// Who a binding speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// An identity by name.
+    Identity(Name),
+    /// A group, with its source (`sre`, `ca/corp:sre`, `oidc/corp:sre`).
+    Group(crate::identity::Group),
+}

@@ -1,0 +1,25 @@
+//! An SSH daemon for Kubernetes operators.
+//!
+//! A session is a chain of values, each with private fields and one constructor, so that no step can
+//! be skipped:
+//!
+//! ```text
+//! Offer    --identity::identify--> Identity                who was proven, by what
+//! Identity --policy::decide------> Grant | Denial          pure, no I/O, the only place that says yes
+//! Grant    --OpenRecording::open-> OpenRecording           fails => the session is refused
+//! Grant    --Minter::mint--------> Lease                   issue is recorded before it is used
+//! Session::open(Grant, OpenRecording, Lease)               runs, and always ends in seal + release
+//! ```
+//!
+//! `connection` speaks SSH to the network and reaches everything else through the serializable
+//! messages of [`messages`] only; `monitor` is the side that decides, mints, records and launches.
+
+pub mod clock;
+pub mod config;
+pub mod identity;
+pub mod messages;
+pub mod mint;
+pub mod policy;
+pub mod recording;
+pub mod session;
+pub mod store;

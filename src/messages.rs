@@ -1,0 +1,209 @@
+//! What the side that speaks SSH and the side that decides say to each other.
+//!
+//! Everything here serializes: today both sides share a process, later they do not. The side that
+//! speaks SSH (`crate::connection`) is trusted with nothing but the truth of its own socket.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    /// Where the TCP connection comes from.
+    pub address: SocketAddr,
+    /// The client's SSH version line, printable ASCII, at most 255 bytes (RFC 4253, 4.2); empty before it is known.
+    pub client: String,
+}
+
+/// What a client offers as proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The login name that it asks for. Proves nothing; any bytes that UTF-8 allows, any length.
+    pub principal: String,
+    /// The public key, OpenSSH format (`ssh-ed25519 AAAA...`).
+    pub public_key: String,
+    /// The algorithm of the signature.
+    pub algorithm: String,
+}
+
+/// A question about a connection. One [`Answer`] each.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Ask {
+    /// Would this key be worth a signature? Changes nothing, grants nothing.
+    Probe(Offer),
+    /// The client's signature by this key was verified.
+    Authenticate(Offer),
+    /// A session channel asks to run something. Goes with a [`SessionLink`].
+    Open(Open),
+    /// Something that is not a session was refused here: say so in the audit log.
+    Refused {
+        /// Such as `x11`, `agent-forwarding`, `tcpip-forward`, `subsystem sftp`.
+        what: String,
+    },
+    /// The client's version line is known now.
+    Client(String),
+}
+
+/// The reply to an [`Ask`].
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answer {
+    /// Yes: worth a signature, or an identity is proven, or the session starts.
+    Yes,
+    /// No. Nobody unproven learns why; what a proven identity may know comes over the [`SessionLink`].
+    No,
+}
+
+/// What a session channel asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// What to run.
+    pub command: Command,
+    /// The terminal, if the client asked for one.
+    pub terminal: Option<Terminal>,
+}
+
+/// What to run in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// An interactive shell.
+    Shell,
+    /// A command line for `sh -c`, as the client sent it.
+    Exec(Bytes),
+    /// A subsystem that stands for a word of ours or is refused with the line that works instead.
+    Subsystem(String),
+}
+
+/// A pseudo-terminal as the client asked for it (RFC 4254, 6.2).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Terminal {
+    /// `TERM`, letters, digits and `-+._`, at most 64 bytes; otherwise the connection replaces it by `dumb`.
+    pub term: String,
+    /// Size.
+    pub size: WindowSize,
+    /// Encoded terminal modes (RFC 4254, 8), known opcodes only.
+    pub modes: Vec<(u8, u32)>,
+}
+
+/// A terminal's size in characters, each 1 to 4096.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+}
+
+impl WindowSize {
+    /// Clamps what a client sent (it may send 0 or 2^32-1) into what programs survive.
+    pub fn clamped(cols: u32, rows: u32) -> Self {
+        let clamp = |n: u32, default: u16| match n {
+            0 => default,
+            n => u16::try_from(n.min(4096)).unwrap_or(4096),
+        };
+        Self {
+            cols: clamp(cols, 80),
+            rows: clamp(rows, 24),
+        }
+    }
+}
+
+/// What a client does in a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientEvent {
+    /// Input bytes.
+    Data(Bytes),
+    /// No more input.
+    Eof,
+    /// The terminal changed its size.
+    Resize(WindowSize),
+    /// A signal for the command, by its RFC 4254 name without `SIG`.
+    Signal(String),
+}
+
+/// What a session does to its client. After [`SessionEvent::Exit`] or [`SessionEvent::Killed`] comes nothing more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SessionEvent {
+    /// Standard output (or the terminal).
+    Stdout(Bytes),
+    /// Standard error.
+    Stderr(Bytes),
+    /// The end, with an exit status.
+    Exit(u32),
+    /// The end, by a signal (RFC 4254 name without `SIG`).
+    Killed {
+        /// Signal name.
+        signal: String,
+        /// Whether a core was dumped.
+        core_dumped: bool,
+    },
+}
+
+/// What the deciding side orders of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Order {
+    /// End now, whatever the client does.
+    Disconnect {
+        /// One sentence for the client.
+        reason: String,
+    },
+}
+
+/// The session's end of a session channel. Bounded both ways; a dropped peer reads as closed.
+#[derive(Debug)]
+pub struct SessionLink {
+    /// From the client.
+    pub from_client: mpsc::Receiver<ClientEvent>,
+    /// To the client.
+    pub to_client: mpsc::Sender<SessionEvent>,
+}
+
+/// The connection's end of a session channel.
+#[derive(Debug)]
+pub struct ClientLink {
+    /// To the session.
+    pub to_session: mpsc::Sender<ClientEvent>,
+    /// From the session.
+    pub from_session: mpsc::Receiver<SessionEvent>,
+}
+
+/// Events in flight each way on one session channel: with 32 KiB packets, at most 256 KiB.
+const LINK_DEPTH: usize = 8;
+
+/// Both ends of a new session channel.
+pub fn link() -> (ClientLink, SessionLink) {
+    let (to_session, from_client) = mpsc::channel(LINK_DEPTH);
+    let (to_client, from_session) = mpsc::channel(LINK_DEPTH);
+    (
+        ClientLink {
+            to_session,
+            from_session,
+        },
+        SessionLink {
+            from_client,
+            to_client,
+        },
+    )
+}
+
+/// An [`Ask`] on its way.
+#[derive(Debug)]
+pub struct Envelope {
+    /// The question.
+    pub ask: Ask,
+    /// Goes with [`Ask::Open`].
+    pub link: Option<SessionLink>,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Answer>,
+}
+
+/// The connection's end of its conversation with the deciding side.
+#[derive(Debug)]
+pub struct MonitorLink {
+    /// Questions.
+    pub asks: mpsc::Sender<Envelope>,
+    /// Orders.
+    pub orders: mpsc::Receiver<Order>,
+}
