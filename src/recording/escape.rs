@@ -25,13 +25,19 @@ pub(super) fn escape(text: &str, out: &mut Vec<u8>, limit: usize) -> bool {
                 b'0',
                 b'0',
                 b'0' + (control >> 4),
-                HEX[usize::from(control & 0x0f) % HEX.len()],
+                HEX.get(usize::from(control & 0x0f))
+                    .copied()
+                    .unwrap_or(b'0'),
             ]),
         }
-        if out.len().saturating_sub(start) > limit {
-            break;
-        }
         rest = after;
+        let written = out.len().saturating_sub(start);
+        let read = text.len().saturating_sub(rest.len());
+        if written > limit.min(read.saturating_mul(2).saturating_add(EARLY)) && limit != usize::MAX
+        {
+            out.truncate(start);
+            return false;
+        }
     }
     let fits = out.len().saturating_sub(start) <= limit;
     if !fits {
@@ -39,6 +45,10 @@ pub(super) fn escape(text: &str, out: &mut Vec<u8>, limit: usize) -> bool {
     }
     fits
 }
+
+/// So much more than twice its length, and a limit is taken as crossed at once: zeros need not be escaped by the
+/// thousand to know what they are.
+const EARLY: usize = 4096;
 
 const HEX: [u8; 16] = *b"0123456789abcdef";
 

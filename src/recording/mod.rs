@@ -15,15 +15,18 @@ mod reader;
 #[cfg(test)]
 pub(crate) mod roundtrip;
 mod split;
+mod survivors;
 
 use serde::{Deserialize, Serialize};
 
 pub use error::{ReadError, RecordingError};
 pub use event::{Event, Happening, Shown};
-pub use header::{Header, Metadata, TermSize};
+pub use header::{Bastion, Header, Metadata, TermSize};
 pub use manifest::{CastSummary, Coverage, Covered, Ending, LeaseRecord, Manifest, State, Totals};
+pub(crate) use open::hex;
 pub use open::{OpenRecording, Sealed};
 pub use reader::{Line, LineReader, Reader};
+pub(crate) use survivors::Survivors;
 
 /// Which output stream bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

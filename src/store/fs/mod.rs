@@ -4,6 +4,8 @@
 mod layout;
 mod recover;
 mod sink;
+#[cfg(test)]
+mod tests;
 mod walk;
 mod writer;
 
@@ -151,4 +153,13 @@ async fn slowly<T: Send + 'static>(
     })
     .await
     .map_err(|_| StoreError::WriterGone)?
+}
+
+/// The same for work that is done one piece at a time.
+async fn slowly_once<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|_| StoreError::WriterGone)?
 }
