@@ -28,10 +28,26 @@ fn set() -> Vec<String> {
     vec![
         bastion(),
         doc("Cluster", "prod", "{kubeconfig: prod.kubeconfig}"),
-        doc("Identity", "operator-a", &format!("{{groups: [sre], keys: ['{ED25519}'], defaultRole: viewer}}")),
-        doc("Role", "viewer", "{kubernetes: {clusters: [prod], serviceAccount: {namespace: v, name: viewer}}}"),
-        doc("Role", "auditor", "{audit: {clusters: ['*'], identities: ['*']}}"),
-        doc("Binding", "sre", "{subjects: [{group: sre}], roles: [viewer]}"),
+        doc(
+            "Identity",
+            "operator-a",
+            &format!("{{groups: [sre], keys: ['{ED25519}'], defaultRole: viewer}}"),
+        ),
+        doc(
+            "Role",
+            "viewer",
+            "{kubernetes: {clusters: [prod], serviceAccount: {namespace: v, name: viewer}}}",
+        ),
+        doc(
+            "Role",
+            "auditor",
+            "{audit: {clusters: ['*'], identities: ['*']}}",
+        ),
+        doc(
+            "Binding",
+            "sre",
+            "{subjects: [{group: sre}], roles: [viewer]}",
+        ),
     ]
 }
 
@@ -61,7 +77,10 @@ fn only_problem(document: String) -> String {
 fn the_small_set_is_valid_and_paths_are_absolute() {
     let config = load_text(&set()).unwrap();
     assert_eq!(config.bastion.state_dir, Path::new("/etc/b/state"));
-    assert_eq!(config.bastion.audit_log, Path::new("/etc/b/state/audit.jsonl"));
+    assert_eq!(
+        config.bastion.audit_log,
+        Path::new("/etc/b/state/audit.jsonl")
+    );
     assert_eq!(config.bastion.host_keys, [Path::new("/etc/b/host")]);
     assert_eq!(config.bastion.advertise.host, "127.0.0.1");
     assert_eq!(config.bastion.advertise.port, 2222);
