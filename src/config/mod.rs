@@ -136,15 +136,3 @@ impl<'r> Loading<'r> {
 
 #[cfg(test)]
 mod tests;
-/// d
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct SecretError;
-/// d
-pub fn state_dir(p: &std::path::Path) -> Result<(), SecretError> {
-    std::fs::create_dir_all(p).map_err(|_| SecretError)
-}
-/// d
-pub fn read_secret(p: &std::path::Path) -> Result<zeroize::Zeroizing<Vec<u8>>, SecretError> {
-    std::fs::read(p).map(Into::into).map_err(|_| SecretError)
-}

@@ -225,7 +225,11 @@ impl BubblewrapLauncher {
                 args.add(["/bin/bash", "-c"]);
                 args.add([OsString::from_vec(line.to_vec())]);
             }
-            None => args.add(["/bin/bash", "--rcfile", &format!("{INSIDE}/bashrc"), "-i"]),
+            None if launch.terminal.is_some() => {
+                args.add(["/bin/bash", "--rcfile", &format!("{INSIDE}/bashrc"), "-i"]);
+            }
+            // `ssh -T bastion < script`
+            None => args.add(["/bin/bash"]),
         }
         args.0
     }

@@ -52,7 +52,7 @@ pub(crate) async fn serve(monitor: Arc<Monitor>, caller: Caller, open: Open, lin
             if let Err(Refusal { sentence, client }) =
                 operate::run(&monitor, &caller, open, kind, session, client).await
             {
-                let words = format!("bastion-audit: {sentence} (session {session})");
+                let words = format!("bastion-audit: {sentence}\n(session {session})");
                 client.last_words(&words, 255).await;
             }
         }
