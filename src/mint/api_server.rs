@@ -116,11 +116,6 @@ impl ApiServer {
         &self.server
     }
 
-    /// The cluster's name, as errors say it.
-    pub(super) fn cluster(&self) -> &str {
-        &self.cluster
-    }
-
     /// Asks once.
     pub(super) async fn ask(&self, call: &Call<'_>, deadline: Instant) -> Result<Answer, NoAnswer> {
         let began = crate::clock::monotonic();
