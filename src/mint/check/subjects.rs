@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::ClusterReport;
 use crate::config::{Cluster, Config, IdentityDocument, Name, RoleAccess, Subject};
-use crate::identity::Group;
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Subjects {
@@ -74,10 +73,7 @@ fn may_take(config: &Config, identity: &IdentityDocument, role: &Name, cluster: 
                 .is_none_or(|clusters| clusters.contains(cluster))
             && binding.subjects.iter().any(|subject| match subject {
                 Subject::Identity(name) => *name == identity.name,
-                Subject::Group(group) => identity
-                    .groups
-                    .iter()
-                    .any(|name| Group::from_file(name) == *group),
+                Subject::Group(group) => identity.groups.iter().any(|name| name == group),
             })
     })
 }
