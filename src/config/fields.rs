@@ -161,7 +161,7 @@ fn distance(a: &str, b: &str) -> usize {
 pub(super) fn text(gathered: &Gathered, node: &Node) -> Option<String> {
     match &node.value {
         Value::Text(text) => Some(text.clone()),
-        Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
+        Value::Bool(_) | Value::Integer(_) | Value::Float => {
             gathered.report(
                 &node.at,
                 format!(

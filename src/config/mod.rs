@@ -13,7 +13,10 @@ mod problem;
 mod raw;
 mod resolve;
 mod scalar;
+pub mod secrets;
 mod source;
+mod state_dir;
+pub mod watch;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +24,7 @@ use std::sync::Arc;
 
 pub use model::*;
 pub use problem::{Place, Problem, Problems};
+pub use state_dir::{StateDirError, check_state_dir, state_dir};
 
 use problem::Gathered;
 use source::Reader;

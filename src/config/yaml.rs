@@ -25,7 +25,7 @@ pub(super) enum Value {
     Null,
     Bool(bool),
     Integer(i128),
-    Float(f64),
+    Float,
     Text(String),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
@@ -37,7 +37,7 @@ impl Value {
         match self {
             Self::Null => "nothing",
             Self::Bool(_) => "true or false",
-            Self::Integer(_) | Self::Float(_) => "a number",
+            Self::Integer(_) | Self::Float => "a number",
             Self::Text(_) => "text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
@@ -225,8 +225,8 @@ impl<'de> Visitor<'de> for RawVisitor {
             i128::try_from(value).unwrap_or(i128::MAX),
         )))
     }
-    fn visit_f64<E>(self, value: f64) -> Result<Raw, E> {
-        Ok(Raw::Scalar(Value::Float(value)))
+    fn visit_f64<E>(self, _: f64) -> Result<Raw, E> {
+        Ok(Raw::Scalar(Value::Float))
     }
     fn visit_str<E>(self, value: &str) -> Result<Raw, E> {
         Ok(Raw::Scalar(Value::Text(value.to_owned())))

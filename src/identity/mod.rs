@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use group::{Group, NotAGroup};
 pub(crate) use provider::fingerprint;
-pub use provider::{Refusal, identify, is_known};
+pub use provider::{Refusal, fingerprint_of, identify, is_known};
 
 use crate::config::Name;
 

@@ -70,6 +70,12 @@ pub fn is_known(config: &Config, offer: &Offer) -> bool {
     offered(offer).is_ok_and(|key| config.key_owner(&key).is_some())
 }
 
+/// The fingerprint of what was offered, for the audit log; empty if it is no key.
+pub fn fingerprint_of(offer: &Offer) -> String {
+    let key = offered(offer).ok();
+    key.as_ref().map(fingerprint).unwrap_or_default()
+}
+
 /// As `ssh-keygen -l` prints it.
 pub(crate) fn fingerprint(key: &PublicKey) -> String {
     key.fingerprint(HashAlg::Sha256).to_string()

@@ -13,6 +13,7 @@
 mod access;
 mod api_server;
 pub mod check;
+mod endpoint;
 mod error;
 mod journal;
 mod lease;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use crate::policy::Grant;
 use crate::session::SessionId;
 
+pub use endpoint::Endpoint;
 pub use error::MintError;
 pub use journal::JournalError;
 pub use lease::{Credential, Lease, Release};

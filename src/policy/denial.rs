@@ -66,6 +66,11 @@ pub enum Denial {
         /// What it allows.
         allowed: Vec<SessionKind>,
     },
+    /// The line of the key that proved the identity forbids a terminal.
+    NoTerminal {
+        /// Who asked.
+        identity: Name,
+    },
     /// An audit role opens no session on a cluster.
     AuditRole {
         /// The role.
@@ -118,6 +123,10 @@ impl fmt::Display for Denial {
             Self::NoRole { identity } => write!(
                 f,
                 "You are {identity}, and no binding gives you a role now. Ask the administrators of this bastion for one."
+            ),
+            Self::NoTerminal { identity } => write!(
+                f,
+                "You are {identity}, and your key's line forbids a terminal (no-pty). Run a command without one: ssh -T."
             ),
             Self::Ambiguous { identity, choices } => write!(
                 f,

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 
 use super::judge::{Who, kubernetes_choices, kubernetes_role, subject};
 use super::{Denial, Grant};
-use crate::config::Config;
-use crate::identity::Identity;
+use crate::config::{Config, Name, SessionKind};
+use crate::identity::{Identity, Proof};
 
 /// Judges an open session by another configuration than it was opened under: its key must still prove its
 /// identity, and some binding must still give that identity this role, cluster, subject and kind. Groups are those
@@ -54,4 +54,37 @@ pub fn still_allowed(
     Ok(binding
         .until
         .map_or(grant.ends(), |until| until.min(grant.ends())))
+}
+
+/// Whether a credential that this identity was handed for the role on the cluster would be handed out now.
+pub fn may_hold(
+    config: &Config,
+    identity: &Name,
+    role: &Name,
+    cluster: &Name,
+    now: Timestamp,
+) -> bool {
+    let Some(document) = config.identities.get(identity) else {
+        return false;
+    };
+    let handed_out = kubernetes_role(config, role)
+        .is_some_and(|(_, role)| role.sessions.contains(&SessionKind::Credential));
+    handed_out
+        && kubernetes_choices(config, Who::named(document), now)
+            .get(role)
+            .is_some_and(|clusters| clusters.contains_key(cluster))
+}
+
+/// Whether the key that proved the identity may have a terminal.
+///
+/// # Errors
+///
+/// A denial if its line in the configuration says `no-pty` or `restrict`.
+pub fn terminal_allowed(identity: &Identity) -> Result<(), Denial> {
+    match identity.proof() {
+        Proof::Key { no_pty: true, .. } => Err(Denial::NoTerminal {
+            identity: identity.name().clone(),
+        }),
+        Proof::Key { .. } => Ok(()),
+    }
 }

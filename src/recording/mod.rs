@@ -1,6 +1,32 @@
-//! What happened in a session, as an asciicast v3.
+//! What happened in a session, as an asciicast v3. The format is docs/RECORDING-FORMAT.md.
+//!
+//! [`OpenRecording`] writes, [`Reader`] reads; what closes a recording is its [`Manifest`].
+
+mod decode;
+mod encode;
+mod error;
+mod escape;
+mod event;
+mod header;
+mod interval;
+mod manifest;
+mod open;
+mod reader;
+#[cfg(test)]
+pub(crate) mod roundtrip;
+mod split;
+mod survivors;
 
 use serde::{Deserialize, Serialize};
+
+pub use error::{ReadError, RecordingError};
+pub use event::{Event, Happening, Shown};
+pub use header::{Bastion, Header, Metadata, TermSize};
+pub use manifest::{CastSummary, Coverage, Covered, Ending, LeaseRecord, Manifest, State, Totals};
+pub(crate) use open::hex;
+pub use open::{OpenRecording, Sealed};
+pub use reader::{Line, LineReader, Reader};
+pub(crate) use survivors::Survivors;
 
 /// Which output stream bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,4 +36,41 @@ pub enum Stream {
     Stdout,
     /// Standard error.
     Stderr,
+}
+
+impl Stream {
+    /// As recordings write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// The codes of events: the first five are asciicast's, the others ours.
+pub(crate) mod code {
+    pub(crate) const OUTPUT: char = 'o';
+    pub(crate) const INPUT: char = 'i';
+    pub(crate) const RESIZE: char = 'r';
+    pub(crate) const MARKER: char = 'm';
+    pub(crate) const EXIT: char = 'x';
+    /// From which stream the following output is.
+    pub(crate) const FROM: char = 'f';
+    /// Output bytes that are not shown, base64.
+    pub(crate) const BINARY: char = 'b';
+    /// The exact bytes of which the next `o` is only a rendering, base64.
+    pub(crate) const EXACT: char = 'B';
+    /// The beginning of a character, base64: the next output of the stream begins with it again.
+    pub(crate) const PARTIAL: char = 'p';
+    /// Input bytes that are not text, base64.
+    pub(crate) const BINARY_INPUT: char = 'j';
+    /// No more input.
+    pub(crate) const INPUT_END: char = 'e';
+    /// Length and digest of an input that is not kept.
+    pub(crate) const INPUT_DIGEST: char = 'd';
+    /// A credential was issued.
+    pub(crate) const LEASE: char = 'k';
+    /// How the session ended, where an exit status does not say it.
+    pub(crate) const ENDING: char = 'z';
 }

@@ -17,6 +17,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Minter;
 use super::api_server::ApiServer;
+use super::endpoint::Endpoint;
 use super::error::MintError;
 use super::journal::{Found, Journal, JournalError, Record};
 use super::lease::{Lease, Release};
@@ -123,6 +124,16 @@ impl Leases {
         while Arc::strong_count(&inner) > 1 && monotonic() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Where clients of a cluster find its API server.
+    pub async fn endpoint(&self, cluster: &Name) -> Result<Endpoint, MintError> {
+        let not_configured = || MintError::NotConfigured {
+            cluster: cluster.to_string(),
+        };
+        let upstream = self.inner.upstream(cluster).ok_or_else(not_configured)?;
+        upstream.api(monotonic() + RELEASE_LIMIT).await?;
+        upstream.endpoint().ok_or_else(not_configured)
     }
 
     /// Waits until nothing is left to be taken back, at most for `limit`. Answers how many leases are.

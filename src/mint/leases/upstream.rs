@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::super::access;
 use super::super::api_server::ApiServer;
+use super::super::endpoint::Endpoint;
 use super::super::error::MintError;
 use crate::config::{ClusterAccess, Name};
 
@@ -24,6 +25,7 @@ pub(super) struct Upstream {
 #[derive(Debug)]
 struct Built {
     api: Arc<ApiServer>,
+    endpoint: Option<Endpoint>,
     digest: Option<[u8; 32]>,
 }
 
@@ -43,6 +45,7 @@ impl Upstream {
         let upstream = Self::new(cluster, access);
         *upstream.lock() = Some(Built {
             api: Arc::new(api),
+            endpoint: None,
             digest: None,
         });
         upstream
@@ -63,6 +66,11 @@ impl Upstream {
 
     pub(super) fn built(&self) -> Option<Arc<ApiServer>> {
         self.lock().as_ref().map(|built| built.api.clone())
+    }
+
+    /// Where clients find it, once there is a connection.
+    pub(super) fn endpoint(&self) -> Option<Endpoint> {
+        self.lock().as_ref()?.endpoint.clone()
     }
 
     /// Reads the credential again when it is next needed.
@@ -113,9 +121,11 @@ impl Upstream {
                 cluster: cluster.to_owned(),
                 reason: error.to_string(),
             })?;
+        let endpoint = Some(Endpoint::of(&access.config));
         let api = Arc::new(ApiServer::connect(cluster, access.config).await?);
         *self.lock() = Some(Built {
             api: api.clone(),
+            endpoint,
             digest: access.digest,
         });
         Ok(api)

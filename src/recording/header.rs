@@ -1,0 +1,148 @@
+//! The first line of a cast.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{Name, RecordInput, SessionKind};
+use crate::messages::{Peer, Terminal};
+use crate::session::SessionId;
+
+/// The version of what is ours in a cast and of the manifest.
+pub(super) const VERSION: u32 = 1;
+
+/// The longest command line in a header; what is longer is cut, with a mark. The header is one line, and readers
+/// bound lines.
+const MAX_COMMAND: usize = 128 * 1024;
+
+/// Who, why, what, where: all that is known of a session when it is opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metadata {
+    /// The session.
+    pub session: SessionId,
+    /// The daemon's name.
+    pub instance: Name,
+    /// Who was proven.
+    pub identity: Name,
+    /// Its groups, each with its source.
+    pub groups: BTreeSet<String>,
+    /// The key that proved it: `SHA256:...`.
+    pub fingerprint: String,
+    /// The role that was granted.
+    pub role: Name,
+    /// By which binding.
+    pub binding: Name,
+    /// The binding's reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// On which cluster.
+    pub cluster: Name,
+    /// As which Kubernetes user: `system:serviceaccount:NAMESPACE:NAME`.
+    pub subject: String,
+    /// The kind of session.
+    pub kind: SessionKind,
+    /// The command line, if there is one; bytes that are not UTF-8 are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// From where, with which client.
+    pub client: Peer,
+    /// The terminal, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<Terminal>,
+    /// The configuration that the decision was made under.
+    pub config_digest: String,
+    /// When it was opened.
+    pub opened: Timestamp,
+    /// When it ends at the latest.
+    pub ends: Timestamp,
+}
+
+/// A cast's header: asciicast v3 with one key of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    /// Of asciicast: 3.
+    pub version: u32,
+    /// The terminal; without one, the customary size.
+    pub term: TermSize,
+    /// When it was opened, seconds since 1970.
+    pub timestamp: u64,
+    /// As in [`Metadata`]: players show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Players show it.
+    pub title: String,
+    /// What is ours.
+    pub bastion: Bastion,
+}
+
+/// asciicast v3 `term`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermSize {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
+    /// `TERM`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    pub term: Option<String>,
+}
+
+/// What is ours in a header.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bastion {
+    /// Version of what is ours.
+    pub version: u32,
+    /// What is kept of standard input.
+    pub record_input: RecordInput,
+    /// The session.
+    #[serde(flatten)]
+    pub metadata: Metadata,
+}
+
+impl Header {
+    pub(super) fn new(mut metadata: Metadata, record_input: RecordInput) -> Self {
+        if let Some(command) = &mut metadata.command {
+            shorten(command);
+        }
+        let (cols, rows) = metadata
+            .terminal
+            .as_ref()
+            .map_or((80, 24), |t| (t.size.cols, t.size.rows));
+        Self {
+            version: 3,
+            term: TermSize {
+                cols,
+                rows,
+                term: metadata.terminal.as_ref().map(|t| t.term.clone()),
+            },
+            timestamp: u64::try_from(metadata.opened.as_second()).unwrap_or(0),
+            command: metadata.command.clone(),
+            title: format!(
+                "{} as {} on {} ({})",
+                metadata.identity, metadata.role, metadata.cluster, metadata.session
+            ),
+            bastion: Bastion {
+                version: VERSION,
+                record_input,
+                metadata,
+            },
+        }
+    }
+
+    /// The session.
+    pub fn metadata(&self) -> &Metadata {
+        &self.bastion.metadata
+    }
+}
+
+fn shorten(command: &mut String) {
+    if command.len() > MAX_COMMAND {
+        let cut = command.floor_char_boundary(MAX_COMMAND);
+        let left_out = command.len().saturating_sub(cut);
+        command.truncate(cut);
+        command.push_str(&format!(" [and {left_out} bytes more]"));
+    }
+}

@@ -1,0 +1,161 @@
+//! After a crash: every recording that nobody seals any more is closed as interrupted.
+//!
+//! Only the daemon that holds the lock of the state directory may do this: to anyone else a live recording looks
+//! the same. Dying in the midst of it does no harm; the next start goes on from there.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::layout::{self, Layout};
+use super::{slowly_once, walk};
+use crate::recording::{ReadError, Reader, Survivors};
+use crate::session::SessionId;
+use crate::store::StoreError;
+
+/// A recording that was found unsealed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interrupted {
+    /// Its session.
+    pub session: SessionId,
+    /// Whether it is closed now. If not, it stays as it is, is shown as interrupted, and is tried again at the
+    /// next start.
+    pub closed: bool,
+    /// Why it is interrupted, or why it could not be closed.
+    pub reason: String,
+}
+
+/// Closes what an earlier daemon left open under `state_dir`: cuts a torn last line off, and writes a manifest
+/// that says `interrupted`, never `complete`.
+pub async fn recover(state_dir: &Path, now: Timestamp) -> Result<Vec<Interrupted>, StoreError> {
+    let layout = Layout::new(state_dir);
+    let open = slowly_once(move || unsealed(&layout)).await?;
+    let mut interrupted = Vec::new();
+    for (session, directory) in open {
+        let reason =
+            format!("the daemon ended before the session did; found and closed at {now:.0}");
+        let (closed, reason) = match close(directory, reason).await {
+            Ok(reason) => (true, reason),
+            Err(error) => (false, error.to_string()),
+        };
+        interrupted.push(Interrupted {
+            session,
+            closed,
+            reason,
+        });
+    }
+    Ok(interrupted)
+}
+
+/// The recordings without a manifest, oldest first. Removes what never became one: nothing ran under it.
+fn unsealed(layout: &Layout) -> Result<Vec<(SessionId, PathBuf)>, StoreError> {
+    let mut found = Vec::new();
+    for day in walk::days(layout.root())? {
+        for name in walk::names(&day)? {
+            let directory = day.join(&name);
+            if let Some(id) = name.strip_prefix(layout::DRAFT)
+                && SessionId::parse(id).is_ok()
+            {
+                std::fs::remove_dir_all(&directory).map_err(|error| {
+                    StoreError::io(format!("removing {}", directory.display()), error)
+                })?;
+            } else if let Ok(id) = SessionId::parse(&name)
+                && !directory.join(layout::MANIFEST).exists()
+                && directory.join(layout::CAST).exists()
+            {
+                found.push((id, directory));
+            }
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+async fn close(directory: PathBuf, mut reason: String) -> Result<String, ReadError> {
+    let path = directory.join(layout::CAST);
+    let doing = format!("closing {}", directory.display());
+    let cast = {
+        let (path, doing) = (path.clone(), doing.clone());
+        slowly_once(move || cut_torn_line(&path).map_err(|error| StoreError::io(doing, error)))
+            .await?
+    };
+    let mut reader = Reader::open(tokio::fs::File::from_std(cast)).await?;
+    let mut survivors = Survivors::default();
+    loop {
+        match reader.next().await {
+            Ok(Some(event)) => survivors.add(event),
+            Ok(None) => break,
+            Err(damage @ ReadError::Line { .. }) => {
+                // What follows may be of use to someone: it stays, and its digest with it.
+                reason = format!("{reason}; {damage}");
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let header = reader.header().clone();
+    let told = reason.clone();
+    slowly_once(move || {
+        let failed = |error| StoreError::io(doing.clone(), error);
+        let (bytes, digest) = digest(&path).map_err(failed)?;
+        let json = survivors
+            .manifest(&header, told, bytes, &digest)
+            .to_json()
+            .map_err(|error| failed(error.into()))?;
+        layout::put_manifest(&directory, &json).map_err(failed)
+    })
+    .await?;
+    Ok(reason)
+}
+
+/// Cuts the file at its last line feed and returns it, at its start.
+fn cut_torn_line(path: &Path) -> io::Result<File> {
+    const STEP: u64 = 64 * 1024;
+    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let length = file.metadata()?.len();
+    let mut end = length;
+    let mut step = Vec::new();
+    while end > 0 {
+        let start = end.saturating_sub(STEP);
+        file.seek(SeekFrom::Start(start))?;
+        step.clear();
+        (&file)
+            .take(end.saturating_sub(start))
+            .read_to_end(&mut step)?;
+        if let Some(at) = step.iter().rposition(|&byte| byte == b'\n') {
+            end = start.saturating_add(at as u64).saturating_add(1);
+            break;
+        }
+        end = start;
+    }
+    // A header is on disk before its recording has a name, so there is a line; if not, nothing is touched.
+    if end > 0 && end < length {
+        file.set_len(end)?;
+    }
+    file.sync_all()?;
+    file.rewind()?;
+    Ok(file)
+}
+
+pub(super) fn digest(path: &Path) -> io::Result<(u64, Vec<u8>)> {
+    let mut file = File::open(path)?;
+    let mut digest = Sha256::new();
+    let bytes = io::copy(&mut file, &mut DigestWriter(&mut digest))?;
+    Ok((bytes, digest.finalize().to_vec()))
+}
+
+struct DigestWriter<'a>(&'a mut Sha256);
+
+impl io::Write for DigestWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

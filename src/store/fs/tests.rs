@@ -1,0 +1,267 @@
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+
+use super::*;
+use crate::config::RecordInput;
+use crate::recording::roundtrip::metadata;
+use crate::recording::{Ending, Manifest, OpenRecording, State, Stream};
+
+fn now() -> Timestamp {
+    "2026-11-25T00:00:00Z".parse().unwrap()
+}
+
+async fn begun(store: &FsStore) -> OpenRecording {
+    OpenRecording::open(store, metadata(true), RecordInput::Auto)
+        .await
+        .unwrap()
+}
+
+fn directory(state: &TempDir, id: SessionId) -> PathBuf {
+    state
+        .path()
+        .join("recordings/2026/11/24")
+        .join(id.to_string())
+}
+
+async fn manifest(store: &FsStore, id: SessionId) -> Option<Manifest> {
+    store
+        .open(id)
+        .await
+        .unwrap()
+        .manifest
+        .map(|bytes| Manifest::parse(&bytes).unwrap())
+}
+
+#[tokio::test]
+async fn a_recording_is_a_private_directory_and_is_sealed_with_the_digest_of_its_cast() {
+    let state = TempDir::new().unwrap();
+    let store = FsStore::new(state.path());
+    let recording = begun(&store).await;
+    let id = recording.id();
+    let directory = directory(&state, id);
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+
+    recording
+        .output(Stream::Stdout, b"hello\r\n")
+        .await
+        .unwrap();
+    // Written before the call returned.
+    assert!(
+        std::fs::read_to_string(directory.join("session.cast"))
+            .unwrap()
+            .ends_with("\"o\", \"hello\\r\\n\"]\n")
+    );
+    assert!(manifest(&store, id).await.is_none());
+    let sealed = recording.seal(Ending::Exit(0)).await.unwrap();
+
+    for path in directory.ancestors().take(5) {
+        assert_eq!(mode(path), 0o700, "{}", path.display());
+    }
+    for file in ["session.cast", "manifest.json"] {
+        assert_eq!(mode(&directory.join(file)), 0o600);
+    }
+    let (bytes, digest) = recover::digest(&directory.join("session.cast")).unwrap();
+    assert_eq!(sealed.cast_bytes, bytes);
+    assert_eq!(sealed.sha256, crate::recording::hex(&digest));
+    let manifest = manifest(&store, id).await.unwrap();
+    assert_eq!(manifest.state, State::Complete);
+    assert_eq!(manifest.cast.sha256, sealed.sha256);
+
+    let mut stored = store.open(id).await.unwrap();
+    let mut cast = Vec::new();
+    stored.cast.read_to_end(&mut cast).await.unwrap();
+    assert_eq!(cast.len() as u64, stored.cast_bytes);
+}
+
+#[tokio::test]
+async fn many_recordings_go_through_one_thread() {
+    let state = TempDir::new().unwrap();
+    let store = Arc::new(FsStore::new(state.path()));
+    let mut sessions = tokio::task::JoinSet::new();
+    for _ in 0..40 {
+        let store = Arc::clone(&store);
+        sessions.spawn(async move {
+            let recording = begun(&store).await;
+            for n in 0..50 {
+                recording
+                    .output(Stream::Stdout, format!("line {n}\n").as_bytes())
+                    .await
+                    .unwrap();
+            }
+            recording.seal(Ending::Exit(0)).await.unwrap();
+            recording.id()
+        });
+    }
+    let mut ids = sessions.join_all().await;
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    assert_eq!(store.list(Span::default()).await.unwrap(), ids);
+    for id in ids {
+        let cast = std::fs::read_to_string(directory(&state, id).join("session.cast")).unwrap();
+        assert_eq!(cast.lines().count(), 52);
+    }
+    assert!(recover(state.path(), now()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn lists_by_day_and_moment_and_ignores_strangers() {
+    let state = TempDir::new().unwrap();
+    let store = FsStore::new(state.path());
+    let mut ids = Vec::new();
+    for opened in [
+        "2026-01-31T23:59:59.999Z",
+        "2026-02-01T00:00:00Z",
+        "2026-02-01T12:00:00Z",
+    ] {
+        let opened: Timestamp = opened.parse().unwrap();
+        let mut metadata = metadata(false);
+        metadata.session = SessionId::new(opened);
+        metadata.opened = opened;
+        OpenRecording::open(&store, metadata.clone(), RecordInput::Auto)
+            .await
+            .unwrap();
+        ids.insert(0, metadata.session);
+    }
+    std::fs::create_dir(state.path().join("recordings/2026/02/01/lost+found")).unwrap();
+    std::fs::write(state.path().join("recordings/notes.txt"), "x").unwrap();
+    assert_eq!(store.list(Span::default()).await.unwrap(), ids);
+    let span = |since: &str, until: &str| Span {
+        since: since.parse().ok(),
+        until: until.parse().ok(),
+    };
+    assert_eq!(
+        store
+            .list(span("2026-02-01T00:00:00Z", "2026-02-01T11:00:00Z"))
+            .await
+            .unwrap(),
+        ids[1..2]
+    );
+    assert_eq!(
+        store.list(span("", "2026-02-01T00:00:00Z")).await.unwrap(),
+        ids[1..]
+    );
+    assert_eq!(
+        FsStore::new(&state.path().join("none"))
+            .list(Span::default())
+            .await
+            .unwrap(),
+        []
+    );
+}
+
+#[tokio::test]
+async fn what_a_crash_leaves_is_closed_as_interrupted_once() {
+    let state = TempDir::new().unwrap();
+    let store = FsStore::new(state.path());
+    let recording = begun(&store).await;
+    let id = recording.id();
+    recording.output(Stream::Stdout, b"whole").await.unwrap();
+    recording.lease("j1", None, now()).await.unwrap();
+    let cast = directory(&state, id).join("session.cast");
+    let whole = std::fs::read(&cast).unwrap();
+    // As a crash leaves it: half a line, half a manifest, half a recording.
+    std::fs::write(&cast, [whole.as_slice(), b"[0.1, \"o\", \"tor"].concat()).unwrap();
+    std::fs::write(cast.with_file_name("manifest.json.new"), "{").unwrap();
+    let draft = cast
+        .parent()
+        .unwrap()
+        .with_file_name(format!(".new-{}", SessionId::new(now())));
+    std::fs::create_dir(&draft).unwrap();
+
+    let interrupted = recover(state.path(), now()).await.unwrap();
+    assert_eq!(interrupted.len(), 1);
+    assert_eq!((interrupted[0].session, interrupted[0].closed), (id, true));
+    assert_eq!(std::fs::read(&cast).unwrap(), whole);
+    assert!(!draft.exists());
+    let found = manifest(&store, id).await.unwrap();
+    assert_eq!(found.state, State::Interrupted);
+    assert_eq!(found.ending, None);
+    assert_eq!(found.leases.len(), 1);
+    assert_eq!(found.totals.stdout_bytes, 5);
+    assert_eq!(found.cast.bytes, whole.len() as u64);
+    assert!(found.reason.unwrap().contains("2026-11-25T00:00:00Z"));
+
+    assert!(recover(state.path(), now()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_recording_that_ended_but_was_not_sealed_is_not_called_complete() {
+    let state = TempDir::new().unwrap();
+    let store = FsStore::new(state.path());
+    let recording = begun(&store).await;
+    recording.seal(Ending::Exit(7)).await.unwrap();
+    std::fs::remove_file(directory(&state, recording.id()).join("manifest.json")).unwrap();
+    recover(state.path(), now()).await.unwrap();
+    let found = manifest(&store, recording.id()).await.unwrap();
+    assert_eq!(
+        (found.state, found.ending),
+        (State::Interrupted, Some(Ending::Exit(7)))
+    );
+}
+
+#[tokio::test]
+async fn damage_is_said_and_does_not_stop_the_start() {
+    let state = TempDir::new().unwrap();
+    let store = FsStore::new(state.path());
+    let (one, two) = (begun(&store).await, begun(&store).await);
+    one.output(Stream::Stdout, b"good").await.unwrap();
+    let cast = |id| directory(&state, id).join("session.cast");
+    let mut bytes = std::fs::read(cast(one.id())).unwrap();
+    bytes.extend_from_slice(b"\0\0\0\n[0.0, \"o\", \"after\"]\n");
+    std::fs::write(cast(one.id()), &bytes).unwrap();
+    std::fs::write(cast(two.id()), "no header\n").unwrap();
+
+    let mut found = recover(state.path(), now()).await.unwrap();
+    found.sort_by_key(|interrupted| interrupted.closed);
+    assert_eq!(
+        found.iter().map(|i| i.session).collect::<Vec<_>>(),
+        [two.id(), one.id()]
+    );
+    assert!(
+        found[1].reason.contains("damaged at line 3"),
+        "{}",
+        found[1].reason
+    );
+    assert_eq!(std::fs::read(cast(one.id())).unwrap(), bytes);
+    assert!(
+        found[0].reason.contains("no recording of ours"),
+        "{}",
+        found[0].reason
+    );
+    assert_eq!(
+        std::fs::read_to_string(cast(two.id())).unwrap(),
+        "no header\n"
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_refuses_the_recording() {
+    let state = TempDir::new().unwrap();
+    std::fs::write(state.path().join("recordings"), "a file in the way").unwrap();
+    let store = FsStore::new(state.path());
+    let refused = OpenRecording::open(&store, metadata(true), RecordInput::Auto).await;
+    assert!(refused.unwrap_err().to_string().contains("recordings"));
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_fails_the_append() {
+    // /dev/full takes opens and answers every write with ENOSPC.
+    let full = std::fs::OpenOptions::new()
+        .append(true)
+        .open("/dev/full")
+        .unwrap();
+    let writer = Arc::new(Writer::start().unwrap());
+    let sink = Arc::new(FsSink::new(
+        PathBuf::from("/nowhere"),
+        full,
+        0,
+        writer,
+        Arc::new(Semaphore::new(1)),
+    ));
+    let append = |text: &'static str| Arc::clone(&sink).append(Bytes::from_static(text.as_bytes()));
+    assert!(matches!(append("x").await, Err(StoreError::NoSpace { .. })));
+    assert!(matches!(append("x").await, Err(StoreError::Failed(_))));
+}
