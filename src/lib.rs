@@ -16,10 +16,12 @@
 
 pub mod clock;
 pub mod config;
+pub mod export;
 pub mod identity;
 pub mod messages;
 pub mod mint;
 pub mod policy;
 pub mod recording;
+pub mod replay;
 pub mod session;
 pub mod store;
