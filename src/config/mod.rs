@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub use model::*;
 pub use problem::{Place, Problem, Problems};
+pub use secrets::{SecretError, host_key, read_secret};
 pub use state_dir::{StateDirError, check_state_dir, state_dir};
 
 use problem::Gathered;
@@ -138,5 +139,7 @@ impl<'r> Loading<'r> {
     }
 }
 
+#[cfg(test)]
+pub(crate) mod test_keys;
 #[cfg(test)]
 mod tests;

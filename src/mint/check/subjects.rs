@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::ClusterReport;
-use crate::config::{Cluster, Config, IdentityDocument, Name, RoleAccess, Subject};
+use crate::config::{Cluster, Config, IdentityDocument, Name, RoleAccess};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Subjects {
@@ -65,15 +65,13 @@ impl Subjects {
 
 /// Whether some binding gives the role to the identity there, now or at another time.
 fn may_take(config: &Config, identity: &IdentityDocument, role: &Name, cluster: &Name) -> bool {
-    config.bindings.values().any(|binding| {
-        binding.roles.contains(role)
-            && binding
-                .clusters
-                .as_ref()
-                .is_none_or(|clusters| clusters.contains(cluster))
-            && binding.subjects.iter().any(|subject| match subject {
-                Subject::Identity(name) => *name == identity.name,
-                Subject::Group(group) => identity.groups.iter().any(|name| name == group),
-            })
-    })
+    config
+        .bindings_of(&identity.name, &identity.groups)
+        .any(|binding| {
+            binding.roles.contains(role)
+                && binding
+                    .clusters
+                    .as_ref()
+                    .is_none_or(|clusters| clusters.contains(cluster))
+        })
 }

@@ -1,0 +1,4 @@
+//! What the promises are tried on.
+
+pub mod cluster;
+pub mod tls;
