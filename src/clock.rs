@@ -58,3 +58,8 @@ impl Clock for ManualClock {
 pub fn monotonic() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
+
+/// A time as people read it: UTC, to the second.
+pub fn to_the_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}

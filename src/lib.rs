@@ -11,17 +11,25 @@
 //! Session::open(Grant, OpenRecording, Lease)               runs, and always ends in seal + release
 //! ```
 //!
-//! `connection` speaks SSH to the network and reaches everything else through the serializable
-//! messages of [`messages`] only; `monitor` is the side that decides, mints, records and launches.
+//! [`connection`] speaks SSH to the network and reaches everything else through the serializable
+//! messages of [`messages`] only; [`monitor`] is the side that decides, mints, records and launches.
 
+pub mod admin;
+pub mod audit;
 pub mod clock;
 pub mod config;
+pub mod connection;
+pub mod daemon;
 pub mod export;
 pub mod identity;
+pub mod launch;
 pub mod messages;
 pub mod mint;
+pub mod monitor;
 pub mod policy;
 pub mod recording;
 pub mod replay;
+pub mod revoke;
+pub mod server;
 pub mod session;
 pub mod store;

@@ -40,7 +40,7 @@ pub enum Ask {
     Open(Open),
     /// Something that is not a session was refused here: say so in the audit log.
     Refused {
-        /// Such as `x11`, `agent-forwarding`, `tcpip-forward`, `subsystem sftp`.
+        /// Such as `x11`, `agent-forwarding`, `tcpip-forward`, `password authentication`. Ours, never the client's words.
         what: String,
     },
     /// The client's version line is known now.
@@ -123,7 +123,9 @@ pub enum ClientEvent {
     Signal(String),
 }
 
-/// What a session does to its client. After [`SessionEvent::Exit`] or [`SessionEvent::Killed`] comes nothing more.
+/// What a session does to its client. After [`SessionEvent::Exit`] or [`SessionEvent::Killed`] comes nothing more:
+/// what was said before still reaches a client that reads slowly. A session that drops its end of the link
+/// without either is closed at once, and what the client did not take by then is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SessionEvent {
     /// Standard output (or the terminal).
@@ -151,7 +153,9 @@ pub enum Order {
     },
 }
 
-/// The session's end of a session channel. Bounded both ways; a dropped peer reads as closed.
+/// The session's end of a session channel. Bounded both ways; a dropped peer reads as closed: no more from the
+/// client means that it closed the channel or is gone (the end of its input is [`ClientEvent::Eof`]). A session
+/// that will take no more input drops `from_client`; the rest is then discarded.
 #[derive(Debug)]
 pub struct SessionLink {
     /// From the client.

@@ -1,8 +1,16 @@
 //! The binary's own words: argv, environment, rendering and exit codes.
 
+mod log;
+mod revoke;
+mod sandbox_init;
+mod serve;
+
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bastion_audit::admin::Reply;
+use bastion_audit::config;
 use clap::{Parser, Subcommand};
 
 /// An SSH daemon for Kubernetes operators: a minted identity for each session, everything on record.
@@ -14,17 +22,82 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
-enum Word {}
+enum Word {
+    Serve(serve::Serve),
+    Revoke(revoke::Revoke),
+    Kill(revoke::Kill),
+    #[command(hide = true)]
+    SandboxInit(sandbox_init::SandboxInit),
+}
 
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        match self.word {}
+        match self.word {
+            Word::Serve(word) => word.run(),
+            Word::Revoke(word) => word.run(),
+            Word::Kill(word) => word.run(),
+            Word::SandboxInit(word) => word.run(),
+        }
+    }
+}
+
+/// Where the configuration is.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigPath {
+    /// A YAML file, or a directory of them
+    #[arg(
+        long,
+        env = "BASTION_AUDIT_CONFIG",
+        default_value = "/etc/bastion-audit",
+        value_name = "PATH"
+    )]
+    config: PathBuf,
+}
+
+impl ConfigPath {
+    pub(crate) fn path(&self) -> PathBuf {
+        self.config.clone()
+    }
+}
+
+/// Where a daemon's state is: named, or by its configuration.
+#[derive(Debug, clap::Args)]
+pub(crate) struct StatePath {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// The daemon's state directory; by default what the configuration says
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+impl StatePath {
+    pub(crate) fn state_dir(&self) -> anyhow::Result<PathBuf> {
+        match &self.state_dir {
+            Some(dir) => Ok(dir.clone()),
+            None => Ok(config::load(&self.config.path())?.bastion.state_dir),
+        }
+    }
+}
+
+/// The daemon answered something else than was asked.
+fn unexpected<T>(reply: Reply) -> anyhow::Result<T> {
+    match reply {
+        Reply::Error(sentence) => anyhow::bail!("the daemon refused: {sentence}"),
+        _ => anyhow::bail!("the daemon's answer is not understood; is it of another version?"),
     }
 }
 
 /// Prints an error with its causes, each once, to stderr.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Many errors repeat their cause in their own words.
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
     // Nothing can be done about a stderr that is gone.
-    drop(writeln!(std::io::stderr(), "bastion-audit: {error:#}"));
+    drop(writeln!(std::io::stderr(), "bastion-audit: {text}"));
     ExitCode::FAILURE
 }

@@ -1,5 +1,142 @@
 //! Documents shaped like Kubernetes objects, parsed into a [`Config`] that cannot be wrong.
+//!
+//! `source` finds and reads files, `yaml` makes trees of them, `raw` checks each document's shape, `resolve`
+//! what they mean together. All of them report into one list, so that an administrator reads everything
+//! that is wrong at once.
 
+mod authorized_keys;
+mod fields;
+mod index;
+mod key_options;
 mod model;
+mod problem;
+mod raw;
+mod resolve;
+mod scalar;
+pub mod secrets;
+mod source;
+mod state_dir;
+pub mod watch;
+mod yaml;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use model::*;
+pub use problem::{Place, Problem, Problems};
+pub use state_dir::{StateDirError, check_state_dir, state_dir};
+
+use problem::Gathered;
+use source::Reader;
+
+/// Loads a file, or every `*.yaml` and `*.yml` below a directory. Looks at no secret: host keys and
+/// kubeconfigs are only named here.
+pub fn load(path: &Path) -> Result<Config, Problems> {
+    load_noting_files(path).0
+}
+
+/// Loads one file's worth of documents from memory; their paths are relative to `path`'s directory.
+pub fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
+    let mut loading = Loading::new(path, path.parent().unwrap_or(Path::new("")));
+    loading.take(path, text);
+    loading.finish().0
+}
+
+/// As [`load`], with every file that was asked for, whether it was there or not.
+fn load_noting_files(root: &Path) -> (Result<Config, Problems>, Vec<PathBuf>) {
+    let files = match source::list(root) {
+        Ok(files) => files,
+        Err((path, error)) => return (Err(Problems::one(&path, error.to_string())), Vec::new()),
+    };
+    if files.is_empty() {
+        let message = "there is no *.yaml or *.yml file here";
+        return (Err(Problems::one(root, message)), Vec::new());
+    }
+    let is_file = matches!(files.as_slice(), [only] if only == root);
+    let base = if is_file {
+        root.parent().unwrap_or(Path::new(""))
+    } else {
+        root
+    };
+    let mut loading = Loading::new(root, base);
+    for file in &files {
+        loading.read(file);
+    }
+    loading.finish()
+}
+
+/// A configuration while its files are read.
+struct Loading<'r> {
+    root: &'r Path,
+    gathered: Gathered,
+    reader: Reader,
+    documents: Vec<raw::Document>,
+    incomplete: bool,
+}
+
+impl<'r> Loading<'r> {
+    fn new(root: &'r Path, base: &Path) -> Self {
+        Self {
+            root,
+            gathered: Gathered::default(),
+            reader: Reader::new(base),
+            documents: Vec::new(),
+            incomplete: false,
+        }
+    }
+
+    fn read(&mut self, file: &Path) {
+        match self.reader.read(file) {
+            Ok(text) => self.documents(file, &text),
+            Err(error) => self.unreadable(file, &error),
+        }
+    }
+
+    fn take(&mut self, file: &Path, text: &str) {
+        match self.reader.note(file, text) {
+            Ok(()) => self.documents(file, text),
+            Err(error) => self.unreadable(file, &error),
+        }
+    }
+
+    fn unreadable(&mut self, file: &Path, error: &source::Unreadable) {
+        self.incomplete = true;
+        self.gathered.report(&Place::file(file), error.to_string());
+    }
+
+    fn documents(&mut self, file: &Path, text: &str) {
+        let base: Arc<Path> = Arc::from(file.parent().unwrap_or(Path::new("")));
+        for node in yaml::documents(&Arc::from(file), text) {
+            let document = match node {
+                Ok(node) => raw::document(&self.gathered, &node, &base),
+                Err(problem) => {
+                    self.gathered.push(problem);
+                    None
+                }
+            };
+            self.incomplete |= document.is_none();
+            self.documents.extend(document);
+        }
+    }
+
+    fn finish(mut self) -> (Result<Config, Problems>, Vec<PathBuf>) {
+        let config = resolve::config(
+            &self.gathered,
+            self.root,
+            self.documents,
+            self.incomplete,
+            &mut self.reader,
+        );
+        let (digest, files) = self.reader.finish();
+        let result = match (self.gathered.into_problems(), config) {
+            (None, Some(config)) => Ok(Config { digest, ..config }),
+            (Some(problems), _) => Err(problems),
+            // A configuration is only ever missing for a reason that was reported; never let that be a yes.
+            (None, None) => Err(Problems::one(self.root, "this is no configuration")),
+        };
+        (result, files)
+    }
+}
+
+#[cfg(test)]
+mod tests;

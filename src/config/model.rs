@@ -1,7 +1,7 @@
 //! What a valid configuration is. Only [`crate::config`] makes these values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -78,6 +78,7 @@ pub struct Config {
     pub bindings: BTreeMap<Name, Binding>,
     /// SHA-256 of all documents in path order, hex: which configuration a decision was made under.
     pub digest: String,
+    pub(super) index: super::index::Index,
 }
 
 /// `kind: Bastion`: the daemon itself.
@@ -170,7 +171,7 @@ pub struct IdentityDocument {
     /// `metadata.name`.
     pub name: Name,
     /// Groups; their source is the file.
-    pub groups: BTreeSet<String>,
+    pub groups: BTreeSet<crate::identity::Group>,
     /// The keys that prove it.
     pub keys: Vec<AuthorizedKey>,
     /// The role that the identity's own name as login stands for.
@@ -194,11 +195,41 @@ pub struct AuthorizedKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceNetwork {
     /// Network address.
-    pub address: std::net::IpAddr,
+    pub address: IpAddr,
     /// Prefix length in bits.
     pub prefix: u8,
     /// Refuses what it matches.
     pub negated: bool,
+}
+
+impl SourceNetwork {
+    /// The address with every bit beyond the prefix cleared.
+    pub fn first_address(&self) -> IpAddr {
+        mask(self.address, self.prefix)
+    }
+
+    /// Whether `address` lies within. An IPv4 address that arrived over an IPv6 socket counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (own, other) = (self.address.to_canonical(), address.to_canonical());
+        own.is_ipv4() == other.is_ipv4() && mask(own, self.prefix) == mask(other, self.prefix)
+    }
+}
+
+fn mask(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX
+                .checked_shl(32_u32.saturating_sub(prefix.into()))
+                .unwrap_or(0);
+            IpAddr::V4((v4.to_bits() & mask).into())
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX
+                .checked_shl(128_u32.saturating_sub(prefix.into()))
+                .unwrap_or(0);
+            IpAddr::V6((v6.to_bits() & mask).into())
+        }
+    }
 }
 
 /// `kind: Role`.
@@ -257,7 +288,7 @@ pub enum RecordInput {
 }
 
 /// `spec.audit`: whose recordings may be read. An empty set matches nothing, `*` everything.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRole {
     /// Clusters whose sessions may be read.
     pub clusters: Pattern,

@@ -1,35 +1,19 @@
 //! Who was proven, and by what.
 
+mod group;
+mod provider;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+pub use group::{Group, NotAGroup};
+pub(crate) use provider::fingerprint;
+pub use provider::{Refusal, fingerprint_of, identify, is_known};
+
 use crate::config::Name;
 
-/// A group with the source that vouches for it, so that one source cannot speak for another:
-/// `sre` is the configuration's, `ca/NAME:sre` a certificate authority's, `oidc/NAME:sre` a provider's.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Group(String);
-
-impl Group {
-    /// A group that the configuration names.
-    pub fn from_file(name: &str) -> Self {
-        Self(name.to_owned())
-    }
-
-    /// The group with its source, as bindings write it.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for Group {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// Who was proven. Only an identity provider makes one.
+/// Who was proven. Only [`identify`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     name: Name,
@@ -42,6 +26,7 @@ pub struct Identity {
 #[serde(rename_all = "camelCase")]
 pub enum Proof {
     /// A public key of the configuration, after its signature was verified.
+    #[serde(rename_all = "camelCase")]
     Key {
         /// `SHA256:...`, as `ssh-keygen -l` prints it.
         fingerprint: String,

@@ -1,34 +1,18 @@
-//! Which role an identity may take. Pure, no I/O, and the only place that says yes.
+//! A decision that opens one session.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{CredentialTtl, Name, RecordInput, SessionKind};
-
-/// What a proven identity asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request {
-    /// The login name: the identity's own, `ROLE` or `ROLE+CLUSTER`. Whatever a client sends.
-    pub principal: String,
-    /// The kind of session.
-    pub kind: SessionKind,
-}
+use super::judge::Decision;
+use crate::config::{Config, CredentialTtl, Name, RecordInput, SessionKind};
 
 /// One decision: this identity may take this role on this cluster for this kind of session.
 #[must_use = "a grant that opens no session must be a denial in the audit log"]
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Grant {
-    identity: Name,
-    role: Name,
-    cluster: Name,
-    kind: SessionKind,
-    subject: KubernetesSubject,
-    ttl: CredentialTtl,
-    ends: Timestamp,
-    record_input: RecordInput,
-    binding: Name,
-    reason: Option<String>,
+    #[serde(flatten)]
+    decision: Decision,
     config_digest: String,
 }
 
@@ -49,45 +33,52 @@ impl std::fmt::Display for KubernetesSubject {
 }
 
 impl Grant {
+    pub(super) fn new(decision: Decision, config: &Config) -> Self {
+        Self {
+            decision,
+            config_digest: config.digest.clone(),
+        }
+    }
+
     /// Who.
     pub fn identity(&self) -> &Name {
-        &self.identity
+        &self.decision.identity
     }
     /// Takes which role.
     pub fn role(&self) -> &Name {
-        &self.role
+        &self.decision.role
     }
     /// On which cluster.
     pub fn cluster(&self) -> &Name {
-        &self.cluster
+        &self.decision.cluster
     }
     /// For which kind of session.
     pub fn kind(&self) -> SessionKind {
-        self.kind
+        self.decision.kind
     }
     /// As which ServiceAccount.
     pub fn subject(&self) -> &KubernetesSubject {
-        &self.subject
+        &self.decision.subject
     }
     /// Lifetime of each credential.
     pub fn ttl(&self) -> CredentialTtl {
-        self.ttl
+        self.decision.ttl
     }
     /// When the session ends at the latest: the role's `maxSession` from now, or the binding's `until` if sooner.
     pub fn ends(&self) -> Timestamp {
-        self.ends
+        self.decision.ends
     }
     /// What is kept of standard input.
     pub fn record_input(&self) -> RecordInput {
-        self.record_input
+        self.decision.record_input
     }
     /// Allowed by which binding.
     pub fn binding(&self) -> &Name {
-        &self.binding
+        &self.decision.binding
     }
     /// The binding's reason.
     pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
+        self.decision.reason.as_deref()
     }
     /// The configuration that it was decided under.
     pub fn config_digest(&self) -> &str {

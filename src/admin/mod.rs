@@ -1,0 +1,62 @@
+//! The local socket: live sessions, kill, revoke. One JSON object a line each way; each act is audited.
+
+mod client;
+mod serve;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mint::LiveLease;
+use crate::session::LiveSession;
+
+pub use client::{AdminError, ask};
+pub use serve::AdminSocket;
+
+/// The socket's name in the state directory.
+pub const SOCKET: &str = "admin.sock";
+/// Longest line either way, in bytes.
+const LONGEST: u64 = 4 << 20;
+
+/// What an administrator asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "word", rename_all = "camelCase", deny_unknown_fields)]
+pub enum Request {
+    /// What is open, and which credentials are out.
+    Sessions,
+    /// End a session now.
+    Kill {
+        /// Its id, whole.
+        session: crate::session::SessionId,
+    },
+    /// Take back credentials that were handed out, and end open sessions.
+    Revoke {
+        /// Those of one session.
+        session: Option<crate::session::SessionId>,
+        /// Those of one identity.
+        identity: Option<crate::config::Name>,
+    },
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reply {
+    /// To [`Request::Sessions`].
+    Sessions {
+        /// Open ones, oldest first.
+        live: Vec<LiveSession>,
+        /// Credentials that outlive their session.
+        handed_out: Vec<LiveLease>,
+    },
+    /// To [`Request::Kill`]: whether it was open.
+    Killed(bool),
+    /// To [`Request::Revoke`].
+    Revoked {
+        /// One line for each credential: its session, and `None` for "refused from now on" or until when it
+        /// stays valid because the API server could not be told.
+        credentials: Vec<(crate::session::SessionId, Option<jiff::Timestamp>)>,
+        /// Open sessions that were ended.
+        sessions: usize,
+    },
+    /// What was asked makes no sense.
+    Error(String),
+}

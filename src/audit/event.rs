@@ -1,0 +1,316 @@
+//! The events, with their stable names.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::{Name, SessionKind};
+use crate::identity::Group;
+use crate::messages::Peer;
+use crate::policy::{Denial, Grant};
+use crate::session::SessionId;
+
+/// One event. The serialized `event` name and the field names are stable within `v: 1`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all_fields = "camelCase")]
+pub enum Event<'a> {
+    /// The daemon serves.
+    #[serde(rename = "daemon.started")]
+    DaemonStarted {
+        /// This build.
+        version: &'a str,
+        /// The configuration that it serves under.
+        config_digest: &'a str,
+    },
+    /// The daemon stops; every session has ended.
+    #[serde(rename = "daemon.stopped")]
+    DaemonStopped {},
+    /// A TCP connection was accepted.
+    #[serde(rename = "connection.opened")]
+    ConnectionOpened {
+        /// Who.
+        peer: &'a Peer,
+    },
+    /// A connection ended.
+    #[serde(rename = "connection.closed")]
+    ConnectionClosed {
+        /// Who.
+        peer: &'a Peer,
+        /// Who was proven on it, if anybody.
+        identity: Option<&'a Name>,
+    },
+    /// An identity was proven.
+    #[serde(rename = "authentication.ok")]
+    AuthenticationOk {
+        /// Who connects.
+        peer: &'a Peer,
+        /// Who was proven.
+        identity: &'a Name,
+        /// Its groups, with their source.
+        groups: &'a BTreeSet<Group>,
+        /// By which key, `SHA256:...`.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+    },
+    /// A verified signature proved nobody.
+    #[serde(rename = "authentication.refused")]
+    AuthenticationRefused {
+        /// Who connects.
+        peer: &'a Peer,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+        /// Of the offered key.
+        fingerprint: &'a str,
+        /// Why.
+        reason: String,
+    },
+    /// Something that is not a session was refused: forwarding, X11, an unknown subsystem.
+    #[serde(rename = "request.refused")]
+    RequestRefused {
+        /// Who.
+        peer: &'a Peer,
+        /// Who was proven, if anybody.
+        identity: Option<&'a Name>,
+        /// What was asked for.
+        what: &'a str,
+    },
+    /// Policy said yes.
+    #[serde(rename = "policy.granted")]
+    Granted {
+        /// The session that it is for.
+        session: SessionId,
+        /// From where.
+        peer: &'a Peer,
+        /// The key that proved the identity.
+        fingerprint: &'a str,
+        /// The groups that were known of it.
+        groups: &'a BTreeSet<Group>,
+        /// The login name.
+        principal: &'a str,
+        /// The decision, with the digest of the configuration.
+        grant: &'a Grant,
+    },
+    /// Policy said no.
+    #[serde(rename = "policy.denied")]
+    Denied {
+        /// The id that the operator was told.
+        session: SessionId,
+        /// From where.
+        peer: &'a Peer,
+        /// Who asked.
+        identity: &'a Name,
+        /// The key that proved the identity.
+        fingerprint: &'a str,
+        /// The groups that were known of it.
+        groups: &'a BTreeSet<Group>,
+        /// The login name, escaped and cut to 256 characters.
+        principal: &'a str,
+        /// Kind of session that was asked for.
+        kind: SessionKind,
+        /// Why not.
+        denial: &'a Denial,
+        /// The configuration that it was decided under.
+        config_digest: &'a str,
+    },
+    /// A session that policy allowed could not be opened.
+    #[serde(rename = "session.failed")]
+    SessionFailed {
+        /// The id that the operator was told.
+        session: SessionId,
+        /// Who.
+        identity: &'a Name,
+        /// What failed: `recording`, `mint`, `launch`, `audit`.
+        step: &'a str,
+        /// Why, for administrators.
+        reason: String,
+    },
+    /// A credential was issued. Written before it is used.
+    #[serde(rename = "lease.issued")]
+    LeaseIssued {
+        /// For which session.
+        session: SessionId,
+        /// Who.
+        identity: &'a Name,
+        /// Where.
+        cluster: &'a Name,
+        /// As which ServiceAccount.
+        subject: String,
+        /// The token's id, as the API server's audit log has it.
+        jti: &'a str,
+        /// The API server's `Audit-Id` of the issue.
+        audit_id: Option<&'a str>,
+        /// When it expires.
+        expires: Timestamp,
+    },
+    /// An open session's credential was renewed.
+    #[serde(rename = "lease.renewed")]
+    LeaseRenewed {
+        /// For which session.
+        session: SessionId,
+        /// The new token's id.
+        jti: &'a str,
+        /// The API server's `Audit-Id` of the issue.
+        audit_id: Option<&'a str>,
+        /// When it expires.
+        expires: Timestamp,
+    },
+    /// A credential goes to the client and outlives its session. Written before it is handed out.
+    #[serde(rename = "lease.handed-out")]
+    LeaseHandedOut {
+        /// By which session.
+        session: SessionId,
+        /// Who.
+        identity: &'a Name,
+        /// The token's id.
+        jti: &'a str,
+        /// Until when it is valid unless revoked.
+        until: Timestamp,
+    },
+    /// A credential was taken back, or could not be.
+    #[serde(rename = "lease.released")]
+    LeaseReleased {
+        /// Of which session.
+        session: SessionId,
+        /// The last token's id.
+        jti: &'a str,
+        /// `None`: refused by the API server from now on. Otherwise still valid until then.
+        valid_until: Option<Timestamp>,
+    },
+    /// A session's command is about to run.
+    #[serde(rename = "session.opened")]
+    SessionOpened {
+        /// Its id.
+        session: SessionId,
+        /// Who.
+        identity: &'a Name,
+        /// As what.
+        role: &'a Name,
+        /// Where.
+        cluster: &'a Name,
+        /// How.
+        kind: SessionKind,
+        /// The command line, lossy UTF-8, cut to 4096 characters.
+        command: Option<&'a str>,
+    },
+    /// A session ended; its recording is sealed unless `recording` says otherwise.
+    #[serde(rename = "session.closed")]
+    SessionClosed {
+        /// Its id.
+        session: SessionId,
+        /// Who.
+        identity: &'a Name,
+        /// How it ended.
+        ended: Ended,
+        /// Bytes of the cast; `None` if it could not be sealed.
+        cast_bytes: Option<u64>,
+        /// SHA-256 of the cast, hex; `None` if it could not be sealed.
+        recording_sha256: Option<&'a str>,
+        /// Output bytes.
+        output_bytes: Option<u64>,
+        /// Input bytes.
+        input_bytes: Option<u64>,
+    },
+    /// A recording that an earlier run of the daemon left open was closed as interrupted.
+    #[serde(rename = "recording.interrupted")]
+    RecordingInterrupted {
+        /// Its id.
+        session: SessionId,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody read recordings or the list of them.
+    #[serde(rename = "recording.read")]
+    RecordingRead {
+        /// Who, or the OS user for a local read over the admin socket.
+        identity: &'a Name,
+        /// From where.
+        peer: &'a Peer,
+        /// `sessions`, `show`, `replay` or `fetch`.
+        word: &'a str,
+        /// Which one; `None` for the list.
+        session: Option<SessionId>,
+        /// Whether the reader's scope allowed it.
+        allowed: bool,
+    },
+    /// One of our own words (`whoami`, `roles`, `kubeconfig` ...) was answered.
+    #[serde(rename = "word.answered")]
+    WordAnswered {
+        /// Who.
+        identity: &'a Name,
+        /// From where.
+        peer: &'a Peer,
+        /// Which word.
+        word: &'a str,
+    },
+    /// A changed configuration is in force.
+    #[serde(rename = "config.reloaded")]
+    ConfigReloaded {
+        /// Its digest.
+        config_digest: &'a str,
+        /// The digest before.
+        previous_digest: &'a str,
+    },
+    /// A changed configuration was refused; the old one stays.
+    #[serde(rename = "config.refused")]
+    ConfigRefused {
+        /// Every problem.
+        problems: String,
+        /// The digest that stays in force.
+        config_digest: &'a str,
+    },
+    /// An administrator did something over the admin socket.
+    #[serde(rename = "admin.act")]
+    AdminAct {
+        /// OS uid of the peer.
+        uid: u32,
+        /// What.
+        act: Act<'a>,
+    },
+}
+
+/// What an administrator did.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Act<'a> {
+    /// Listed live sessions.
+    Sessions,
+    /// Ended a session.
+    Kill {
+        /// Which one.
+        session: &'a str,
+        /// Whether it was live.
+        found: bool,
+    },
+    /// Took back handed-out credentials and ended the sessions concerned.
+    Revoke {
+        /// A session id or an identity's name.
+        what: &'a str,
+        /// How many leases and sessions it met.
+        met: usize,
+    },
+    /// Asked for a reload.
+    Reload,
+}
+
+/// How a session ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ended {
+    /// By itself.
+    Exit {
+        /// Its status.
+        status: u32,
+    },
+    /// By a signal.
+    Signal {
+        /// Its name, without `SIG`.
+        name: String,
+    },
+    /// We ended it.
+    Cut {
+        /// Why.
+        reason: String,
+    },
+}

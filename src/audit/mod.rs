@@ -1,0 +1,10 @@
+//! What the daemon did and why, as JSON lines: docs/EVENTS.md.
+//!
+//! An event that must precede what it tells of (a grant, an issued lease, an opened session) is awaited,
+//! and a failure to write it is a refusal. Everything goes to `tracing` too.
+
+mod event;
+mod log;
+
+pub use event::{Act, Ended, Event};
+pub use log::{Audit, AuditError};

@@ -1,0 +1,74 @@
+//! What must be found fast in a configuration of ten thousand identities.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use russh::keys::PublicKey;
+use russh::keys::ssh_key::public::KeyData;
+
+use super::model::{AuthorizedKey, Binding, Config, IdentityDocument, Name, Subject};
+use crate::identity::Group;
+
+/// Built once, when a configuration is loaded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    keys: HashMap<KeyData, KeyOwner>,
+    of_identity: HashMap<Name, Vec<Name>>,
+    of_group: HashMap<Group, Vec<Name>>,
+}
+
+#[derive(Clone, Debug)]
+struct KeyOwner {
+    identity: Name,
+    position: usize,
+}
+
+impl Index {
+    pub(super) fn build(
+        identities: &BTreeMap<Name, IdentityDocument>,
+        bindings: &BTreeMap<Name, Binding>,
+    ) -> Self {
+        let mut index = Self::default();
+        for identity in identities.values() {
+            for (position, line) in identity.keys.iter().enumerate() {
+                let owner = KeyOwner {
+                    identity: identity.name.clone(),
+                    position,
+                };
+                index.keys.insert(line.key.key_data().clone(), owner);
+            }
+        }
+        for binding in bindings.values() {
+            for subject in &binding.subjects {
+                let of = match subject {
+                    Subject::Identity(name) => index.of_identity.entry(name.clone()).or_default(),
+                    Subject::Group(group) => index.of_group.entry(group.clone()).or_default(),
+                };
+                of.push(binding.name.clone());
+            }
+        }
+        index
+    }
+}
+
+impl Config {
+    /// Whose key this is, and the line that says so. A key proves one identity at most.
+    pub fn key_owner(&self, key: &PublicKey) -> Option<(&IdentityDocument, &AuthorizedKey)> {
+        let owner = self.index.keys.get(key.key_data())?;
+        let identity = self.identities.get(&owner.identity)?;
+        Some((identity, identity.keys.get(owner.position)?))
+    }
+
+    /// The bindings that speak of an identity or of one of its groups, by name, each once. Past ones too.
+    pub fn bindings_of<'c>(
+        &'c self,
+        identity: &Name,
+        groups: &BTreeSet<Group>,
+    ) -> impl Iterator<Item = &'c Binding> + use<'c> {
+        let named = self.index.of_identity.get(identity).into_iter();
+        let grouped = groups
+            .iter()
+            .filter_map(|group| self.index.of_group.get(group));
+        let names: BTreeSet<&Name> = named.chain(grouped).flatten().collect();
+        names.into_iter().filter_map(|name| self.bindings.get(name))
+    }
+}

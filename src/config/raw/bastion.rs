@@ -1,0 +1,148 @@
+//! `spec` of a Bastion and of a Cluster.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{path, paths, within};
+use crate::config::fields::{Fields, boolean, number, parsed};
+use crate::config::model::{HostPort, Limits};
+use crate::config::problem::{At, Gathered};
+use crate::config::scalar;
+use crate::config::yaml::Node;
+
+#[derive(Debug)]
+pub(in crate::config) struct RawBastion {
+    pub(in crate::config) listen: Option<At<SocketAddr>>,
+    pub(in crate::config) advertise: Option<At<HostPort>>,
+    pub(in crate::config) host_keys: Option<At<Vec<At<String>>>>,
+    pub(in crate::config) state_dir: Option<At<String>>,
+    pub(in crate::config) audit_log: Option<At<String>>,
+    pub(in crate::config) limits: Limits,
+    pub(in crate::config) sandbox: RawSandbox,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::config) struct RawSandbox {
+    pub(in crate::config) bubblewrap: Option<At<String>>,
+    pub(in crate::config) tools: Vec<At<String>>,
+    pub(in crate::config) read_only_paths: Vec<At<String>>,
+    pub(in crate::config) uid_start: Option<At<u32>>,
+    pub(in crate::config) uid_count: Option<At<u32>>,
+}
+
+pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<RawBastion> {
+    let mut spec = Fields::open(gathered, node, "a Bastion's spec")?;
+    let raw = RawBastion {
+        listen: spec.required("listen", |g, n| parsed(g, n, scalar::listen)),
+        advertise: spec.optional("advertise", |g, n| parsed(g, n, scalar::host_port)),
+        host_keys: spec.required("hostKeys", paths),
+        state_dir: spec.required("stateDir", path),
+        audit_log: spec.optional("auditLog", path),
+        limits: spec
+            .optional("limits", limits)
+            .map_or_else(Limits::default, |at| at.value),
+        sandbox: spec
+            .optional("sandbox", sandbox)
+            .map_or_else(RawSandbox::default, |at| at.value),
+    };
+    spec.close();
+    Some(raw)
+}
+
+fn limits(gathered: &Gathered, node: &Node) -> Option<Limits> {
+    let mut spec = Fields::open(gathered, node, "limits")?;
+    let default = Limits::default();
+    fn or<T>(value: Option<At<T>>, default: T) -> T {
+        value.map_or(default, |at| at.value)
+    }
+    let limits = Limits {
+        login_grace: or(
+            spec.optional("loginGrace", |g, n| within(g, n, "1s", "10m")),
+            default.login_grace,
+        ),
+        max_auth_attempts: or(
+            spec.optional("maxAuthAttempts", |g, n| number(g, n, 1, 20)),
+            default.max_auth_attempts,
+        ),
+        max_connections: or(
+            spec.optional("maxConnections", |g, n| number(g, n, 1, 100_000)),
+            default.max_connections,
+        ),
+        max_sessions_per_connection: or(
+            spec.optional("maxSessionsPerConnection", |g, n| number(g, n, 1, 1_000)),
+            default.max_sessions_per_connection,
+        ),
+        keepalive: or(
+            spec.optional("keepalive", |g, n| within(g, n, "1s", "1h")),
+            default.keepalive,
+        ),
+        idle_timeout: or(
+            spec.optional("idleTimeout", |g, n| within(g, n, "1s", "24h")),
+            default.idle_timeout,
+        ),
+        drain: or(
+            spec.optional("drain", |g, n| within(g, n, "0s", "24h")),
+            default.drain,
+        ),
+    };
+    spec.close();
+    Some(limits)
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            login_grace: Duration::from_secs(30),
+            max_auth_attempts: 6,
+            max_connections: 1000,
+            max_sessions_per_connection: 10,
+            keepalive: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(3600),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+fn sandbox(gathered: &Gathered, node: &Node) -> Option<RawSandbox> {
+    let mut spec = Fields::open(gathered, node, "sandbox")?;
+    let raw = RawSandbox {
+        bubblewrap: spec.optional("bubblewrap", path),
+        tools: spec
+            .optional("tools", paths)
+            .map(|at| at.value)
+            .unwrap_or_default(),
+        read_only_paths: spec
+            .optional("readOnlyPaths", paths)
+            .map(|at| at.value)
+            .unwrap_or_default(),
+        // Below 1000 are the host's own accounts; above 2^31 tools begin to disagree.
+        uid_start: spec.optional("uidStart", |g, n| number(g, n, 1000, 2_147_000_000)),
+        uid_count: spec.optional("uidCount", |g, n| number(g, n, 1, 1_000_000)),
+    };
+    spec.close();
+    Some(raw)
+}
+
+#[derive(Debug)]
+pub(in crate::config) struct RawCluster {
+    pub(in crate::config) kubeconfig: Option<At<String>>,
+    pub(in crate::config) in_cluster: Option<At<bool>>,
+}
+
+pub(in crate::config) fn cluster(gathered: &Gathered, node: &Node) -> Option<RawCluster> {
+    let mut spec = Fields::open(gathered, node, "a Cluster's spec")?;
+    let both = [spec.has("kubeconfig"), spec.has("inCluster")];
+    let raw = RawCluster {
+        kubeconfig: spec.optional("kubeconfig", path),
+        in_cluster: spec.optional("inCluster", boolean),
+    };
+    spec.close();
+    let refused = matches!(&raw.in_cluster, Some(at) if !at.value);
+    if both == [true, true] || both == [false, false] || refused {
+        gathered.report(
+            &node.at,
+            "a Cluster's spec needs one of 'kubeconfig: FILE' and 'inCluster: true'",
+        );
+    }
+    Some(raw)
+}

@@ -1,0 +1,234 @@
+//! `spec` of a Role.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{labels, some, within};
+use crate::config::fields::{Fields, list, parsed};
+use crate::config::model::{CredentialTtl, Name, RecordInput, SessionKind};
+use crate::config::problem::{At, Gathered};
+use crate::config::scalar;
+use crate::config::yaml::{Node, Value};
+
+#[derive(Debug)]
+pub(in crate::config) struct RawRole {
+    pub(in crate::config) kubernetes: Option<At<RawKubernetes>>,
+    pub(in crate::config) credential_ttl: Option<At<CredentialTtl>>,
+    pub(in crate::config) max_session: Option<At<Duration>>,
+    pub(in crate::config) sessions: Option<At<Vec<At<SessionKind>>>>,
+    pub(in crate::config) record_input: Option<At<RecordInput>>,
+    pub(in crate::config) audit: Option<At<RawAudit>>,
+}
+
+#[derive(Debug)]
+pub(in crate::config) struct RawKubernetes {
+    pub(in crate::config) clusters: Vec<At<ClusterSelector>>,
+    pub(in crate::config) service_account: Option<At<RawServiceAccount>>,
+    pub(in crate::config) overrides: Vec<At<RawOverride>>,
+}
+
+#[derive(Debug)]
+pub(in crate::config) struct RawOverride {
+    pub(in crate::config) clusters: Vec<At<ClusterSelector>>,
+    pub(in crate::config) service_account: Option<At<RawServiceAccount>>,
+}
+
+#[derive(Debug)]
+pub(in crate::config) enum ClusterSelector {
+    Named(Name),
+    MatchLabels(BTreeMap<String, String>),
+}
+
+#[derive(Debug)]
+pub(in crate::config) struct RawServiceAccount {
+    pub(in crate::config) namespace: Option<At<String>>,
+    pub(in crate::config) name: Option<At<String>>,
+}
+
+#[derive(Debug)]
+pub(in crate::config) struct RawAudit {
+    pub(in crate::config) clusters: Option<At<Vec<At<Option<Name>>>>>,
+    pub(in crate::config) identities: Option<At<Vec<At<Option<Name>>>>>,
+}
+
+pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRole> {
+    let mut spec = Fields::open(gathered, node, "a Role's spec")?;
+    let (kubernetes, audit) = (spec.has("kubernetes"), spec.has("audit"));
+    if kubernetes == audit {
+        gathered.report(
+            &node.at,
+            "a Role's spec needs one of 'kubernetes' and 'audit': what runs commands must not read recordings",
+        );
+    }
+    let raw = RawRole {
+        kubernetes: spec.optional("kubernetes", kubernetes_access),
+        credential_ttl: spec.optional("credentialTtl", |g, n| parsed(g, n, credential_ttl)),
+        max_session: spec.optional("maxSession", |g, n| within(g, n, "1m", "24h")),
+        sessions: spec.optional("sessions", |g, n| list(g, n, session_kind)),
+        record_input: spec.optional("recordInput", |g, n| parsed(g, n, record_input)),
+        audit: spec.optional("audit", audit_access),
+    };
+    spec.close();
+    if audit && !kubernetes {
+        for (key, at) in [
+            (
+                "credentialTtl",
+                raw.credential_ttl.as_ref().map(|at| &at.at),
+            ),
+            ("maxSession", raw.max_session.as_ref().map(|at| &at.at)),
+            ("sessions", raw.sessions.as_ref().map(|at| &at.at)),
+            ("recordInput", raw.record_input.as_ref().map(|at| &at.at)),
+        ] {
+            if let Some(at) = at {
+                gathered.report(
+                    at,
+                    format!(
+                        "an audit role opens no sessions, so '{key}' has no meaning here; remove it"
+                    ),
+                );
+            }
+        }
+    }
+    Some(raw)
+}
+
+fn kubernetes_access(gathered: &Gathered, node: &Node) -> Option<RawKubernetes> {
+    let mut spec = Fields::open(gathered, node, "'kubernetes'")?;
+    let raw = RawKubernetes {
+        clusters: spec
+            .required("clusters", selectors)
+            .map(|at| at.value)
+            .unwrap_or_default(),
+        service_account: spec.required("serviceAccount", service_account),
+        overrides: spec
+            .optional("overrides", |g, n| list(g, n, role_override))
+            .map(|at| at.value)
+            .unwrap_or_default(),
+    };
+    spec.close();
+    Some(raw)
+}
+
+fn role_override(gathered: &Gathered, node: &Node) -> Option<RawOverride> {
+    let mut spec = Fields::open(gathered, node, "an override")?;
+    let raw = RawOverride {
+        clusters: spec
+            .required("clusters", selectors)
+            .map(|at| at.value)
+            .unwrap_or_default(),
+        service_account: spec.required("serviceAccount", service_account),
+    };
+    spec.close();
+    Some(raw)
+}
+
+/// A list of names and of `{matchLabels: ...}`, or one such mapping.
+fn selectors(gathered: &Gathered, node: &Node) -> Option<Vec<At<ClusterSelector>>> {
+    if matches!(node.value, Value::Map(_)) {
+        return Some(vec![At {
+            value: selector(gathered, node)?,
+            at: node.at.clone(),
+        }]);
+    }
+    some(
+        gathered,
+        node,
+        "no cluster is named here: write their names, or {matchLabels: {...}}",
+        selector,
+    )
+}
+
+fn selector(gathered: &Gathered, node: &Node) -> Option<ClusterSelector> {
+    match &node.value {
+        Value::Map(_) => {
+            let mut fields = Fields::open(gathered, node, "a cluster selector")?;
+            let wanted = fields.required("matchLabels", labels);
+            fields.close();
+            let wanted = wanted?;
+            if wanted.value.is_empty() {
+                gathered.report(
+                    &wanted.at,
+                    "empty matchLabels would mean every cluster; name labels or clusters",
+                );
+                return None;
+            }
+            Some(ClusterSelector::MatchLabels(wanted.value))
+        }
+        Value::Text(text) if text == "*" => {
+            gathered.report(
+                &node.at,
+                "a role that gives credentials names its clusters; '*' is for audit roles",
+            );
+            None
+        }
+        _ => parsed(gathered, node, scalar::name).map(ClusterSelector::Named),
+    }
+}
+
+fn service_account(gathered: &Gathered, node: &Node) -> Option<RawServiceAccount> {
+    let mut spec = Fields::open(gathered, node, "serviceAccount")?;
+    let raw = RawServiceAccount {
+        namespace: spec.required("namespace", |g, n| {
+            parsed(g, n, scalar::kubernetes_namespace)
+        }),
+        name: spec.required("name", |g, n| parsed(g, n, scalar::service_account_name)),
+    };
+    spec.close();
+    Some(raw)
+}
+
+fn audit_access(gathered: &Gathered, node: &Node) -> Option<RawAudit> {
+    let mut spec = Fields::open(gathered, node, "'audit'")?;
+    let raw = RawAudit {
+        clusters: spec.required("clusters", names_or_all),
+        identities: spec.required("identities", names_or_all),
+    };
+    spec.close();
+    Some(raw)
+}
+
+/// Names; `None` stands for `*`.
+fn names_or_all(gathered: &Gathered, node: &Node) -> Option<Vec<At<Option<Name>>>> {
+    list(gathered, node, |g, n| {
+        parsed(g, n, |text| match text {
+            "*" => Ok(None),
+            text => scalar::name(text).map(Some),
+        })
+    })
+}
+
+fn credential_ttl(text: &str) -> Result<CredentialTtl, String> {
+    let seconds = scalar::duration(text)?.as_secs();
+    u32::try_from(seconds)
+        .ok()
+        .and_then(|seconds| CredentialTtl::from_secs(seconds).ok())
+        .ok_or_else(|| format!("{text} is out of bounds: a credential lives 10m to 1h"))
+}
+
+fn record_input(text: &str) -> Result<RecordInput, String> {
+    match text {
+        "auto" => Ok(RecordInput::Auto),
+        "always" => Ok(RecordInput::Always),
+        "digest" => Ok(RecordInput::Digest),
+        other => Err(format!(
+            "'{}' is not known: auto, always or digest",
+            other.escape_debug()
+        )),
+    }
+}
+
+fn session_kind(gathered: &Gathered, node: &Node) -> Option<SessionKind> {
+    parsed(gathered, node, |text| match text {
+        "shell" => Ok(SessionKind::Shell),
+        "exec" => Ok(SessionKind::Exec),
+        "credential" => Ok(SessionKind::Credential),
+        "tunnel" => Err(
+            "this version has no tunnel: remove it; shell, exec and credential are what there is"
+                .to_owned(),
+        ),
+        other => Err(format!(
+            "'{}' is not a kind of session: shell, exec or credential",
+            other.escape_debug()
+        )),
+    })
+}

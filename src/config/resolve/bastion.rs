@@ -1,0 +1,182 @@
+//! The one document about the daemon itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::{Documents, document_path};
+use crate::config::model::{Bastion, Cluster, ClusterAccess, HostPort, Name, Sandbox};
+use crate::config::problem::{At, Place};
+use crate::config::raw::{Document, Kind, RawBastion, Spec};
+
+const UID_START: u32 = 1_900_000_000;
+const UID_COUNT: u32 = 65_536;
+/// `nobody`: shared by whatever else runs under it.
+const NOBODY: u32 = 65_534;
+
+impl Documents<'_> {
+    pub(super) fn bastion(
+        &self,
+        root: &Path,
+        clusters: &BTreeMap<Name, Cluster>,
+    ) -> Option<Bastion> {
+        let document = self.only_bastion(root)?;
+        let Some(Spec::Bastion(spec)) = &document.spec else {
+            return None;
+        };
+        let host_keys = self.host_keys(document, spec);
+        let sandbox = self.sandbox(document, spec);
+        let listen = spec.listen.as_ref()?.value;
+        let state_dir = document_path(document, &spec.state_dir.as_ref()?.value);
+        let bastion = Bastion {
+            name: document.name.value.clone(),
+            listen,
+            advertise: spec.advertise.as_ref().map_or_else(
+                || HostPort {
+                    host: listen.ip().to_string(),
+                    port: listen.port(),
+                },
+                |at| at.value.clone(),
+            ),
+            host_keys,
+            audit_log: spec.audit_log.as_ref().map_or_else(
+                || state_dir.join("audit.jsonl"),
+                |at| document_path(document, &at.value),
+            ),
+            state_dir,
+            limits: spec.limits.clone(),
+            sandbox,
+        };
+        self.sandbox_shows_no_secret(&bastion, spec, clusters);
+        Some(bastion)
+    }
+
+    fn only_bastion(&self, root: &Path) -> Option<&Document> {
+        let mut all = self.of(Kind::Bastion);
+        let Some(first) = all.next() else {
+            if !self.incomplete {
+                self.report(
+                    &Place::file(root),
+                    "no Bastion is defined; write one document of kind Bastion",
+                );
+            }
+            return None;
+        };
+        for another in all {
+            self.report(
+                &another.at,
+                format!(
+                    "one daemon has one Bastion, and '{}' is at {}; remove one",
+                    first.name.value, first.at
+                ),
+            );
+        }
+        Some(first)
+    }
+
+    fn host_keys(&self, document: &Document, spec: &RawBastion) -> Vec<PathBuf> {
+        let Some(listed) = &spec.host_keys else {
+            return Vec::new();
+        };
+        if listed.value.is_empty() {
+            self.report(
+                &listed.at,
+                "a daemon needs a host key; make one with: ssh-keygen -t ed25519 -N '' -f host_ed25519",
+            );
+        }
+        self.paths_once(document, &listed.value, |path| path.to_owned())
+    }
+
+    /// Paths, no two of which agree in what `of` takes from them.
+    fn paths_once<K: Ord>(
+        &self,
+        document: &Document,
+        listed: &[At<String>],
+        of: fn(&Path) -> K,
+    ) -> Vec<PathBuf> {
+        let mut seen = BTreeSet::new();
+        let mut paths = Vec::new();
+        for entry in listed {
+            let path = document_path(document, &entry.value);
+            if seen.insert(of(&path)) {
+                paths.push(path);
+            } else {
+                self.report(
+                    &entry.at,
+                    format!("'{}' is here a second time; remove it", entry.value),
+                );
+            }
+        }
+        paths
+    }
+
+    fn sandbox(&self, document: &Document, spec: &RawBastion) -> Sandbox {
+        let raw = &spec.sandbox;
+        let uid_start = raw.uid_start.as_ref().map_or(UID_START, |at| at.value);
+        let uid_count = raw.uid_count.as_ref().map_or(UID_COUNT, |at| at.value);
+        if (uid_start..uid_start.saturating_add(uid_count)).contains(&NOBODY)
+            && let Some(at) = raw.uid_start.as_ref()
+        {
+            self.report(
+                &at.at,
+                format!(
+                    "these uids include {NOBODY} (nobody), which others use; choose another range"
+                ),
+            );
+        }
+        Sandbox {
+            bubblewrap: raw.bubblewrap.as_ref().map_or_else(
+                || PathBuf::from("bwrap"),
+                |at| document_path(document, &at.value),
+            ),
+            // They lie side by side in one directory, so their names must differ.
+            tools: self.paths_once(document, &raw.tools, |path| {
+                path.file_name().map(ToOwned::to_owned)
+            }),
+            read_only_paths: self
+                .paths_once(document, &raw.read_only_paths, |path| path.to_owned()),
+            uid_start,
+            uid_count,
+        }
+    }
+
+    /// What the daemon must hide cannot be shown by a setting. By name only; links are the launcher's.
+    fn sandbox_shows_no_secret(
+        &self,
+        bastion: &Bastion,
+        spec: &RawBastion,
+        clusters: &BTreeMap<Name, Cluster>,
+    ) {
+        let kubeconfigs = clusters
+            .values()
+            .filter_map(|cluster| match &cluster.access {
+                ClusterAccess::Kubeconfig(path) => Some(path),
+                ClusterAccess::InCluster => None,
+            });
+        let hidden: Vec<&PathBuf> = bastion
+            .host_keys
+            .iter()
+            .chain([&bastion.state_dir, &bastion.audit_log])
+            .chain(kubeconfigs)
+            .collect();
+        let sandbox = &bastion.sandbox;
+        let shown = sandbox
+            .read_only_paths
+            .iter()
+            .zip(&spec.sandbox.read_only_paths);
+        let tools = sandbox.tools.iter().zip(&spec.sandbox.tools);
+        for (path, written) in shown.chain(tools) {
+            let secret = hidden
+                .iter()
+                .find(|secret| secret.starts_with(path) || path.starts_with(secret));
+            if let Some(secret) = secret {
+                self.report(
+                    &written.at,
+                    format!(
+                        "this would show {} to operators' commands; name something narrower",
+                        secret.display()
+                    ),
+                );
+            }
+        }
+    }
+}

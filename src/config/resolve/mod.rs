@@ -1,0 +1,205 @@
+//! What documents mean together: names are unique, references lead somewhere, every identity and role is whole.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::fields::nearest;
+use super::index::Index;
+use super::model::{Cluster, ClusterAccess, Config, Name};
+use super::problem::{At, Gathered, Place};
+use super::raw::{Document, Kind, RawBinding, RawCluster, RawIdentity, RawRole, Spec};
+use super::source::{Reader, absolute};
+
+mod bastion;
+mod bindings;
+mod identities;
+mod roles;
+
+/// All documents, by kind and name. A document whose `spec` could not be read still has its name here.
+pub(super) struct Documents<'a> {
+    gathered: &'a Gathered,
+    by_kind: BTreeMap<Kind, BTreeMap<Name, Document>>,
+    /// Some document could not be read at all, so a name that seems to be missing may be in that one.
+    incomplete: bool,
+}
+
+/// Makes a configuration of all documents, or reports why there is none.
+pub(super) fn config(
+    gathered: &Gathered,
+    root: &Path,
+    found: Vec<Document>,
+    incomplete: bool,
+    reader: &mut Reader,
+) -> Option<Config> {
+    let documents = Documents::sort(gathered, found, incomplete);
+    documents.names_are_disjoint();
+    let clusters = documents.clusters();
+    let roles = documents.roles();
+    let identities = documents.identities(reader);
+    let bindings = documents.bindings(&roles, &identities);
+    documents.default_roles(&roles, &identities, &bindings);
+    let bastion = documents.bastion(root, &clusters)?;
+    let index = Index::build(&identities, &bindings);
+    Some(Config {
+        bastion,
+        clusters,
+        identities,
+        roles,
+        bindings,
+        // Filled in when every file has been read.
+        digest: String::new(),
+        index,
+    })
+}
+
+impl<'a> Documents<'a> {
+    fn sort(gathered: &'a Gathered, found: Vec<Document>, incomplete: bool) -> Self {
+        let mut by_kind: BTreeMap<Kind, BTreeMap<Name, Document>> = BTreeMap::new();
+        for document in found {
+            let named = by_kind.entry(document.kind).or_default();
+            if let Some(first) = named.get(&document.name.value) {
+                gathered.report(
+                    &document.name.at,
+                    format!(
+                        "the {} '{}' is defined a second time; the first is at {}; remove or rename one",
+                        document.kind.as_str(),
+                        document.name.value,
+                        first.name.at
+                    ),
+                );
+                continue;
+            }
+            named.insert(document.name.value.clone(), document);
+        }
+        Self {
+            gathered,
+            by_kind,
+            incomplete,
+        }
+    }
+
+    fn report(&self, at: &Place, message: impl Into<String>) {
+        self.gathered.report(at, message);
+    }
+
+    fn of(&self, kind: Kind) -> impl Iterator<Item = &Document> {
+        self.by_kind
+            .get(&kind)
+            .into_iter()
+            .flat_map(BTreeMap::values)
+    }
+
+    fn get(&self, kind: Kind, name: &Name) -> Option<&Document> {
+        self.by_kind.get(&kind)?.get(name)
+    }
+
+    /// Whether a reference leads somewhere; reports it if not.
+    fn check_reference(&self, kind: Kind, name: &At<Name>) -> bool {
+        if self.get(kind, &name.value).is_some() {
+            return true;
+        }
+        let known: Vec<&str> = self.of(kind).map(|d| d.name.value.as_str()).collect();
+        let advice = self.advice(name.value.as_str(), &known);
+        self.report(
+            &name.at,
+            format!("no {} '{}' is defined{advice}", kind.as_str(), name.value),
+        );
+        false
+    }
+
+    fn advice(&self, missing: &str, known: &[&str]) -> String {
+        if let Some(near) = nearest(missing, known) {
+            format!("; did you mean '{near}'?")
+        } else if self.incomplete {
+            "; it may be in a document that could not be read".to_owned()
+        } else if known.is_empty() {
+            "; define it".to_owned()
+        } else {
+            let more = if known.len() > 8 { ", ..." } else { "" };
+            let some: Vec<&str> = known.iter().copied().take(8).collect();
+            format!("; defined are: {}{more}", some.join(", "))
+        }
+    }
+
+    /// As a login name, a word must mean one thing.
+    fn names_are_disjoint(&self) {
+        for role in self.of(Kind::Role) {
+            if let Some(identity) = self.get(Kind::Identity, &role.name.value) {
+                self.report(
+                    &role.name.at,
+                    format!(
+                        "a Role and an Identity are both named '{}' (the other is at {}), so a login under that name \
+                         would be ambiguous; rename one",
+                        role.name.value, identity.name.at
+                    ),
+                );
+            }
+        }
+    }
+
+    fn clusters(&self) -> BTreeMap<Name, Cluster> {
+        let mut clusters = BTreeMap::new();
+        for document in self.of(Kind::Cluster) {
+            let Some(Spec::Cluster(spec)) = &document.spec else {
+                continue;
+            };
+            let Some(access) = cluster_access(document, spec) else {
+                continue;
+            };
+            let name = document.name.value.clone();
+            let cluster = Cluster {
+                name: name.clone(),
+                labels: document.labels.clone(),
+                access,
+            };
+            clusters.insert(name, cluster);
+        }
+        clusters
+    }
+
+    fn specs<'s, S: 's>(
+        &'s self,
+        kind: Kind,
+        pick: fn(&Spec) -> Option<&S>,
+    ) -> impl Iterator<Item = (&'s Document, &'s S)> {
+        self.of(kind)
+            .filter_map(move |document| Some((document, pick(document.spec.as_ref()?)?)))
+    }
+
+    fn role_specs(&self) -> impl Iterator<Item = (&Document, &RawRole)> {
+        self.specs(Kind::Role, |spec| match spec {
+            Spec::Role(raw) => Some(raw),
+            _ => None,
+        })
+    }
+
+    fn identity_specs(&self) -> impl Iterator<Item = (&Document, &RawIdentity)> {
+        self.specs(Kind::Identity, |spec| match spec {
+            Spec::Identity(raw) => Some(raw),
+            _ => None,
+        })
+    }
+
+    fn binding_specs(&self) -> impl Iterator<Item = (&Document, &RawBinding)> {
+        self.specs(Kind::Binding, |spec| match spec {
+            Spec::Binding(raw) => Some(raw),
+            _ => None,
+        })
+    }
+}
+
+fn cluster_access(document: &Document, spec: &RawCluster) -> Option<ClusterAccess> {
+    match (&spec.kubeconfig, &spec.in_cluster) {
+        (Some(path), None) => Some(ClusterAccess::Kubeconfig(document_path(
+            document,
+            &path.value,
+        ))),
+        (None, Some(at)) if at.value => Some(ClusterAccess::InCluster),
+        _ => None,
+    }
+}
+
+/// A path of a document, absolute.
+fn document_path(document: &Document, path: &str) -> PathBuf {
+    absolute(&document.base.join(path))
+}

@@ -1,0 +1,165 @@
+//! Roles: selectors become clusters, overrides become subjects.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Documents;
+use crate::config::model::{
+    AuditRole, CredentialTtl, KubernetesRole, Name, Pattern, RecordInput, Role, RoleAccess,
+    ServiceAccountTemplate, SessionKind,
+};
+use crate::config::problem::At;
+use crate::config::raw::{
+    ClusterSelector, Kind, RawAudit, RawKubernetes, RawRole, RawServiceAccount,
+};
+
+const DEFAULT_MAX_SESSION: Duration = Duration::from_secs(8 * 3600);
+const DEFAULT_TTL_SECONDS: u32 = 15 * 60;
+
+impl Documents<'_> {
+    pub(super) fn roles(&self) -> BTreeMap<Name, Role> {
+        self.role_specs()
+            .filter_map(|(document, spec)| {
+                let name = document.name.value.clone();
+                let access = self.role_access(spec)?;
+                Some((name.clone(), Role { name, access }))
+            })
+            .collect()
+    }
+
+    fn role_access(&self, spec: &RawRole) -> Option<RoleAccess> {
+        match (&spec.kubernetes, &spec.audit) {
+            (Some(kubernetes), None) => {
+                let role = self.kubernetes_role(spec, kubernetes)?;
+                Some(RoleAccess::Kubernetes(role))
+            }
+            (None, Some(audit)) => audit_role(&audit.value).map(RoleAccess::Audit),
+            _ => None,
+        }
+    }
+
+    fn kubernetes_role(
+        &self,
+        spec: &RawRole,
+        kubernetes: &At<RawKubernetes>,
+    ) -> Option<KubernetesRole> {
+        let subjects = self.subjects(&kubernetes.value);
+        Some(KubernetesRole {
+            subjects: subjects?,
+            credential_ttl: match &spec.credential_ttl {
+                Some(at) => at.value,
+                None => CredentialTtl::from_secs(DEFAULT_TTL_SECONDS).ok()?,
+            },
+            max_session: spec
+                .max_session
+                .as_ref()
+                .map_or(DEFAULT_MAX_SESSION, |at| at.value),
+            sessions: self.session_kinds(spec),
+            record_input: spec
+                .record_input
+                .as_ref()
+                .map_or(RecordInput::Auto, |at| at.value),
+        })
+    }
+
+    fn session_kinds(&self, spec: &RawRole) -> BTreeSet<SessionKind> {
+        let Some(listed) = &spec.sessions else {
+            return BTreeSet::from([SessionKind::Shell, SessionKind::Exec]);
+        };
+        if listed.value.is_empty() {
+            self.report(
+                &listed.at,
+                "a role without a kind of session can do nothing; name shell, exec or credential, or remove the role",
+            );
+        }
+        listed.value.iter().map(|kind| kind.value).collect()
+    }
+
+    /// The subject on each cluster. `None` once something of it has been reported.
+    fn subjects(
+        &self,
+        kubernetes: &RawKubernetes,
+    ) -> Option<BTreeMap<Name, ServiceAccountTemplate>> {
+        let clusters = self.selected(&kubernetes.clusters);
+        let account = kubernetes.service_account.as_ref().and_then(template);
+        let mut subjects: BTreeMap<Name, ServiceAccountTemplate> = BTreeMap::new();
+        let mut overridden = BTreeSet::new();
+        for entry in &kubernetes.overrides {
+            let account = entry.value.service_account.as_ref().and_then(template);
+            for cluster in self.selected(&entry.value.clusters) {
+                if !clusters.contains(&cluster) {
+                    self.report(
+                        &entry.at,
+                        format!("this override is for '{cluster}', where the role does not exist; add it to the role's clusters"),
+                    );
+                } else if !overridden.insert(cluster.clone()) {
+                    self.report(
+                        &entry.at,
+                        format!("two overrides are for '{cluster}', and neither is the right one; keep one"),
+                    );
+                } else if let Some(account) = &account {
+                    subjects.insert(cluster, account.clone());
+                }
+            }
+        }
+        for cluster in clusters {
+            if !overridden.contains(&cluster) {
+                subjects.insert(cluster, account.clone()?);
+            }
+        }
+        account.map(|_| subjects)
+    }
+
+    fn selected(&self, selectors: &[At<ClusterSelector>]) -> BTreeSet<Name> {
+        let mut clusters = BTreeSet::new();
+        for selector in selectors {
+            match &selector.value {
+                ClusterSelector::Named(name) => {
+                    let name = At {
+                        value: name.clone(),
+                        at: selector.at.clone(),
+                    };
+                    if self.check_reference(Kind::Cluster, &name) {
+                        clusters.insert(name.value);
+                    }
+                }
+                ClusterSelector::MatchLabels(wanted) => {
+                    let matching = self.of(Kind::Cluster).filter(|cluster| {
+                        wanted
+                            .iter()
+                            .all(|(key, value)| cluster.labels.get(key) == Some(value))
+                    });
+                    let names: Vec<Name> = matching.map(|c| c.name.value.clone()).collect();
+                    if names.is_empty() {
+                        self.report(
+                            &selector.at,
+                            "no Cluster has all of these labels; see metadata.labels of the clusters",
+                        );
+                    }
+                    clusters.extend(names);
+                }
+            }
+        }
+        clusters
+    }
+}
+
+fn template(account: &At<RawServiceAccount>) -> Option<ServiceAccountTemplate> {
+    Some(ServiceAccountTemplate {
+        namespace: account.value.namespace.as_ref()?.value.clone(),
+        name: account.value.name.as_ref()?.value.clone(),
+    })
+}
+
+fn audit_role(raw: &RawAudit) -> Option<AuditRole> {
+    Some(AuditRole {
+        clusters: pattern(&raw.clusters.as_ref()?.value),
+        identities: pattern(&raw.identities.as_ref()?.value),
+    })
+}
+
+/// Names need not be defined: recordings outlive clusters and people.
+fn pattern(listed: &[At<Option<Name>>]) -> Pattern {
+    let names: Option<BTreeSet<Name>> = listed.iter().map(|entry| entry.value.clone()).collect();
+    names.map_or(Pattern::All, Pattern::Names)
+}

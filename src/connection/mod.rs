@@ -1,0 +1,279 @@
+//! One SSH connection: what speaks to the network. It decides nothing and reaches what does only through
+//! the messages of [`crate::messages`].
+//!
+//! Below russh lies a socket that can be cut ([`wire`], [`stream`]); above it callbacks become messages
+//! ([`callbacks`]) and each session channel has a task ([`session`]). This file watches over them: it holds the
+//! timers and the orders, and whatever a client does, an end that is due happens.
+
+mod callbacks;
+mod input;
+mod monitor;
+mod session;
+mod stream;
+mod terminal;
+mod wire;
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::Disconnect;
+use russh::server::RunningSession;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::callbacks::{Callbacks, Shared};
+use self::monitor::Monitor;
+use self::session::Load;
+use self::stream::CutStream;
+use self::wire::Wire;
+use crate::clock;
+use crate::config::Limits;
+use crate::messages::{MonitorLink, Order};
+
+/// How long a client may take to hear why it is disconnected.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Keepalives are sent after each interval of silence; the fourth interval ends a connection that answered none.
+const SILENT_INTERVALS: u32 = 4;
+
+/// Why a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The client left, or broke the protocol.
+    Client,
+    /// No identity was proven in time.
+    Grace,
+    /// No channel data either way for too long.
+    Idle,
+    /// The client answered no keepalive.
+    Dead,
+    /// Ordered, with this sentence for the client.
+    Ordered(String),
+    /// The deciding side is gone: nothing may go on without it.
+    Unwatched,
+    /// The daemon stops.
+    Shutdown,
+    /// It has carried as many sessions as one connection may.
+    WornOut,
+}
+
+impl End {
+    /// What the client is told.
+    fn farewell(&self) -> Option<&str> {
+        match self {
+            Self::Client | Self::Grace | Self::Dead => None,
+            Self::Idle => Some("no input and no output for too long: disconnected"),
+            Self::Ordered(reason) => Some(reason),
+            Self::Unwatched => Some("the bastion ended this connection"),
+            Self::Shutdown => Some("the bastion is shutting down: connect again"),
+            Self::WornOut => {
+                Some("this connection has carried its share of sessions: connect again")
+            }
+        }
+    }
+}
+
+/// Serves one connection until it has ended, with all its tasks.
+pub(crate) async fn serve(
+    tcp: TcpStream,
+    link: MonitorLink,
+    config: Arc<russh::server::Config>,
+    limits: Limits,
+    shutdown: CancellationToken,
+) -> End {
+    let MonitorLink { asks, orders } = link;
+    let wire = Wire::new();
+    let cut = CancellationToken::new();
+    // Should this future be dropped, nothing of the connection stays.
+    let _cut_at_end = cut.clone().drop_guard();
+    let tasks = TaskTracker::new();
+    let (load, load_seen) = watch::channel(Load::default());
+    let (proven, was_proven) = oneshot::channel();
+    let callbacks = Callbacks::new(
+        Shared {
+            monitor: Monitor::new(asks, cut.clone()),
+            wire: Arc::clone(&wire),
+            cut: cut.clone(),
+            tasks: tasks.clone(),
+            load,
+            shutdown: shutdown.clone(),
+            max_sessions: limits.max_sessions_per_connection,
+        },
+        proven,
+    );
+    let mut watching = pin!(
+        Watch {
+            wire: Arc::clone(&wire),
+            grace_ends: clock::monotonic() + limits.login_grace,
+            limits,
+            orders,
+            load: load_seen,
+            shutdown,
+        }
+        .until_due(was_proven)
+    );
+
+    // This waits for the client's version line: it belongs under the same timers as everything after.
+    let starting =
+        russh::server::run_stream(config, CutStream::new(tcp, Arc::clone(&wire)), callbacks);
+    let running = tokio::select! {
+        started = starting => started,
+        end = &mut watching => return end,
+    };
+    let mut running = match running {
+        Ok(running) => running,
+        Err(error) => {
+            tracing::debug!(%error, "no SSH connection");
+            return End::Client;
+        }
+    };
+    let end = tokio::select! {
+        result = &mut running => {
+            note(result);
+            End::Client
+        }
+        end = &mut watching => {
+            finish(running, &end, &wire, &cut).await;
+            end
+        }
+    };
+    wire.cut();
+    cut.cancel();
+    tasks.close();
+    tasks.wait().await;
+    end
+}
+
+/// Says why, for a bounded time, then cuts.
+async fn finish(
+    mut running: RunningSession<Callbacks>,
+    end: &End,
+    wire: &Wire,
+    cut: &CancellationToken,
+) {
+    if let Some(farewell) = end.farewell() {
+        let handle = running.handle();
+        let said = async {
+            let said = handle
+                .disconnect(
+                    Disconnect::ByApplication,
+                    farewell.to_owned(),
+                    "en".to_owned(),
+                )
+                .await;
+            if said.is_err() {
+                tracing::debug!("the connection ended by itself");
+            }
+            (&mut running).await
+        };
+        if let Ok(result) = tokio::time::timeout(FAREWELL, said).await {
+            return note(result);
+        }
+    }
+    wire.cut();
+    cut.cancel();
+    note(running.await);
+}
+
+fn note(result: Result<(), russh::Error>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "the connection ended");
+    }
+}
+
+/// What ends a connection from our side.
+struct Watch {
+    wire: Arc<Wire>,
+    grace_ends: Instant,
+    limits: Limits,
+    orders: mpsc::Receiver<Order>,
+    load: watch::Receiver<Load>,
+    shutdown: CancellationToken,
+}
+
+impl Watch {
+    /// Returns when the connection is to end.
+    async fn until_due(mut self, was_proven: oneshot::Receiver<()>) -> End {
+        let mut was_proven = pin!(was_proven);
+        let mut proven = false;
+        let mut drain_ends = None;
+        let mut load_changes = true;
+        loop {
+            let due = if proven {
+                self.next_check()
+            } else {
+                self.grace_ends
+            };
+            let wake = drain_ends.map_or(due, |end| due.min(end));
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    Some(Order::Disconnect { reason }) => return End::Ordered(reason),
+                    None => return End::Unwatched,
+                },
+                done = &mut was_proven, if !proven => {
+                    if done.is_err() {
+                        // The callbacks are gone, and with them russh: it says itself how it ended.
+                        return std::future::pending().await;
+                    }
+                    proven = true;
+                    self.wire.used_now();
+                }
+                () = self.shutdown.cancelled(), if drain_ends.is_none() => {
+                    drain_ends = Some(clock::monotonic() + self.limits.drain);
+                }
+                changed = self.load.changed(), if load_changes => load_changes = changed.is_ok(),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            if let Some(end) = self.due(proven, drain_ends) {
+                return end;
+            }
+        }
+    }
+
+    fn due(&self, proven: bool, drain_ends: Option<Instant>) -> Option<End> {
+        let now = clock::monotonic();
+        let load = *self.load.borrow();
+        if let Some(drain_ends) = drain_ends
+            && (!proven || load.open == 0 || now >= drain_ends)
+        {
+            return Some(End::Shutdown);
+        }
+        if !proven {
+            return (now >= self.grace_ends).then_some(End::Grace);
+        }
+        if load.worn_out && load.open == 0 {
+            return Some(End::WornOut);
+        }
+        if now >= self.idle_ends() {
+            return Some(End::Idle);
+        }
+        match self.silence_ends() {
+            Some(end) if now >= end => Some(End::Dead),
+            _ => None,
+        }
+    }
+
+    fn next_check(&self) -> Instant {
+        let idle = self.idle_ends();
+        // While the wire is paused silence says nothing: look again later.
+        let silence = self.silence_ends().unwrap_or_else(|| {
+            clock::monotonic() + self.limits.keepalive.max(Duration::from_secs(1))
+        });
+        idle.min(silence)
+    }
+
+    fn idle_ends(&self) -> Instant {
+        self.wire.last_used() + self.limits.idle_timeout
+    }
+
+    /// russh sends the keepalives but does not judge them: it cannot know that the wire is paused, when the answers
+    /// lie unread behind input that nobody takes.
+    fn silence_ends(&self) -> Option<Instant> {
+        (!self.wire.is_paused())
+            .then(|| self.wire.last_heard() + self.limits.keepalive * SILENT_INTERVALS)
+    }
+}

@@ -1,0 +1,229 @@
+//! One session channel, from the request that starts it to its close.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::server::{Handle, Msg};
+use russh::{ChannelId, ChannelWriteHalf};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::input::Undelivered;
+use super::monitor::Monitor;
+use super::terminal;
+use super::wire::Wire;
+use crate::messages::{self, Answer, Ask, Open, SessionEvent};
+
+/// How long the deciding side may take to say whether a session starts.
+const OPEN_ANSWER: Duration = Duration::from_secs(30);
+
+/// What russh is handed at once, whatever packet size a client offers.
+const CHUNK: usize = 32 * 1024;
+
+/// How soon a session that was dropped is noticed while its client reads nothing.
+const ABANDONED: Duration = Duration::from_millis(250);
+
+/// What ssh itself exits with when it could not run a command.
+const NOT_RUN: u32 = 255;
+
+/// Session channels of one connection that are open now.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Load {
+    /// How many.
+    pub(super) open: u32,
+    /// The connection shall end when none is.
+    pub(super) worn_out: bool,
+}
+
+/// Counts a channel as open until dropped.
+#[derive(Debug)]
+pub(super) struct Slot(watch::Sender<Load>);
+
+impl Slot {
+    pub(super) fn take(load: &watch::Sender<Load>) -> Self {
+        load.send_modify(|load| load.open += 1);
+        Self(load.clone())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0
+            .send_modify(|load| load.open = load.open.saturating_sub(1));
+    }
+}
+
+/// A session channel that was asked to run something.
+#[derive(Debug)]
+pub(super) struct SessionChannel {
+    pub(super) id: ChannelId,
+    pub(super) handle: Handle,
+    pub(super) output: ChannelWriteHalf<Msg>,
+    pub(super) wire: Arc<Wire>,
+    /// Cancelled when the client closes the channel and when the connection ends; we cancel it when done.
+    pub(super) closed: CancellationToken,
+    pub(super) slot: Slot,
+}
+
+/// russh's loop has ended, or the session was dropped: nothing more can be sent.
+struct Over;
+
+impl SessionChannel {
+    /// Asks for the session and carries its bytes both ways until one side ends it.
+    pub(super) async fn run(self, monitor: Monitor, open: Open, input: Undelivered) {
+        let closed = self.closed.clone();
+        tokio::select! {
+            () = closed.cancelled() => {}
+            _over = self.converse(monitor, open, input) => {}
+        }
+        closed.cancel();
+        drop(self.slot);
+    }
+
+    async fn converse(&self, monitor: Monitor, open: Open, input: Undelivered) -> Result<(), Over> {
+        let (client, session) = messages::link();
+        match monitor
+            .ask(Ask::Open(open), Some(session), OPEN_ANSWER)
+            .await
+        {
+            Answer::No => self.refuse().await?,
+            Answer::Yes => {
+                let deliver = async {
+                    input.deliver(&client.to_session).await;
+                    std::future::pending().await
+                };
+                tokio::select! {
+                    sent = self.send_all(client.from_session) => sent?,
+                    () = deliver => {}
+                }
+            }
+        }
+        self.output.close().await.map_err(|_| Over)
+    }
+
+    /// The request itself was answered with success: only there is no room for a reason in a failure.
+    async fn refuse(&self) -> Result<(), Over> {
+        let sentence = Bytes::from_static(b"bastion: no session was started\r\n");
+        self.output
+            .extended_data_bytes(1, sentence)
+            .await
+            .map_err(|_| Over)?;
+        self.end(SessionEvent::Exit(NOT_RUN)).await
+    }
+
+    /// Sends what the session says, in its order. A session that drops its end without [`SessionEvent::Exit`]
+    /// or [`SessionEvent::Killed`] is over at once, even when its client takes nothing.
+    async fn send_all(&self, mut session: mpsc::Receiver<SessionEvent>) -> Result<(), Over> {
+        let mut backlog = VecDeque::new();
+        loop {
+            let event = match backlog.pop_front() {
+                Some(event) => event,
+                None => match session.recv().await {
+                    Some(event) => event,
+                    None => return Ok(()),
+                },
+            };
+            match event {
+                SessionEvent::Stdout(data) => {
+                    self.send(None, data, &mut session, &mut backlog).await?;
+                }
+                SessionEvent::Stderr(data) => {
+                    self.send(Some(1), data, &mut session, &mut backlog).await?;
+                }
+                end @ (SessionEvent::Exit(_) | SessionEvent::Killed { .. }) => {
+                    return self.end(end).await;
+                }
+            }
+        }
+    }
+
+    /// Output, EOF, how it ended, close: in that order, and by one queue, because russh's own
+    /// `exit_status_request` on the session overtakes output.
+    async fn end(&self, end: SessionEvent) -> Result<(), Over> {
+        self.output.eof().await.map_err(|_| Over)?;
+        match end {
+            SessionEvent::Exit(status) => self.output.exit_status(status).await.map_err(|_| Over),
+            SessionEvent::Killed {
+                signal,
+                core_dumped,
+            } => self
+                .handle
+                .exit_signal_request(
+                    self.id,
+                    terminal::signal(&signal),
+                    core_dumped,
+                    String::new(),
+                    String::new(),
+                )
+                .await
+                .map_err(|()| Over),
+            SessionEvent::Stdout(_) | SessionEvent::Stderr(_) => Ok(()),
+        }
+    }
+
+    async fn send(
+        &self,
+        stream: Option<u32>,
+        mut data: Bytes,
+        session: &mut mpsc::Receiver<SessionEvent>,
+        backlog: &mut VecDeque<SessionEvent>,
+    ) -> Result<(), Over> {
+        while !data.is_empty() {
+            let chunk = data.split_to(data.len().min(CHUNK));
+            let mut sending = pin!(self.send_chunk(stream, chunk));
+            let sent = tokio::select! {
+                biased;
+                sent = &mut sending => sent,
+                () = std::future::ready(()) => {
+                    let _starving = self.wire.starve();
+                    tokio::select! {
+                        sent = &mut sending => sent,
+                        () = abandoned(session, backlog) => Err(Over),
+                    }
+                }
+            };
+            if sent.is_err() {
+                // Gone or given up: what remains is nobody's.
+                self.output.close().await.map_err(|_| Over)?;
+                return Err(Over);
+            }
+            self.wire.used_now();
+        }
+        Ok(())
+    }
+
+    async fn send_chunk(&self, stream: Option<u32>, chunk: Bytes) -> Result<(), Over> {
+        match stream {
+            None => self.output.data_bytes(chunk).await,
+            Some(code) => self.output.extended_data_bytes(code, chunk).await,
+        }
+        .map_err(|_| Over)
+    }
+}
+
+/// Returns when the session has dropped its end without saying how it ended. While the client takes nothing
+/// nobody receives from the link, so this looks: what is left in a link that is still open stays there,
+/// to push back on the session.
+async fn abandoned(
+    session: &mut mpsc::Receiver<SessionEvent>,
+    backlog: &mut VecDeque<SessionEvent>,
+) {
+    loop {
+        tokio::time::sleep(ABANDONED).await;
+        if session.is_closed() {
+            while let Ok(event) = session.try_recv() {
+                backlog.push_back(event);
+            }
+            if !matches!(
+                backlog.back(),
+                Some(SessionEvent::Exit(_) | SessionEvent::Killed { .. })
+            ) {
+                return;
+            }
+            return std::future::pending().await;
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The TCP stream under russh: it can be cut from outside, paused, and tells what it hears.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::wire::{Cut, Wire};
+
+/// A version line is at most 255 bytes (RFC 4253, 4.2).
+const VERSION_LINE: usize = 255;
+
+/// A TCP stream that [`Wire`] rules over. russh waits in many places for a client that may never move
+/// again; an error from the socket ends each of these waits.
+pub(super) struct CutStream {
+    tcp: TcpStream,
+    wire: Arc<Wire>,
+    /// The first bytes, until the version line is whole.
+    first: Option<Vec<u8>>,
+}
+
+impl CutStream {
+    pub(super) fn new(tcp: TcpStream, wire: Arc<Wire>) -> Self {
+        Self {
+            tcp,
+            wire,
+            first: Some(Vec::new()),
+        }
+    }
+
+    /// russh shows the version line to nobody before a client is proven; a refused one has a name too.
+    fn note_version(&mut self, bytes: &[u8]) {
+        let Some(mut first) = self.first.take() else {
+            return;
+        };
+        first.extend_from_slice(bytes.get(..VERSION_LINE).unwrap_or(bytes));
+        match first.iter().position(|&b| b == b'\n') {
+            Some(end) => {
+                let line = first.get(..end).unwrap_or_default();
+                self.wire
+                    .client_is(line.strip_suffix(b"\r").unwrap_or(line));
+            }
+            None if first.len() >= VERSION_LINE => {}
+            None => self.first = Some(first),
+        }
+    }
+}
+
+impl Drop for CutStream {
+    fn drop(&mut self) {
+        if self.wire.is_cut() {
+            // What the client did not take by now it shall not get: reset instead of lingering in the kernel.
+            if let Err(error) =
+                rustix::net::sockopt::set_socket_linger(&self.tcp, Some(Duration::ZERO))
+            {
+                tracing::debug!(%error, "no reset on a cut connection");
+            }
+        }
+    }
+}
+
+impl AsyncRead for CutStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        ready!(self.wire.poll_may_read(cx)).map_err(cut)?;
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+        let read = buf.filled().get(before..).unwrap_or_default();
+        if !read.is_empty() {
+            self.wire.heard_now();
+            if self.first.is_some() {
+                self.note_version(read);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for CutStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.wire.poll_may_write(cx).map_err(cut)?;
+        Pin::new(&mut self.tcp).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+fn cut(Cut: Cut) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::ConnectionAborted,
+        "the bastion ended this connection",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (CutStream, TcpStream, Arc<Wire>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, listener.accept());
+        let wire = Wire::new();
+        (
+            CutStream::new(near.unwrap(), wire.clone()),
+            far.unwrap().0,
+            wire,
+        )
+    }
+
+    #[tokio::test]
+    async fn the_version_line_is_known_however_it_is_split() {
+        let (mut stream, mut far, wire) = pair().await;
+        let mut buf = [0; 64];
+        far.write_all(b"SSH-2.0-Te").await.unwrap();
+        let n = stream.read(&mut buf).await.unwrap();
+        assert_eq!(wire.client(), None);
+        far.write_all(b"st_1\r\nbinary").await.unwrap();
+        let m = stream.read(&mut buf[n..]).await.unwrap();
+        assert_eq!(wire.client(), Some("SSH-2.0-Test_1"));
+        assert_eq!(&buf[..n + m], b"SSH-2.0-Test_1\r\nbinary");
+    }
+
+    #[tokio::test]
+    async fn a_cut_ends_a_read_and_a_write_that_wait() {
+        let (stream, far, wire) = pair().await;
+        let (mut reading, mut writing) = tokio::io::split(stream);
+        let both = tokio::spawn(async move {
+            let mut buf = [0; 1];
+            let megabytes = vec![0; 64 << 20];
+            tokio::join!(reading.read(&mut buf), writing.write_all(&megabytes))
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!both.is_finished());
+        wire.cut();
+        let (read, written) = tokio::time::timeout(Duration::from_secs(2), both)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(
+            written.unwrap_err().kind(),
+            io::ErrorKind::ConnectionAborted
+        );
+        drop(far);
+    }
+
+    #[tokio::test]
+    async fn a_paused_stream_reads_on_when_input_was_taken() {
+        let (mut stream, mut far, wire) = pair().await;
+        let held = wire.hold(64 << 20);
+        far.write_all(b"x").await.unwrap();
+        let mut buf = [0; 1];
+        let early = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut buf)).await;
+        assert!(early.is_err());
+        drop(held);
+        assert_eq!(stream.read(&mut buf).await.unwrap(), 1);
+    }
+}

@@ -1,0 +1,319 @@
+//! The daemon, whole: everything is opened, checked and recovered before the first operator is let in.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::AdminSocket;
+use crate::audit::{Audit, AuditError, Event};
+use crate::clock::Clock;
+use crate::config::secrets::{SecretError, read_secret};
+use crate::config::watch::{Reload, Reloads};
+use crate::config::{self, Config};
+use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
+use crate::mint::{JournalError, Leases};
+use crate::monitor::Monitor;
+use crate::server::{Front, HostKeyError, HostKeys, Server, ServerError};
+use crate::session::Live;
+use crate::store::{self, FsStore, StoreError};
+
+/// What an ended session may take to seal and release after its drain is over.
+const LAST_SEALS: Duration = Duration::from_secs(20);
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A host key cannot be read, or others can read it.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The state directory cannot be used, or others can read it.
+    #[error(transparent)]
+    StateDir(#[from] config::StateDirError),
+    /// Another daemon holds it.
+    #[error("another daemon runs on {0}; stop it, or give this one a stateDir of its own")]
+    Locked(PathBuf),
+    /// Its lock or socket could not be made.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The path is too long for a socket in it.
+    #[error("stateDir {path} is {length} bytes long; sockets in it allow {most}")]
+    TooLong {
+        /// The directory.
+        path: PathBuf,
+        /// Its length.
+        length: usize,
+        /// What a socket's path leaves.
+        most: usize,
+    },
+    /// No audit log, no daemon.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// No store, no daemon.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No journal of leases, no daemon.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// Clients could not tell this host from another.
+    #[error(transparent)]
+    HostKey(#[from] HostKeyError),
+    /// The SSH side could not be opened.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+}
+
+/// Longest state directory: `run/` + an id + `/init.sock` must fit into a socket's 108 bytes.
+const LONGEST_STATE_DIR: usize = 64;
+
+/// A daemon that is ready to serve.
+#[derive(Debug)]
+pub struct Daemon {
+    monitor: Arc<Monitor>,
+    server: Server,
+    front: Front,
+    admin: AdminSocket,
+    reloads: Reloads,
+    // Held to the end: the next daemon on this directory must wait for our seals.
+    _lock: std::fs::File,
+}
+
+impl Daemon {
+    /// Opens everything. `program` must answer to `sandbox-init`; it is what runs first in a sandbox.
+    pub async fn start(
+        reloads: Reloads,
+        program: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let config = reloads.current.clone();
+        let now = Arc::clone(&config.borrow());
+        let bastion = &now.bastion;
+        let state_dir = &bastion.state_dir;
+        check_length(state_dir)?;
+        config::state_dir(state_dir)?;
+        let lock = lock(state_dir)?;
+        let audit = Audit::open(
+            &bastion.audit_log,
+            bastion.name.as_str(),
+            Arc::clone(&clock),
+        )?;
+        let store = FsStore::new(state_dir);
+        for interrupted in store::fs::recover(state_dir, clock.now()).await? {
+            let (session, reason) = (interrupted.session, interrupted.reason);
+            audit
+                .emit(Event::RecordingInterrupted { session, reason })
+                .await?;
+        }
+        let leases = Leases::open(state_dir, bastion.name.clone(), Arc::clone(&clock))?;
+        leases.update(&now);
+        let launcher =
+            BubblewrapLauncher::prepare(bastion.sandbox.clone(), state_dir, program).await;
+        let launcher: Result<Arc<dyn Launcher>, LaunchError> = match launcher {
+            Ok(launcher) => Ok(Arc::new(launcher)),
+            Err(error) => {
+                tracing::error!("operators' commands will not be run: {error}");
+                Err(error)
+            }
+        };
+        let front = front(&config)?;
+        let server = Server::bind(bastion.listen).await?;
+        let admin = AdminSocket::bind(state_dir).map_err(|source| StartError::Io {
+            path: state_dir.join(crate::admin::SOCKET),
+            source,
+        })?;
+        let (version, config_digest) = (env!("CARGO_PKG_VERSION"), now.digest.as_str());
+        audit
+            .emit(Event::DaemonStarted {
+                version,
+                config_digest,
+            })
+            .await?;
+        let monitor = Arc::new(Monitor {
+            config: config.clone(),
+            audit,
+            store: Arc::new(store),
+            leases,
+            launcher,
+            clock,
+            live: Live::default(),
+            tasks: TaskTracker::new(),
+        });
+        Ok(Self {
+            monitor,
+            server,
+            front,
+            admin,
+            reloads,
+            _lock: lock,
+        })
+    }
+
+    /// Where SSH is served, with the port that the system chose if the configuration left it open.
+    pub fn local_addr(&self) -> std::net::SocketAddr {
+        self.server.local_addr()
+    }
+
+    /// Why operators' commands are not run here; `None` if they are.
+    pub fn cannot_launch(&self) -> Option<&LaunchError> {
+        self.monitor.launcher.as_ref().err()
+    }
+
+    /// The side that decides: for whoever embeds the daemon.
+    pub fn monitor(&self) -> &Arc<Monitor> {
+        &self.monitor
+    }
+
+    /// Serves until `stop`. Then nobody new is let in, open sessions get `limits.drain` to end by
+    /// themselves (none of it once `now` is cancelled too), and every one is sealed and released before this
+    /// returns.
+    pub async fn serve(self, stop: CancellationToken, now: CancellationToken) {
+        let Self {
+            monitor,
+            server,
+            front,
+            admin,
+            reloads,
+            _lock: lock,
+        } = self;
+        let admin = tokio::spawn(admin.serve(Arc::clone(&monitor)));
+        let enforce = tokio::spawn(Arc::clone(&monitor).enforce());
+        let config = reloads.current.clone();
+        let report = tokio::spawn(report(reloads, Arc::clone(&monitor)));
+        let converse = {
+            let monitor = Arc::clone(&monitor);
+            move |peer| Some(monitor.converse(peer))
+        };
+        let serving = tokio::spawn(server.serve(front, converse, stop.clone()));
+        stop.cancelled().await;
+        let drain = config.borrow().bastion.limits.drain;
+        tracing::info!("stopping: open sessions have {} s", drain.as_secs());
+        tokio::select! {
+            () = no_session(&monitor.live) => {}
+            () = tokio::time::sleep(drain) => {}
+            () = now.cancelled() => {}
+        }
+        monitor
+            .live
+            .cut_where(|_, _, _| Some("the bastion is stopping".into()));
+        if tokio::time::timeout(LAST_SEALS, no_session(&monitor.live))
+            .await
+            .is_err()
+        {
+            tracing::error!(
+                "some sessions could not be sealed in time; the next start closes them"
+            );
+        }
+        monitor.tasks.close();
+        if tokio::time::timeout(LAST_SEALS, monitor.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::error!("some connections did not end in time");
+        }
+        if let Err(error) = serving.await {
+            tracing::error!("the SSH side ended badly: {error}");
+        }
+        admin.abort();
+        enforce.abort();
+        report.abort();
+        monitor.audit.tell(Event::DaemonStopped {}).await;
+        drop(lock);
+    }
+}
+
+/// Puts every attempt at a reload on record.
+async fn report(mut reloads: Reloads, monitor: Arc<Monitor>) {
+    while let Some(reload) = reloads.reports.recv().await {
+        match reload {
+            Reload::Applied { digest, old } => {
+                let (config_digest, previous_digest) = (digest.as_str(), old.digest.as_str());
+                let event = Event::ConfigReloaded {
+                    config_digest,
+                    previous_digest,
+                };
+                monitor.audit.tell(event).await;
+            }
+            Reload::Unchanged { digest } => tracing::info!("nothing to reload: {digest} stays"),
+            Reload::Refused(problems) => {
+                let problems = problems.to_string();
+                tracing::error!(
+                    "the changed configuration is refused, the old one stays:\n{problems}"
+                );
+                let config_digest = monitor.config().digest.clone();
+                let config_digest = config_digest.as_str();
+                monitor
+                    .audit
+                    .tell(Event::ConfigRefused {
+                        problems,
+                        config_digest,
+                    })
+                    .await;
+            }
+        }
+    }
+}
+
+async fn no_session(live: &Live) {
+    // Drain is rare and short: asking now and then is simpler than a signal for it.
+    while !live.list().is_empty() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn check_length(state_dir: &Path) -> Result<(), StartError> {
+    let length = state_dir.as_os_str().len();
+    if length > LONGEST_STATE_DIR {
+        let (path, most) = (state_dir.to_owned(), LONGEST_STATE_DIR);
+        return Err(StartError::TooLong { path, length, most });
+    }
+    Ok(())
+}
+
+fn lock(state_dir: &Path) -> Result<std::fs::File, StartError> {
+    let path = state_dir.join("lock");
+    let failed = |source| StartError::Io {
+        path: path.clone(),
+        source,
+    };
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(state_dir.to_owned())),
+        Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// The front's own view of the configuration: host keys as they are now, limits as they become.
+fn front(config: &watch::Receiver<Arc<Config>>) -> Result<Front, StartError> {
+    let now = Arc::clone(&config.borrow());
+    let mut files = Vec::new();
+    for path in &now.bastion.host_keys {
+        files.push((path.as_path(), read_secret(path)?));
+    }
+    let host_keys = HostKeys::parse(files)?;
+    let (limits_tx, limits) = watch::channel(now.bastion.limits.clone());
+    let mut config = config.clone();
+    tokio::spawn(async move {
+        while config.changed().await.is_ok() {
+            let limits = config.borrow_and_update().bastion.limits.clone();
+            if limits_tx.send(limits).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(Front { host_keys, limits })
+}

@@ -1,0 +1,147 @@
+//! The streams of a running command.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use pty_process::{OwnedReadPty, OwnedWritePty};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+use tokio_util::sync::DropGuard;
+
+use super::session_dir::SessionDir;
+use super::{Control, ExitStatus};
+use crate::messages::WindowSize;
+
+/// Most bytes that one read answers: what one SSH packet carries.
+const CHUNK: usize = 32 * 1024;
+/// What an idle terminal holds while it waits.
+const IDLE: usize = 1024;
+
+/// A command that runs. Dropping it ends the command and everything that it started.
+#[derive(Debug)]
+pub struct Running {
+    /// Its standard input or terminal.
+    pub input: Input,
+    /// Its standard output or terminal.
+    pub stdout: Output,
+    /// Its standard error; `None` at a terminal.
+    pub stderr: Option<Output>,
+    /// Signals and the end.
+    pub control: Control,
+    /// How it ended; comes after the last process of the sandbox is gone.
+    pub exit: oneshot::Receiver<ExitStatus>,
+    /// Where a renewed lease's token goes.
+    pub credentials: Arc<SessionDir>,
+    /// Ends the command, and everything that it started, when dropped.
+    pub end: DropGuard,
+}
+
+/// Where input goes.
+#[derive(Debug)]
+pub enum Input {
+    /// A terminal's master side.
+    Terminal(OwnedWritePty),
+    /// A pipe.
+    Pipe(pipe::Sender),
+    /// The command closed it, or there is no more to say.
+    Closed,
+}
+
+impl Input {
+    /// Writes all of `bytes`. A command that no longer reads is no error: the rest is dropped, as a shell's
+    /// pipe would.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let written = match self {
+            Self::Terminal(pty) => pty.write_all(bytes).await,
+            Self::Pipe(pipe) => pipe.write_all(bytes).await,
+            Self::Closed => Ok(()),
+        };
+        if written.is_err() {
+            self.close().await;
+        }
+    }
+
+    /// The client has no more input. At a terminal that is what Ctrl-D says.
+    pub async fn end(&mut self) {
+        const END_OF_TRANSMISSION: &[u8] = &[4];
+        match self {
+            Self::Terminal(_) => self.write(END_OF_TRANSMISSION).await,
+            Self::Pipe(_) | Self::Closed => self.close().await,
+        }
+    }
+
+    async fn close(&mut self) {
+        // The terminal stays: dropping its last handle would hang up while output is still read.
+        if matches!(self, Self::Pipe(_)) {
+            *self = Self::Closed;
+        }
+    }
+
+    /// Tells the terminal its new size; nothing without one.
+    pub fn resize(&self, size: WindowSize) {
+        if let Self::Terminal(pty) = self
+            && let Err(error) = pty.resize(pty_process::Size::new(size.rows, size.cols))
+        {
+            tracing::debug!("resizing a terminal: {error}");
+        }
+    }
+}
+
+/// Where output comes from.
+#[derive(Debug)]
+pub enum Output {
+    /// A terminal's master side.
+    Terminal(OwnedReadPty),
+    /// A pipe.
+    Pipe(pipe::Receiver),
+}
+
+impl Output {
+    /// The next bytes, 1 to 32 KiB; empty at the end. Holds no large buffer while it waits.
+    pub async fn read(&mut self) -> io::Result<Bytes> {
+        match self {
+            Self::Terminal(pty) => read_terminal(pty).await,
+            Self::Pipe(pipe) => read_pipe(pipe).await,
+        }
+    }
+}
+
+async fn read_pipe(pipe: &mut pipe::Receiver) -> io::Result<Bytes> {
+    loop {
+        pipe.readable().await?;
+        let mut chunk = BytesMut::with_capacity(CHUNK);
+        match pipe.try_read_buf(&mut chunk) {
+            Ok(_) => return Ok(chunk.freeze()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn read_terminal(pty: &mut OwnedReadPty) -> io::Result<Bytes> {
+    let mut chunk = BytesMut::with_capacity(IDLE);
+    if end_of_terminal(pty.read_buf(&mut chunk).await)? == 0 {
+        return Ok(Bytes::new());
+    }
+    // The kernel answers at most 4 KiB at a time: take what is there already, so that a flood costs one
+    // event for many reads. An error or the end shows again at the next call.
+    while chunk.len() < CHUNK {
+        chunk.reserve(4096);
+        match pty.read_buf(&mut chunk).now_or_never() {
+            Some(Ok(n)) if n > 0 => {}
+            _ => break,
+        }
+    }
+    Ok(chunk.freeze())
+}
+
+/// Linux answers EIO once the last process has closed the terminal.
+fn end_of_terminal(read: io::Result<usize>) -> io::Result<usize> {
+    match read {
+        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Ok(0),
+        other => other,
+    }
+}

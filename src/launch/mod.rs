@@ -1,0 +1,141 @@
+//! Runs the operator's command, out of reach of everything that is the daemon's.
+
+mod arguments;
+pub mod init;
+mod io;
+mod sandbox;
+mod session_dir;
+mod supervise;
+mod terminal;
+mod uids;
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
+
+pub use io::{Input, Output, Running};
+pub use sandbox::BubblewrapLauncher;
+pub use session_dir::SessionDir;
+
+use crate::config::Name;
+use crate::messages::Terminal;
+use crate::mint::{Credential, Endpoint};
+use crate::session::SessionId;
+
+/// What to run, and what it may see.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The session.
+    pub session: SessionId,
+    /// Who runs it: the user name inside.
+    pub identity: &'a Name,
+    /// Under which role: for the prompt.
+    pub role: &'a Name,
+    /// Where: for the prompt and the kubeconfig's context.
+    pub cluster: &'a Name,
+    /// A command line for `sh -c`, or an interactive shell.
+    pub command: Option<Bytes>,
+    /// The terminal, if there is one.
+    pub terminal: Option<&'a Terminal>,
+    /// Where the API server is and how it is verified.
+    pub api_server: &'a Endpoint,
+    /// What kubectl inside authenticates with.
+    pub credential: &'a Credential,
+}
+
+/// Runs commands.
+#[async_trait]
+pub trait Launcher: Send + Sync + std::fmt::Debug {
+    /// Starts one. It runs until it ends or [`Running`] is dropped; nothing of it outlives that.
+    async fn launch(&self, launch: Launch<'_>) -> Result<Running, LaunchError>;
+}
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// With a status.
+    Code(u8),
+    /// By a signal.
+    Signal {
+        /// RFC 4254 name, without `SIG`.
+        name: String,
+        /// Whether a core was dumped.
+        core_dumped: bool,
+    },
+}
+
+/// What can be done to a running command.
+#[derive(Clone, Debug)]
+pub struct Control {
+    pub(crate) signals: tokio::sync::mpsc::Sender<String>,
+    pub(crate) kill: CancellationToken,
+}
+
+impl Control {
+    /// Sends it a signal by its RFC 4254 name; unknown ones are ignored, and so is one too many.
+    pub fn signal(&self, name: &str) {
+        if self.signals.try_send(name.to_owned()).is_err() {
+            tracing::debug!("a signal was dropped: too many under way");
+        }
+    }
+
+    /// Ends it at once, and everything that it started.
+    pub fn kill(&self) {
+        self.kill.cancel();
+    }
+}
+
+/// Why no command runs.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// bubblewrap is not there.
+    #[error("{path} cannot be run: {source}; install bubblewrap or set spec.sandbox.bubblewrap")]
+    NoBubblewrap {
+        /// What was tried.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// bubblewrap was refused, mostly by the kernel's or AppArmor's rules on user namespaces.
+    #[error(
+        "the sandbox did not start: {stderr}; user namespaces must be allowed \
+         (on Ubuntu 24.04 install examples/deploy/apparmor/bwrap)"
+    )]
+    Refused {
+        /// bubblewrap's own words.
+        stderr: String,
+    },
+    /// A path of the configuration cannot be shown in the sandbox.
+    #[error("spec.sandbox: {path} cannot be shown in a sandbox: {reason}")]
+    Path {
+        /// Which one.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Every OS uid of `spec.sandbox` is in use.
+    #[error("all {count} OS uids of spec.sandbox are in use; raise uidCount")]
+    NoUid {
+        /// How many there are.
+        count: u32,
+    },
+    /// The session's directory, its terminal or its pipes could not be made.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl LaunchError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}

@@ -1,0 +1,342 @@
+//! The sandbox: bubblewrap with a root of its own.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::net::unix::pipe;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::Child;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::session_dir::SessionDir;
+use super::supervise::Supervised;
+use super::uids::{Uid, Uids};
+use super::{Control, Input, Launch, LaunchError, Launcher, Output, Running, arguments};
+use crate::config::Sandbox;
+use crate::messages::Terminal;
+
+/// From spawning bubblewrap to its init saying hello.
+const START: Duration = Duration::from_secs(10);
+/// Signals under way to one command.
+const SIGNALS: usize = 8;
+/// Runs commands under bubblewrap, each under an OS uid of its own when the daemon is root.
+#[derive(Debug)]
+pub struct BubblewrapLauncher {
+    sandbox: Sandbox,
+    run_dir: PathBuf,
+    init: PathBuf,
+    uids: Option<Uids>,
+}
+
+impl BubblewrapLauncher {
+    /// Prepares `stateDir/run` (what an earlier run left there is removed) with a copy of `program`, which
+    /// must answer to `sandbox-init`; checks every path; proves by a run of `true` that bubblewrap works here.
+    pub async fn prepare(
+        sandbox: Sandbox,
+        state_dir: &Path,
+        program: &Path,
+    ) -> Result<Self, LaunchError> {
+        let run_dir = state_dir.join("run");
+        let init = prepare_run_dir(&run_dir, program)?;
+        let uids = rustix::process::geteuid()
+            .is_root()
+            .then(|| Uids::new(sandbox.uid_start, sandbox.uid_count));
+        for path in sandbox.tools.iter().chain(&sandbox.read_only_paths) {
+            check_path(path, uids.is_some())?;
+        }
+        let launcher = Self {
+            sandbox,
+            run_dir,
+            init,
+            uids,
+        };
+        launcher.probe().await?;
+        Ok(launcher)
+    }
+
+    /// One run of `true` in an empty sandbox, so that a refusal is known before the first operator comes.
+    async fn probe(&self) -> Result<(), LaunchError> {
+        let uid = self.take_uid()?;
+        let mut command = tokio::process::Command::new(&self.sandbox.bubblewrap);
+        command.args(arguments::of_probe(&self.sandbox));
+        command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        if let Some(uid) = &uid {
+            command.uid(uid.uid).gid(uid.uid);
+        }
+        let output = match tokio::time::timeout(START, command.output()).await {
+            Ok(output) => output.map_err(|source| self.cannot_run(source))?,
+            Err(_) => {
+                return Err(LaunchError::Refused {
+                    stderr: "no answer within 10 s".into(),
+                });
+            }
+        };
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(LaunchError::Refused {
+                stderr: first_line(&output.stderr),
+            })
+        }
+    }
+
+    fn take_uid(&self) -> Result<Option<Uid>, LaunchError> {
+        self.uids.as_ref().map(Uids::take).transpose()
+    }
+
+    fn cannot_run(&self, source: io::Error) -> LaunchError {
+        LaunchError::NoBubblewrap {
+            path: self.sandbox.bubblewrap.clone(),
+            source,
+        }
+    }
+}
+
+#[async_trait]
+impl Launcher for BubblewrapLauncher {
+    async fn launch(&self, launch: Launch<'_>) -> Result<Running, LaunchError> {
+        let uid = self.take_uid()?;
+        let dir = SessionDir::create(&self.run_dir, &launch, uid.as_ref().map(|uid| uid.uid))?;
+        let socket = dir.path().join("init.sock");
+        let listener =
+            UnixListener::bind(&socket).map_err(LaunchError::io("binding the session's socket"))?;
+        dir.own(&socket)?;
+        let args = arguments::of_session(&self.sandbox, &self.init, &launch, dir.path());
+        let uid_number = uid.as_ref().map(|uid| uid.uid);
+        let mut spawned = match launch.terminal {
+            Some(terminal) => self.spawn_terminal(args, terminal, uid_number)?,
+            None => self.spawn_pipes(args, uid_number)?,
+        };
+        let init = match tokio::time::timeout(START, accept(&listener, &mut spawned.child)).await {
+            Ok(Some(init)) => init,
+            // Dropping the child kills it.
+            Ok(None) | Err(_) => {
+                return Err(LaunchError::Refused {
+                    stderr: spawned.last_words().await,
+                });
+            }
+        };
+        let (signals, signals_rx) = mpsc::channel(SIGNALS);
+        let kill = CancellationToken::new();
+        let (status, exit) = oneshot::channel();
+        let dir = Arc::new(dir);
+        let supervised = Supervised {
+            child: spawned.child,
+            init,
+            signals: signals_rx,
+            kill: kill.clone(),
+            _uid: uid,
+            _dir: Arc::clone(&dir),
+        };
+        tokio::spawn(async move {
+            // The session may have gone away without waiting.
+            drop(status.send(supervised.run().await));
+        });
+        Ok(Running {
+            input: spawned.input,
+            stdout: spawned.stdout,
+            stderr: spawned.stderr,
+            control: Control {
+                signals,
+                kill: kill.clone(),
+            },
+            exit,
+            credentials: dir,
+            end: kill.drop_guard(),
+        })
+    }
+}
+
+struct Spawned {
+    child: Child,
+    input: Input,
+    stdout: Output,
+    stderr: Option<Output>,
+}
+
+impl Spawned {
+    /// What bubblewrap said before it gave up.
+    async fn last_words(mut self) -> String {
+        drop(self.child.start_kill());
+        let output = self.stderr.as_mut().unwrap_or(&mut self.stdout);
+        match tokio::time::timeout(Duration::from_secs(1), output.read()).await {
+            Ok(Ok(words)) if !words.is_empty() => first_line(&words),
+            _ => "bubblewrap did not start it".to_owned(),
+        }
+    }
+}
+
+impl BubblewrapLauncher {
+    fn spawn_terminal(
+        &self,
+        args: Vec<OsString>,
+        terminal: &Terminal,
+        uid: Option<u32>,
+    ) -> Result<Spawned, LaunchError> {
+        let failed = |what: &'static str| {
+            move |error: pty_process::Error| LaunchError::Io {
+                what: what.to_owned(),
+                source: io::Error::other(error),
+            }
+        };
+        let (pty, pts) = pty_process::open().map_err(failed("opening a terminal"))?;
+        pty.resize(pty_process::Size::new(
+            terminal.size.rows,
+            terminal.size.cols,
+        ))
+        .map_err(failed("sizing a terminal"))?;
+        super::terminal::apply(&pty, &terminal.modes).map_err(|errno| LaunchError::Io {
+            what: "setting terminal modes".into(),
+            source: errno.into(),
+        })?;
+        let mut command = pty_process::Command::new(&self.sandbox.bubblewrap)
+            .args(args)
+            .env_clear()
+            .kill_on_drop(true);
+        if let Some(uid) = uid {
+            command = command.uid(uid).gid(uid);
+        }
+        let child = command.spawn(pts).map_err(|error| match error {
+            pty_process::Error::Io(source) => self.cannot_run(source),
+            error => failed("starting bubblewrap at a terminal")(error),
+        })?;
+        let (read, write) = pty.into_split();
+        Ok(Spawned {
+            child,
+            input: Input::Terminal(write),
+            stdout: Output::Terminal(read),
+            stderr: None,
+        })
+    }
+
+    fn spawn_pipes(&self, args: Vec<OsString>, uid: Option<u32>) -> Result<Spawned, LaunchError> {
+        let mut command = tokio::process::Command::new(&self.sandbox.bubblewrap);
+        command
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            // Away from the daemon's own group: a Ctrl-C at its terminal is not for the command.
+            .process_group(0)
+            .kill_on_drop(true);
+        if let Some(uid) = uid {
+            command.uid(uid).gid(uid);
+        }
+        let mut child = command.spawn().map_err(|source| self.cannot_run(source))?;
+        let missing = || LaunchError::Io {
+            what: "piping".into(),
+            source: io::Error::other("no pipe"),
+        };
+        let failed = || LaunchError::io("piping");
+        let stdin = child
+            .stdin
+            .take()
+            .ok_or_else(missing)?
+            .into_owned_fd()
+            .map_err(failed())?;
+        let stdout = child
+            .stdout
+            .take()
+            .ok_or_else(missing)?
+            .into_owned_fd()
+            .map_err(failed())?;
+        let stderr = child
+            .stderr
+            .take()
+            .ok_or_else(missing)?
+            .into_owned_fd()
+            .map_err(failed())?;
+        let receiver = |fd: OwnedFd| {
+            pipe::Receiver::from_owned_fd(fd)
+                .map(Output::Pipe)
+                .map_err(failed())
+        };
+        Ok(Spawned {
+            child,
+            input: Input::Pipe(pipe::Sender::from_owned_fd(stdin).map_err(failed())?),
+            stdout: receiver(stdout)?,
+            stderr: Some(receiver(stderr)?),
+        })
+    }
+}
+
+/// The init's connection, or `None` if the sandbox ended before there was one. Only the first is taken:
+/// the command comes later.
+async fn accept(listener: &UnixListener, child: &mut Child) -> Option<UnixStream> {
+    tokio::select! {
+        biased;
+        accepted = listener.accept() => accepted.ok().map(|(stream, _)| stream),
+        _ = child.wait() => None,
+    }
+}
+
+/// `stateDir/run` with nothing of an earlier run, and the init in it. Others may pass through it to what
+/// they own, and see nothing: each session runs under a uid of its own.
+fn prepare_run_dir(run_dir: &Path, program: &Path) -> Result<PathBuf, LaunchError> {
+    let failed = |what: &str| LaunchError::io(format!("{what} {}", run_dir.display()));
+    match std::fs::remove_dir_all(run_dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("emptying")(error));
+        }
+        _ => {}
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o711)
+        .create(run_dir)
+        .map_err(failed("creating"))?;
+    // A copy: the installed file may be replaced while the daemon runs, or lie where a session's uid
+    // cannot reach it.
+    let init = run_dir.join("init");
+    std::fs::copy(program, &init).map_err(failed("copying the program into"))?;
+    std::fs::set_permissions(&init, std::fs::Permissions::from_mode(0o755))
+        .map_err(failed("setting permissions in"))?;
+    Ok(init)
+}
+
+/// A session's uid is nobody's: what it shall see must be readable by all, its directories included.
+fn check_path(path: &Path, other_uid: bool) -> Result<(), LaunchError> {
+    let refused = |path: &Path, reason: String| LaunchError::Path {
+        path: path.to_owned(),
+        reason,
+    };
+    let meta = std::fs::metadata(path).map_err(|error| refused(path, error.to_string()))?;
+    if !other_uid {
+        return Ok(());
+    }
+    if meta.mode() & 0o004 == 0 {
+        return Err(refused(path, "others may not read it (chmod o+r)".into()));
+    }
+    for parent in path.ancestors().skip(1) {
+        let meta = std::fs::metadata(parent).map_err(|error| refused(parent, error.to_string()))?;
+        if meta.mode() & 0o001 == 0 {
+            let parent = parent.display();
+            return Err(refused(
+                path,
+                format!("others may not enter {parent}; copy it where they may"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn first_line(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let line: String = text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .chars()
+        .take(300)
+        .collect();
+    line.replace(|c: char| c.is_control(), " ")
+}

@@ -1,0 +1,294 @@
+//! The daemon's own credential for a cluster: from a kubeconfig or the pod that it runs in.
+
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+use crate::config::ClusterAccess;
+
+/// TCP and TLS together.
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(3);
+
+/// A kubeconfig is small; a wrong path may name anything.
+const MAX_KUBECONFIG: u64 = 1 << 20;
+
+/// Why the daemon has no credential for a cluster. Says what to do; holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AccessError {
+    #[error("{path}: {source}")]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error(
+        "{path}: others can read it (mode {mode:04o}): chmod 0600, or 0640 with the daemon's own group"
+    )]
+    Exposed { path: PathBuf, mode: u32 },
+    #[error("{path}: longer than 1 MiB: this is no kubeconfig")]
+    TooLong { path: PathBuf },
+    // The parser's own message quotes lines of the file, which may hold the token.
+    #[error("{path}: not a kubeconfig: `kubectl --kubeconfig {path} config view` says more")]
+    Parse { path: PathBuf },
+    #[error("{path}: {reason}")]
+    Unusable { path: PathBuf, reason: String },
+    #[error("inCluster: {0}")]
+    InCluster(#[from] kube::config::InClusterError),
+}
+
+/// What a client is made from.
+pub(super) struct Access {
+    pub(super) config: kube::Config,
+    /// Of the kubeconfig, so that a reload knows whether it changed.
+    pub(super) digest: Option<[u8; 32]>,
+}
+
+/// Reads files only: no network, no plugin.
+pub(super) async fn load(access: &ClusterAccess) -> Result<Access, AccessError> {
+    let mut loaded = match access {
+        ClusterAccess::InCluster => Access {
+            config: kube::Config::incluster()?,
+            digest: None,
+        },
+        ClusterAccess::Kubeconfig(path) => from_kubeconfig(path).await?,
+    };
+    let config = &mut loaded.config;
+    config.connect_timeout = Some(CONNECT_LIMIT);
+    // Each call has its own deadline, and kube would repeat POSTs on a 429 up to 15 times.
+    config.read_timeout = None;
+    config.write_timeout = None;
+    config.default_retry = false;
+    Ok(loaded)
+}
+
+/// SHA-256 of what is in the kubeconfig now, if that can be read.
+pub(super) fn digest(access: &ClusterAccess) -> Option<[u8; 32]> {
+    match access {
+        ClusterAccess::InCluster => None,
+        ClusterAccess::Kubeconfig(path) => {
+            let text = read_kubeconfig(path).ok()?;
+            Some(Sha256::digest(text.as_bytes()).into())
+        }
+    }
+}
+
+async fn from_kubeconfig(path: &Path) -> Result<Access, AccessError> {
+    let text = read_kubeconfig(path)?;
+    let unusable = |reason: String| AccessError::Unusable {
+        path: path.to_owned(),
+        reason,
+    };
+    let mut kubeconfig = Kubeconfig::from_yaml(&text).map_err(|_| AccessError::Parse {
+        path: path.to_owned(),
+    })?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    for user in &mut kubeconfig.auth_infos {
+        if let Some(user) = &mut user.auth_info {
+            anchor_user(directory, user);
+            check_user(user)?;
+        }
+    }
+    let mut named_proxy = false;
+    for cluster in &mut kubeconfig.clusters {
+        if let Some(cluster) = &mut cluster.cluster {
+            anchor(directory, &mut cluster.certificate_authority);
+            named_proxy |= cluster
+                .proxy_url
+                .as_deref()
+                .is_some_and(|url| !url.is_empty());
+        }
+    }
+    let mut config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .map_err(|error| unusable(error.to_string()))?;
+    if config.accept_invalid_certs {
+        return Err(unusable(
+            "insecure-skip-tls-verify would show the daemon's credential to anyone on the path: name the certificate-authority instead".into(),
+        ));
+    }
+    if config.cluster_url.scheme_str() != Some("https") {
+        return Err(unusable(
+            "the server is not https: credentials are sent over TLS only".into(),
+        ));
+    }
+    if !named_proxy {
+        // HTTPS_PROXY in the environment is about the web, not about this cluster.
+        config.proxy_url = None;
+    } else if config.proxy_url.is_some() {
+        return Err(unusable("proxy-url is not supported".into()));
+    }
+    Ok(Access {
+        config,
+        digest: Some(Sha256::digest(text.as_bytes()).into()),
+    })
+}
+
+/// Reads a file that holds a credential: refused if the whole host can read it.
+fn read_kubeconfig(path: &Path) -> Result<Zeroizing<String>, AccessError> {
+    let read = |source| AccessError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = open_secret(path)?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_KUBECONFIG + 1)
+        .read_to_string(&mut text)
+        .map_err(read)?;
+    if text.len() as u64 > MAX_KUBECONFIG {
+        return Err(AccessError::TooLong {
+            path: path.to_owned(),
+        });
+    }
+    Ok(text)
+}
+
+/// The mode is that of the file that was opened, not of what the path names a moment later.
+fn open_secret(path: &Path) -> Result<std::fs::File, AccessError> {
+    let read = |source| AccessError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = std::fs::File::open(path).map_err(read)?;
+    let metadata = file.metadata().map_err(read)?;
+    let mode = metadata.mode() & 0o7777;
+    let own_group = metadata.gid() == rustix::process::getegid().as_raw()
+        || rustix::process::getgroups()
+            .is_ok_and(|groups| groups.iter().any(|g| g.as_raw() == metadata.gid()));
+    if mode & 0o007 != 0 || (mode & 0o070 != 0 && !own_group) {
+        return Err(AccessError::Exposed {
+            path: path.to_owned(),
+            mode,
+        });
+    }
+    Ok(file)
+}
+
+/// Paths in a kubeconfig are relative to it.
+fn anchor_user(directory: &Path, user: &mut AuthInfo) {
+    anchor(directory, &mut user.client_certificate);
+    anchor(directory, &mut user.client_key);
+    anchor(directory, &mut user.token_file);
+    if let Some(exec) = &mut user.exec
+        && exec.command.as_deref().is_some_and(|c| c.contains('/'))
+    {
+        anchor(directory, &mut exec.command);
+    }
+}
+
+fn anchor(directory: &Path, path: &mut Option<String>) {
+    if let Some(relative) = path
+        && Path::new(relative).is_relative()
+        && !relative.is_empty()
+    {
+        *path = Some(directory.join(&*relative).to_string_lossy().into_owned());
+    }
+}
+
+/// The files that a kubeconfig names hold credentials as it does.
+fn check_user(user: &AuthInfo) -> Result<(), AccessError> {
+    for path in [&user.client_key, &user.token_file].into_iter().flatten() {
+        drop(open_secret(Path::new(path))?);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const KUBECONFIG: &str = r#"
+apiVersion: v1
+kind: Config
+current-context: c
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:6443"}}]
+users: [{name: u, user: {tokenFile: token}}]
+contexts: [{name: c, context: {cluster: c, user: u}}]
+"#;
+
+    fn write(directory: &Path, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = directory.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    async fn load_text(text: &str, mode: u32) -> Result<Access, AccessError> {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "token", "t0ps3cret", 0o600);
+        let path = write(directory.path(), "kubeconfig", text, mode);
+        load(&ClusterAccess::Kubeconfig(path)).await
+    }
+
+    #[tokio::test]
+    async fn relative_paths_are_the_kubeconfigs_own_and_nothing_is_retried() {
+        let access = load_text(KUBECONFIG, 0o600).await.unwrap();
+        let token = access.config.auth_info.token_file.unwrap();
+        assert!(
+            token.starts_with('/') && token.ends_with("/token"),
+            "{token}"
+        );
+        assert!(!access.config.default_retry);
+        assert_eq!(access.config.connect_timeout, Some(CONNECT_LIMIT));
+    }
+
+    #[tokio::test]
+    async fn what_the_world_can_read_is_refused() {
+        for mode in [0o604, 0o644, 0o602, 0o601] {
+            assert!(matches!(
+                load_text(KUBECONFIG, mode).await,
+                Err(AccessError::Exposed { .. })
+            ));
+        }
+        assert!(load_text(KUBECONFIG, 0o640).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_token_file_that_the_world_can_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), "token", "t0ps3cret", 0o644);
+        let path = write(directory.path(), "kubeconfig", KUBECONFIG, 0o600);
+        let error = load(&ClusterAccess::Kubeconfig(path)).await.err().unwrap();
+        assert!(
+            error.to_string().contains("/token: others can read it"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn plain_http_and_unverified_tls_are_refused() {
+        let http = KUBECONFIG.replace("https://", "http://");
+        assert!(
+            load_text(&http, 0o600)
+                .await
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("https")
+        );
+        let insecure = KUBECONFIG.replace("6443\"}", "6443\", insecure-skip-tls-verify: true}");
+        assert_ne!(insecure, KUBECONFIG);
+        let error = load_text(&insecure, 0o600).await.err().unwrap();
+        assert!(
+            error.to_string().contains("certificate-authority"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_error_does_not_quote_the_file() {
+        let broken = KUBECONFIG.replace("tokenFile: token}", "token: t0ps3cret, }}}");
+        let error = load_text(&broken, 0o600).await.err().unwrap();
+        assert!(
+            !format!("{error} {error:?}").contains("t0ps3cret"),
+            "{error:?}"
+        );
+        assert!(matches!(error, AccessError::Parse { .. }));
+    }
+}

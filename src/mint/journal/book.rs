@@ -1,0 +1,136 @@
+//! What the journal's records add up to.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Name;
+use crate::session::SessionId;
+
+/// One line of the journal. It names things; it never holds a credential.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "camelCase")]
+pub(crate) enum Record {
+    /// A Secret is about to be created.
+    Intent(Intent),
+    /// A token was issued.
+    Issued(Issued),
+    /// The token is in the client's hands: it outlives the session and the daemon.
+    HandedOut {
+        /// The session.
+        session: SessionId,
+        /// The token's expiry.
+        until: Timestamp,
+    },
+    /// It is to be taken back, and a restart does not change that.
+    Revoked {
+        /// The session.
+        session: SessionId,
+    },
+    /// The Secret is gone; that was confirmed.
+    Released {
+        /// The session.
+        session: SessionId,
+    },
+}
+
+/// Everything that is needed to undo it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Intent {
+    pub(crate) session: SessionId,
+    pub(crate) cluster: Name,
+    /// The API server's URL: a cluster's name may come to mean another one.
+    pub(crate) server: String,
+    pub(crate) namespace: String,
+    pub(crate) service_account: String,
+    pub(crate) secret: String,
+    pub(crate) identity: Name,
+    pub(crate) role: Name,
+    /// Lifetime asked for, seconds.
+    pub(crate) ttl: u32,
+    pub(crate) at: Timestamp,
+}
+
+/// What an API server issued.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Issued {
+    pub(crate) session: SessionId,
+    pub(crate) jti: String,
+    pub(crate) expires: Timestamp,
+}
+
+/// One lease that is not released.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) intent: Intent,
+    /// The last token's.
+    pub(crate) issued: Option<Issued>,
+    /// Until then in a client's hands.
+    pub(crate) handed_out: Option<Timestamp>,
+    pub(crate) revoked: bool,
+}
+
+/// All leases that are not released.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Book {
+    pub(crate) open: BTreeMap<SessionId, Entry>,
+}
+
+impl Book {
+    /// Takes one record in. One about a session that is not open is about one that was released.
+    pub(super) fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Intent(intent) => {
+                self.open.insert(
+                    intent.session,
+                    Entry {
+                        intent: intent.clone(),
+                        issued: None,
+                        handed_out: None,
+                        revoked: false,
+                    },
+                );
+            }
+            Record::Issued(issued) => {
+                if let Some(entry) = self.open.get_mut(&issued.session) {
+                    entry.issued = Some(issued.clone());
+                }
+            }
+            Record::HandedOut { session, until } => {
+                if let Some(entry) = self.open.get_mut(session) {
+                    entry.handed_out = Some(*until);
+                }
+            }
+            Record::Revoked { session } => {
+                if let Some(entry) = self.open.get_mut(session) {
+                    entry.revoked = true;
+                }
+            }
+            Record::Released { session } => {
+                self.open.remove(session);
+            }
+        }
+    }
+
+    /// The fewest records that add up to this book.
+    pub(super) fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        self.open.iter().flat_map(|(session, entry)| {
+            [
+                Some(Record::Intent(entry.intent.clone())),
+                entry.issued.clone().map(Record::Issued),
+                entry.handed_out.map(|until| Record::HandedOut {
+                    session: *session,
+                    until,
+                }),
+                entry
+                    .revoked
+                    .then_some(Record::Revoked { session: *session }),
+            ]
+            .into_iter()
+            .flatten()
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! Issuing and renewing: each step is written down before the next is taken.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::super::api_server::ApiServer;
+use super::super::error::MintError;
+use super::super::journal::{Intent, Issued, Record};
+use super::super::lease::Lease;
+use super::super::token_request::{self, NotCreated, SessionSecret};
+use super::table::Phase;
+use super::{Debt, Inner, MINT_LIMIT};
+use crate::clock::monotonic;
+use crate::config::{CredentialTtl, Name};
+use crate::policy::Grant;
+use crate::session::SessionId;
+
+/// What a grant asks a cluster for.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) session: SessionId,
+    pub(super) cluster: Name,
+    pub(super) namespace: String,
+    pub(super) service_account: String,
+    pub(super) identity: Name,
+    pub(super) role: Name,
+    pub(super) ttl: CredentialTtl,
+}
+
+impl Order {
+    pub(super) fn new(grant: &Grant, session: SessionId) -> Result<Self, MintError> {
+        let subject = grant.subject();
+        // They become part of a URL's path.
+        if !is_object_name(&subject.namespace) || !is_object_name(&subject.name) {
+            return Err(MintError::NotAServiceAccount {
+                namespace: subject.namespace.clone(),
+                name: subject.name.clone(),
+            });
+        }
+        Ok(Self {
+            session,
+            cluster: grant.cluster().clone(),
+            namespace: subject.namespace.clone(),
+            service_account: subject.name.clone(),
+            identity: grant.identity().clone(),
+            role: grant.role().clone(),
+            ttl: grant.ttl(),
+        })
+    }
+}
+
+/// An RFC 1123 subdomain, as Kubernetes names objects.
+fn is_object_name(name: &str) -> bool {
+    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    (1..=253).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| alphanumeric(b) || b == b'-' || b == b'.')
+        && name.bytes().next().is_some_and(alphanumeric)
+        && name.bytes().last().is_some_and(alphanumeric)
+        && !name.contains("..")
+}
+
+impl Inner {
+    /// Intent, Secret, token, record; whatever fails on the way, the debt is dropped and the janitor cleans up.
+    pub(super) async fn mint(self: Arc<Self>, order: Order) -> Result<Lease, MintError> {
+        let deadline = monotonic() + MINT_LIMIT;
+        let upstream = self
+            .upstream(&order.cluster)
+            .ok_or_else(|| MintError::NotConfigured {
+                cluster: order.cluster.to_string(),
+            })?;
+        let api = upstream.api(deadline).await?;
+        let (debt, secret) = self.intend(&order, &api, deadline).await?;
+        let session = order.session;
+
+        let uid = match secret.create(&api, order.identity.as_str(), deadline).await {
+            Ok(uid) => uid,
+            Err(NotCreated::Surely(error)) => {
+                self.note(&order.cluster, &error);
+                debt.settle();
+                self.strike(session).await;
+                return Err(error);
+            }
+            Err(NotCreated::Perhaps(error)) => return Err(error),
+        };
+        self.table().change(session, |open| {
+            open.created = true;
+            open.uid.clone_from(&uid);
+        });
+
+        let now = self.clock.now();
+        let issued = secret
+            .request_token(&api, &order.service_account, order.ttl, uid, now, deadline)
+            .await?;
+        let record = Issued {
+            session,
+            jti: issued.jti.clone(),
+            expires: issued.expires,
+        };
+        self.journal
+            .record_by(Record::Issued(record.clone()), deadline)
+            .await?;
+        self.table().change(session, |open| {
+            open.issued = Some(record);
+            open.phase = Phase::InSession;
+        });
+        Ok(Lease {
+            session,
+            cluster: order.cluster,
+            credential: issued.credential,
+            jtis: vec![issued.jti],
+            expires: issued.expires,
+            audit_id: issued.audit_id,
+            debt: Some(debt),
+        })
+    }
+
+    /// Writes down what is about to be created.
+    async fn intend(
+        self: &Arc<Self>,
+        order: &Order,
+        api: &ApiServer,
+        deadline: Instant,
+    ) -> Result<(Debt, SessionSecret), MintError> {
+        let secret = SessionSecret {
+            session: order.session,
+            namespace: order.namespace.clone(),
+            name: token_request::secret_name(&self.instance, order.session),
+        };
+        let intent = Intent {
+            session: order.session,
+            cluster: order.cluster.clone(),
+            server: api.server().to_owned(),
+            namespace: order.namespace.clone(),
+            service_account: order.service_account.clone(),
+            secret: secret.name.clone(),
+            identity: order.identity.clone(),
+            role: order.role.clone(),
+            ttl: order.ttl.as_secs(),
+            at: self.clock.now(),
+        };
+        self.table().begin(intent.clone())?;
+        let debt = Debt::new(self, order.session);
+        if let Err(error) = self
+            .journal
+            .record_by(Record::Intent(intent), deadline)
+            .await
+        {
+            // Nothing was sent yet.
+            debt.settle();
+            self.table().remove(order.session);
+            return Err(error.into());
+        }
+        Ok((debt, secret))
+    }
+
+    /// A new token on the same Secret: one deletion still ends them all.
+    pub(super) async fn renew(&self, lease: &mut Lease) -> Result<(), MintError> {
+        let deadline = monotonic() + MINT_LIMIT;
+        let session = lease.session();
+        let closed = MintError::Closed { session };
+        let open = self.table().get(session);
+        let Some(open) = open.filter(|open| open.phase == Phase::InSession) else {
+            return Err(closed);
+        };
+        let Ok(ttl) = CredentialTtl::from_secs(open.intent.ttl) else {
+            return Err(closed);
+        };
+        let api = self
+            .api_for(&open.intent.cluster, &open.intent.server, deadline)
+            .await?;
+        let issued = open
+            .secret()
+            .request_token(
+                &api,
+                &open.intent.service_account,
+                ttl,
+                open.uid.clone(),
+                self.clock.now(),
+                deadline,
+            )
+            .await
+            .inspect_err(|error| self.note(&open.intent.cluster, error))?;
+        let record = Issued {
+            session,
+            jti: issued.jti.clone(),
+            expires: issued.expires,
+        };
+        self.journal
+            .record_by(Record::Issued(record.clone()), deadline)
+            .await?;
+        self.table()
+            .change(session, |open| open.issued = Some(record));
+        lease.refresh(
+            issued.credential,
+            issued.jti,
+            issued.expires,
+            issued.audit_id,
+        );
+        Ok(())
+    }
+}

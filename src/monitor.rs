@@ -1,0 +1,225 @@
+//! The side that decides: one conversation with each connection, one task for each session.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
+
+use crate::audit::{Audit, Event};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::identity::{self, Identity, Proof};
+use crate::launch::{LaunchError, Launcher};
+use crate::messages::{Answer, Ask, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink};
+use crate::mint::Leases;
+use crate::policy;
+use crate::revoke;
+use crate::session::{self, Caller, Live};
+use crate::store::RecordingStore;
+
+/// Questions under way from one connection.
+const ASKS: usize = 8;
+/// Orders under way to one connection: the first one ends it.
+const ORDERS: usize = 1;
+
+/// How often open sessions are held against the clock.
+const RECHECK: Duration = Duration::from_secs(30);
+
+/// What decides, mints, records and launches.
+#[derive(Debug)]
+pub struct Monitor {
+    /// The configuration in force; follows reloads.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// What happened and why.
+    pub audit: Audit,
+    /// Where recordings go.
+    pub store: Arc<dyn RecordingStore>,
+    /// Credentials that are out.
+    pub leases: Leases,
+    /// Runs commands; or why this daemon runs none.
+    pub launcher: Result<Arc<dyn Launcher>, LaunchError>,
+    /// Wall-clock time.
+    pub clock: Arc<dyn Clock>,
+    /// Open sessions.
+    pub live: Live,
+    /// Conversations and sessions, for whoever waits for their end.
+    pub tasks: TaskTracker,
+}
+
+impl Monitor {
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// Begins a conversation with a new connection. It ends when the connection drops its end.
+    pub fn converse(self: &Arc<Self>, peer: Peer) -> MonitorLink {
+        let (asks, asks_rx) = mpsc::channel(ASKS);
+        let (orders_tx, orders) = mpsc::channel(ORDERS);
+        let conversation = Conversation {
+            monitor: Arc::clone(self),
+            peer,
+            proven: None,
+            orders: orders_tx,
+        };
+        self.tasks.spawn(conversation.run(asks_rx));
+        MonitorLink { asks, orders }
+    }
+
+    /// Ends every session that is no longer allowed: at once when the configuration changes, and within
+    /// [`RECHECK`] when time alone has made it so. Runs until the configuration's publisher is gone.
+    pub async fn enforce(self: Arc<Self>) {
+        let mut config = self.config.clone();
+        loop {
+            match tokio::time::timeout(RECHECK, config.changed()).await {
+                Ok(Ok(())) => self.leases.update(&config.borrow_and_update()),
+                Ok(Err(_)) => return,
+                Err(_) => {}
+            }
+            let config = self.config();
+            let now = self.clock.now();
+            self.live.cut_where(|_, identity, grant| {
+                match policy::still_allowed(&config, grant, identity, now) {
+                    Ok(ends) if ends <= now => Some("its time is over".into()),
+                    Ok(_) => None,
+                    Err(denial) => Some(format!("it is no longer allowed. {denial}")),
+                }
+            });
+            revoke::no_longer_allowed(&self, &config).await;
+        }
+    }
+}
+
+struct Conversation {
+    monitor: Arc<Monitor>,
+    peer: Peer,
+    proven: Option<(Offer, Identity)>,
+    orders: mpsc::Sender<Order>,
+}
+
+impl Conversation {
+    async fn run(mut self, mut asks: mpsc::Receiver<Envelope>) {
+        let monitor = Arc::clone(&self.monitor);
+        let mut config = monitor.config.clone();
+        monitor
+            .audit
+            .tell(Event::ConnectionOpened { peer: &self.peer })
+            .await;
+        loop {
+            tokio::select! {
+                envelope = asks.recv() => match envelope {
+                    Some(Envelope { ask, link, reply }) => {
+                        let answer = self.answer(ask, link).await;
+                        // The connection may have gone without waiting.
+                        drop(reply.send(answer));
+                    }
+                    None => break,
+                },
+                Ok(()) = config.changed() => self.prove_again(),
+            }
+        }
+        let identity = self.proven.as_ref().map(|(_, identity)| identity.name());
+        monitor
+            .audit
+            .tell(Event::ConnectionClosed {
+                peer: &self.peer,
+                identity,
+            })
+            .await;
+    }
+
+    async fn answer(&mut self, ask: Ask, link: Option<SessionLink>) -> Answer {
+        let yes = match ask {
+            Ask::Client(version) => {
+                self.peer.client = version;
+                true
+            }
+            Ask::Probe(offer) => identity::is_known(&self.monitor.config(), &offer),
+            Ask::Authenticate(offer) => self.authenticate(offer).await,
+            Ask::Open(open) => self.open(open, link),
+            Ask::Refused { what } => {
+                let identity = self.proven.as_ref().map(|(_, identity)| identity.name());
+                let event = Event::RequestRefused {
+                    peer: &self.peer,
+                    identity,
+                    what: &what,
+                };
+                self.monitor.audit.tell(event).await;
+                true
+            }
+        };
+        if yes { Answer::Yes } else { Answer::No }
+    }
+
+    /// Once somebody is proven, nobody else can be on this connection.
+    async fn authenticate(&mut self, offer: Offer) -> bool {
+        if self.proven.is_some() {
+            return false;
+        }
+        let monitor = Arc::clone(&self.monitor);
+        let principal = session::shown_principal(&offer.principal);
+        match identity::identify(&monitor.config(), &offer, &self.peer, monitor.clock.now()) {
+            Ok(identity) => {
+                let Proof::Key { fingerprint, .. } = identity.proof();
+                let event = Event::AuthenticationOk {
+                    peer: &self.peer,
+                    identity: identity.name(),
+                    groups: identity.groups(),
+                    fingerprint,
+                    principal: &principal,
+                };
+                if let Err(error) = monitor.audit.emit(event).await {
+                    tracing::error!("{error}");
+                    return false;
+                }
+                self.proven = Some((offer, identity));
+                true
+            }
+            Err(refusal) => {
+                let fingerprint = identity::fingerprint_of(&offer);
+                let event = Event::AuthenticationRefused {
+                    peer: &self.peer,
+                    principal: &principal,
+                    fingerprint: &fingerprint,
+                    reason: refusal.to_string(),
+                };
+                monitor.audit.tell(event).await;
+                false
+            }
+        }
+    }
+
+    fn open(&self, open: Open, link: Option<SessionLink>) -> bool {
+        let (Some((offer, identity)), Some(link)) = (&self.proven, link) else {
+            return false;
+        };
+        let caller = Caller {
+            identity: identity.clone(),
+            principal: offer.principal.clone(),
+            peer: self.peer.clone(),
+        };
+        let monitor = Arc::clone(&self.monitor);
+        self.monitor
+            .tasks
+            .spawn(session::serve(monitor, caller, open, link));
+        true
+    }
+
+    /// After a reload the same offer must still prove the same identity.
+    fn prove_again(&mut self) {
+        let Some((offer, identity)) = &mut self.proven else {
+            return;
+        };
+        let config = self.monitor.config();
+        match identity::identify(&config, offer, &self.peer, self.monitor.clock.now()) {
+            Ok(again) if again.name() == identity.name() => *identity = again,
+            _ => {
+                let reason =
+                    "your key no longer proves who you are; ask your administrator".to_owned();
+                // One order under way is enough: it ends the connection.
+                drop(self.orders.try_send(Order::Disconnect { reason }));
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Whose recordings an identity may read.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::judge::{Who, stands};
+use crate::config::{AuditRole, Binding, Config, Name, Pattern, RoleAccess};
+use crate::identity::Identity;
+
+/// Recordings that may be read: those that one of the audit roles allows as a whole. Two roles are never mixed:
+/// who may read A's sessions on `dev` and B's on `prod` may not read A's on `prod`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AuditScope(Vec<AuditRole>);
+
+impl AuditScope {
+    /// Whether a session of this identity on this cluster may be read.
+    pub fn allows(&self, cluster: &Name, identity: &Name) -> bool {
+        self.0
+            .iter()
+            .any(|role| role.clusters.matches(cluster) && role.identities.matches(identity))
+    }
+
+    /// Each role's part of it.
+    pub fn parts(&self) -> &[AuditRole] {
+        &self.0
+    }
+}
+
+/// What the identity may read now; `None` if it has no audit role. Ask again for each reading: bindings end.
+pub fn audit_scope(config: &Config, identity: &Identity, now: Timestamp) -> Option<AuditScope> {
+    let who = Who::proven(config, identity, now).ok()?;
+    let mut parts = Vec::new();
+    for binding in config.bindings_of(who.name, who.groups) {
+        if !stands(binding, now) {
+            continue;
+        }
+        for role in binding
+            .roles
+            .iter()
+            .filter_map(|role| config.roles.get(role))
+        {
+            if let RoleAccess::Audit(audit) = &role.access {
+                parts.push(narrowed(audit, binding));
+            }
+        }
+    }
+    (!parts.is_empty()).then_some(AuditScope(parts))
+}
+
+/// An audit role as far as a binding gives it.
+pub(super) fn narrowed(role: &AuditRole, binding: &Binding) -> AuditRole {
+    let clusters = match (&role.clusters, &binding.clusters) {
+        (clusters, None) => clusters.clone(),
+        (Pattern::All, Some(narrowing)) => Pattern::Names(narrowing.clone()),
+        (Pattern::Names(names), Some(narrowing)) => {
+            Pattern::Names(names.intersection(narrowing).cloned().collect())
+        }
+    };
+    AuditRole {
+        clusters,
+        identities: role.identities.clone(),
+    }
+}

@@ -1,0 +1,277 @@
+//! A no, with its reason and what would work instead.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::config::{HostPort, Name, SessionKind};
+
+/// Why a proven identity does not get what it asked for.
+///
+/// Serializes for the audit log; `Display` is what the operator reads: whole sentences, printable characters
+/// only, nothing about other identities and no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "why", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Denial {
+    /// The login name is none that this identity can use. Whether it means something to others is not told.
+    UnknownPrincipal {
+        /// Who asked.
+        identity: Name,
+        /// What was asked for.
+        asked: ShownPrincipal,
+        /// Login names that would work.
+        choices: Vec<String>,
+        /// How clients call us.
+        host: HostPort,
+    },
+    /// No standing binding gives this identity any role.
+    NoRole {
+        /// Who asked.
+        identity: Name,
+    },
+    /// The login name could mean several things.
+    Ambiguous {
+        /// Who asked.
+        identity: Name,
+        /// Login names that mean one thing.
+        choices: Vec<String>,
+    },
+    /// The role cannot be taken on that cluster.
+    NotOnCluster {
+        /// The role.
+        role: Name,
+        /// The cluster that was asked for.
+        asked: ShownPrincipal,
+        /// Where it can be taken.
+        clusters: Vec<Name>,
+    },
+    /// The binding that gave the role has ended.
+    Ended {
+        /// The role.
+        role: Name,
+        /// The binding.
+        binding: Name,
+        /// Its `until`.
+        until: Timestamp,
+        /// Login names that still work.
+        choices: Vec<String>,
+    },
+    /// The role does not allow this kind of session.
+    KindNotAllowed {
+        /// The role.
+        role: Name,
+        /// What was asked for.
+        kind: SessionKind,
+        /// What it allows.
+        allowed: Vec<SessionKind>,
+    },
+    /// The line of the key that proved the identity forbids a terminal.
+    NoTerminal {
+        /// Who asked.
+        identity: Name,
+    },
+    /// An audit role opens no session on a cluster.
+    AuditRole {
+        /// The role.
+        role: Name,
+        /// Login names that do open one.
+        choices: Vec<String>,
+        /// How clients call us.
+        host: HostPort,
+    },
+    /// An open session's key no longer proves its identity.
+    KeyWithdrawn {
+        /// Who was proven by it.
+        identity: Name,
+    },
+    /// An open session's role is another one now: another subject, another cluster, or an audit role.
+    RoleChanged {
+        /// The role.
+        role: Name,
+        /// The cluster.
+        cluster: Name,
+    },
+    /// No standing binding gives an open session's role any more.
+    NoLongerBound {
+        /// The role.
+        role: Name,
+        /// The cluster.
+        cluster: Name,
+    },
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownPrincipal {
+                identity,
+                asked,
+                choices,
+                host,
+            } => {
+                write!(
+                    f,
+                    "You are {identity}, and '{asked}' is not a role that you can take."
+                )?;
+                offer(f, choices)?;
+                match choices.first() {
+                    Some(first) => user_line(f, host, first),
+                    None => Ok(()),
+                }
+            }
+            Self::NoRole { identity } => write!(
+                f,
+                "You are {identity}, and no binding gives you a role now. Ask the administrators of this bastion for one."
+            ),
+            Self::NoTerminal { identity } => write!(
+                f,
+                "You are {identity}, and your key's line forbids a terminal (no-pty). Run a command without one: ssh -T."
+            ),
+            Self::Ambiguous { identity, choices } => write!(
+                f,
+                "You are {identity}, and this login name could mean several things. Log in as one of: {}.",
+                choices.join(", ")
+            ),
+            Self::NotOnCluster {
+                role,
+                asked,
+                clusters,
+            } => write!(
+                f,
+                "You cannot take the role {role} on '{asked}'. You can on: {}.",
+                list(clusters)
+            ),
+            Self::Ended {
+                role,
+                binding,
+                until,
+                choices,
+            } => {
+                write!(
+                    f,
+                    "The role {role} was yours by the binding {binding} until {until}, which is over."
+                )?;
+                offer(f, choices)
+            }
+            Self::KindNotAllowed {
+                role,
+                kind: SessionKind::Credential,
+                allowed,
+            } => write!(
+                f,
+                "The role {role} hands out no credentials: only a role with 'credential' in its sessions does. \
+                 It allows: {}.",
+                list(allowed)
+            ),
+            Self::KindNotAllowed {
+                role,
+                kind,
+                allowed,
+            } => write!(
+                f,
+                "The role {role} does not allow {kind}. It allows: {}.",
+                list(allowed)
+            ),
+            Self::AuditRole {
+                role,
+                choices,
+                host,
+            } => {
+                write!(
+                    f,
+                    "{role} is an audit role: it reads recordings and opens no session on a cluster. \
+                     Try: ssh{} {} bastion sessions",
+                    port_option(host),
+                    host.host
+                )?;
+                if choices.is_empty() {
+                    return Ok(());
+                }
+                write!(f, " .")?;
+                offer(f, choices)
+            }
+            Self::KeyWithdrawn { identity } => {
+                write!(
+                    f,
+                    "The key that proved {identity} is no longer accepted for it."
+                )
+            }
+            Self::RoleChanged { role, cluster } => write!(
+                f,
+                "The role {role} on {cluster} was changed; log in again to take it as it is now."
+            ),
+            Self::NoLongerBound { role, cluster } => {
+                write!(
+                    f,
+                    "No binding gives you the role {role} on {cluster} any more."
+                )
+            }
+        }
+    }
+}
+
+fn offer(f: &mut fmt::Formatter<'_>, choices: &[String]) -> fmt::Result {
+    if choices.is_empty() {
+        write!(f, " No binding gives you a role now.")
+    } else {
+        write!(f, " Log in as one of: {}.", choices.join(", "))
+    }
+}
+
+/// What to put into `~/.ssh/config`, so that it need not be typed.
+fn user_line(f: &mut fmt::Formatter<'_>, host: &HostPort, login: &str) -> fmt::Result {
+    write!(
+        f,
+        " In ~/.ssh/config, for example:\n    Host {}\n        User {login}",
+        host.host
+    )?;
+    if host.port != 22 {
+        write!(f, "\n        Port {}", host.port)?;
+    }
+    Ok(())
+}
+
+fn port_option(host: &HostPort) -> String {
+    if host.port == 22 {
+        String::new()
+    } else {
+        format!(" -p {}", host.port)
+    }
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    let shown: Vec<String> = items.iter().map(ToString::to_string).collect();
+    shown.join(", ")
+}
+
+/// What a client sent as a name, made safe to print and to store: ASCII that no terminal acts on, at most 64
+/// characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownPrincipal(String);
+
+impl ShownPrincipal {
+    const MAX: usize = 64;
+
+    /// Whatever a client sent, shown.
+    pub fn of(sent: &str) -> Self {
+        let mut shown: String = sent
+            .chars()
+            .take(Self::MAX)
+            .map(|c| {
+                let plain = c.is_ascii_graphic() && !matches!(c, '\'' | '\\');
+                if plain { c } else { '?' }
+            })
+            .collect();
+        if sent.chars().nth(Self::MAX).is_some() {
+            shown.push_str("...");
+        }
+        Self(shown)
+    }
+}
+
+impl fmt::Display for ShownPrincipal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

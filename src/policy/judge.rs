@@ -1,0 +1,397 @@
+//! The decision itself, on names and groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::denial::{Denial, ShownPrincipal};
+use super::{KubernetesSubject, Request};
+use crate::config::{
+    Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name, RecordInput,
+    RoleAccess, ServiceAccountTemplate, SessionKind,
+};
+use crate::identity::{Group, Identity, Proof};
+
+/// What was decided and why. Opens nothing by itself; a [`super::Grant`] does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Who.
+    pub identity: Name,
+    /// Takes which role.
+    pub role: Name,
+    /// On which cluster.
+    pub cluster: Name,
+    /// For which kind of session.
+    pub kind: SessionKind,
+    /// As which ServiceAccount.
+    pub subject: KubernetesSubject,
+    /// Lifetime of each credential.
+    pub ttl: CredentialTtl,
+    /// When such a session ends at the latest.
+    pub ends: Timestamp,
+    /// What is kept of standard input.
+    pub record_input: RecordInput,
+    /// Allowed by which binding.
+    pub binding: Name,
+    /// The binding's reason.
+    pub reason: Option<String>,
+}
+
+/// About whom is decided.
+#[derive(Clone, Copy)]
+pub(super) struct Who<'a> {
+    pub(super) name: &'a Name,
+    pub(super) groups: &'a BTreeSet<Group>,
+    pub(super) default_role: Option<&'a Name>,
+}
+
+impl<'a> Who<'a> {
+    /// A proven identity, by the configuration as it is now: a connection may be older than a reload, and
+    /// neither a key nor a group that was taken away since may open anything.
+    pub(super) fn proven(
+        config: &'a Config,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Result<Self, Denial> {
+        still_proven(config, identity, now)
+            .map(Self::named)
+            .ok_or_else(|| Denial::KeyWithdrawn {
+                identity: identity.name().clone(),
+            })
+    }
+
+    pub(super) fn named(document: &'a IdentityDocument) -> Self {
+        Self {
+            name: &document.name,
+            groups: &document.groups,
+            default_role: document.default_role.as_ref(),
+        }
+    }
+}
+
+/// The identity, if the key that proved it would prove it now. The address that it came from was judged at login.
+fn still_proven<'c>(
+    config: &'c Config,
+    identity: &Identity,
+    now: Timestamp,
+) -> Option<&'c IdentityDocument> {
+    let document = config.identities.get(identity.name())?;
+    let Proof::Key {
+        fingerprint,
+        no_pty,
+        ..
+    } = identity.proof();
+    let line = document
+        .keys
+        .iter()
+        .find(|line| crate::identity::fingerprint(&line.key) == *fingerprint)?;
+    let expired = line.expires.is_some_and(|expires| expires <= now);
+    // The session may hold a terminal that its key may not have any more.
+    let terminal_taken = line.no_pty && !no_pty;
+    (!expired && !terminal_taken).then_some(document)
+}
+
+/// The roles that an identity may take now: for each, the clusters and the binding that gives it there.
+pub(super) type Choices<'c> = BTreeMap<&'c Name, BTreeMap<&'c Name, &'c Binding>>;
+
+pub(super) fn judge(
+    config: &Config,
+    who: Who<'_>,
+    request: &Request,
+    now: Timestamp,
+) -> Result<Decision, Denial> {
+    let choices = kubernetes_choices(config, who, now);
+    let asked = Asked {
+        config,
+        who,
+        choices: &choices,
+        principal: &request.principal,
+        now,
+    };
+    let (role, cluster) = asked.role_and_cluster()?;
+    asked.grantable(role, cluster, request.kind)
+}
+
+/// Every Kubernetes role that a standing binding gives, everywhere it gives it.
+pub(super) fn kubernetes_choices<'c>(
+    config: &'c Config,
+    who: Who<'_>,
+    now: Timestamp,
+) -> Choices<'c> {
+    let mut choices = Choices::new();
+    for binding in config.bindings_of(who.name, who.groups) {
+        if !stands(binding, now) {
+            continue;
+        }
+        for role in &binding.roles {
+            let Some((role, kubernetes)) = kubernetes_role(config, role) else {
+                continue;
+            };
+            for cluster in clusters(binding, kubernetes) {
+                choices
+                    .entry(role)
+                    .or_default()
+                    .entry(cluster)
+                    // Bindings come by name, so of two that last equally long the first stays.
+                    .and_modify(|best| {
+                        if outlasts(binding, best) {
+                            *best = binding;
+                        }
+                    })
+                    .or_insert(binding);
+            }
+        }
+    }
+    choices
+}
+
+pub(super) fn stands(binding: &Binding, now: Timestamp) -> bool {
+    binding.until.is_none_or(|until| now < until)
+}
+
+fn outlasts(one: &Binding, other: &Binding) -> bool {
+    match (one.until, other.until) {
+        (_, None) => false,
+        (None, Some(_)) => true,
+        (Some(one), Some(other)) => one > other,
+    }
+}
+
+pub(super) fn kubernetes_role<'c>(
+    config: &'c Config,
+    role: &Name,
+) -> Option<(&'c Name, &'c KubernetesRole)> {
+    let role = config.roles.get(role)?;
+    match &role.access {
+        RoleAccess::Kubernetes(kubernetes) => Some((&role.name, kubernetes)),
+        RoleAccess::Audit(_) => None,
+    }
+}
+
+fn clusters<'c>(binding: &'c Binding, role: &'c KubernetesRole) -> impl Iterator<Item = &'c Name> {
+    role.subjects.keys().filter(|cluster| {
+        binding
+            .clusters
+            .as_ref()
+            .is_none_or(|narrowed| narrowed.contains(*cluster))
+    })
+}
+
+pub(super) fn subject(template: &ServiceAccountTemplate, identity: &Name) -> KubernetesSubject {
+    KubernetesSubject {
+        namespace: template.namespace.clone(),
+        name: template.name.replace("{identity}", identity.as_str()),
+    }
+}
+
+struct Asked<'a> {
+    config: &'a Config,
+    who: Who<'a>,
+    choices: &'a Choices<'a>,
+    principal: &'a str,
+    now: Timestamp,
+}
+
+impl<'a> Asked<'a> {
+    /// What the login name stands for. Where it could stand for two things it stands for none.
+    fn role_and_cluster(&self) -> Result<(&'a Name, &'a Name), Denial> {
+        if self.principal == self.who.name.as_str() {
+            return match self.who.default_role {
+                Some(role) => self.only_cluster(role),
+                None => self.only_choice(),
+            };
+        }
+        let (role, cluster) = match self.principal.split_once('+') {
+            Some((role, cluster)) => (role, Some(cluster)),
+            None => (self.principal, None),
+        };
+        let Ok(role) = Name::new(role) else {
+            return Err(self.unknown());
+        };
+        match cluster {
+            None => self.only_cluster(&role),
+            Some(cluster) => self.on_cluster(&role, cluster),
+        }
+    }
+
+    fn only_choice(&self) -> Result<(&'a Name, &'a Name), Denial> {
+        let mut pairs = self.pairs();
+        match (pairs.next(), pairs.next()) {
+            (Some(pair), None) => Ok(pair),
+            (None, _) => Err(self.nothing_now(None)),
+            _ => Err(Denial::Ambiguous {
+                identity: self.who.name.clone(),
+                choices: self.logins(),
+            }),
+        }
+    }
+
+    fn only_cluster(&self, role: &Name) -> Result<(&'a Name, &'a Name), Denial> {
+        let (role, clusters) = self.of_role(role)?;
+        let mut names = clusters.keys();
+        match (names.next(), names.next()) {
+            (Some(cluster), None) => Ok((role, cluster)),
+            _ => Err(Denial::Ambiguous {
+                identity: self.who.name.clone(),
+                choices: clusters
+                    .keys()
+                    .map(|cluster| format!("{role}+{cluster}"))
+                    .collect(),
+            }),
+        }
+    }
+
+    fn on_cluster(&self, role: &Name, cluster: &str) -> Result<(&'a Name, &'a Name), Denial> {
+        let (role, clusters) = self.of_role(role)?;
+        match clusters.keys().find(|name| name.as_str() == cluster) {
+            Some(cluster) => Ok((role, cluster)),
+            None => Err(Denial::NotOnCluster {
+                role: role.clone(),
+                asked: ShownPrincipal::of(cluster),
+                clusters: clusters.keys().map(|name| (*name).clone()).collect(),
+            }),
+        }
+    }
+
+    fn of_role(
+        &self,
+        role: &Name,
+    ) -> Result<(&'a Name, &'a BTreeMap<&'a Name, &'a Binding>), Denial> {
+        match self.choices.get_key_value(role) {
+            Some((role, clusters)) => Ok((*role, clusters)),
+            None => Err(self.nothing_now(Some(role))),
+        }
+    }
+
+    /// Why a role (or any) cannot be taken: an own binding that has ended and an own audit role are told; a
+    /// role of others looks the same as one that does not exist.
+    fn nothing_now(&self, role: Option<&Name>) -> Denial {
+        let meant = |name: &Name| role.is_none_or(|role| role == name);
+        let own: Vec<&Binding> = self
+            .config
+            .bindings_of(self.who.name, self.who.groups)
+            .collect();
+        let audit = own
+            .iter()
+            .filter(|binding| stands(binding, self.now))
+            .flat_map(|binding| &binding.roles)
+            .find(|name| meant(name) && is_audit(self.config, name));
+        if let Some(audit) = audit {
+            return Denial::AuditRole {
+                role: audit.clone(),
+                choices: self.logins(),
+                host: self.config.bastion.advertise.clone(),
+            };
+        }
+        let ended = own
+            .iter()
+            .filter_map(|binding| {
+                let role = binding.roles.iter().find(|name| meant(name))?;
+                Some((binding.until?, *binding, role))
+            })
+            .filter(|(until, _, _)| *until <= self.now)
+            .max_by_key(|(until, _, _)| *until);
+        match (ended, role) {
+            (Some((until, binding, role)), _) => Denial::Ended {
+                role: role.clone(),
+                binding: binding.name.clone(),
+                until,
+                choices: self.logins(),
+            },
+            (None, None) => Denial::NoRole {
+                identity: self.who.name.clone(),
+            },
+            (None, Some(_)) => self.unknown(),
+        }
+    }
+
+    fn unknown(&self) -> Denial {
+        Denial::UnknownPrincipal {
+            identity: self.who.name.clone(),
+            asked: ShownPrincipal::of(self.principal),
+            choices: self.logins(),
+            host: self.config.bastion.advertise.clone(),
+        }
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&'a Name, &'a Name)> {
+        self.choices
+            .iter()
+            .flat_map(|(role, clusters)| clusters.keys().map(move |cluster| (*role, *cluster)))
+    }
+
+    /// The login names that would work.
+    fn logins(&self) -> Vec<String> {
+        logins(self.choices)
+    }
+
+    fn grantable(
+        &self,
+        role: &Name,
+        cluster: &Name,
+        kind: SessionKind,
+    ) -> Result<Decision, Denial> {
+        let (role, kubernetes) =
+            kubernetes_role(self.config, role).ok_or_else(|| self.unknown())?;
+        let template = kubernetes
+            .subjects
+            .get(cluster)
+            .ok_or_else(|| self.unknown())?;
+        let binding = self
+            .choices
+            .get(role)
+            .and_then(|clusters| clusters.get(cluster))
+            .ok_or_else(|| self.unknown())?;
+        if !kubernetes.sessions.contains(&kind) {
+            return Err(Denial::KindNotAllowed {
+                role: role.clone(),
+                kind,
+                allowed: kubernetes.sessions.iter().copied().collect(),
+            });
+        }
+        Ok(Decision {
+            identity: self.who.name.clone(),
+            role: role.clone(),
+            cluster: cluster.clone(),
+            kind,
+            subject: subject(template, self.who.name),
+            ttl: kubernetes.credential_ttl,
+            ends: ends(self.now, kubernetes, binding),
+            record_input: kubernetes.record_input,
+            binding: binding.name.clone(),
+            reason: binding.reason.clone(),
+        })
+    }
+}
+
+fn is_audit(config: &Config, role: &Name) -> bool {
+    matches!(
+        config.roles.get(role).map(|role| &role.access),
+        Some(RoleAccess::Audit(_))
+    )
+}
+
+/// `ROLE` where it is enough, `ROLE+CLUSTER` where it is not.
+pub(super) fn logins(choices: &Choices<'_>) -> Vec<String> {
+    choices
+        .iter()
+        .flat_map(|(role, clusters)| {
+            let alone = clusters.len() == 1;
+            clusters.keys().map(move |cluster| {
+                if alone {
+                    role.to_string()
+                } else {
+                    format!("{role}+{cluster}")
+                }
+            })
+        })
+        .collect()
+}
+
+fn ends(now: Timestamp, role: &KubernetesRole, binding: &Binding) -> Timestamp {
+    let longest = SignedDuration::try_from(role.max_session).unwrap_or(SignedDuration::ZERO);
+    let latest = now.saturating_add(longest).unwrap_or(now);
+    binding.until.map_or(latest, |until| until.min(latest))
+}

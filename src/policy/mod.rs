@@ -1,0 +1,61 @@
+//! Which role an identity may take. Pure, no I/O, and the only place that says yes.
+//!
+//! [`decide`] answers for a proven identity and is the one constructor of [`Grant`]; [`explain`] answers the
+//! same question about somebody who is not there, and can open nothing.
+
+mod audit;
+mod available;
+mod denial;
+mod grant;
+mod judge;
+mod standing;
+
+use jiff::Timestamp;
+
+pub use audit::{AuditScope, audit_scope};
+pub use available::{Available, Gives, available, available_to};
+pub use denial::{Denial, ShownPrincipal};
+pub use grant::{Grant, KubernetesSubject};
+pub use judge::Decision;
+pub use standing::{may_hold, still_allowed, terminal_allowed};
+
+use crate::config::{Config, Name, SessionKind};
+use crate::identity::Identity;
+use judge::Who;
+
+/// What a proven identity asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The login name: the identity's own, `ROLE` or `ROLE+CLUSTER`. Whatever a client sends.
+    pub principal: String,
+    /// The kind of session.
+    pub kind: SessionKind,
+}
+
+/// Says whether a proven identity may have what it asks for, now.
+///
+/// # Errors
+///
+/// A [`Denial`] that may be shown to that identity: it speaks of nobody else.
+pub fn decide(
+    config: &Config,
+    identity: &Identity,
+    request: &Request,
+    now: Timestamp,
+) -> Result<Grant, Denial> {
+    let who = Who::proven(config, identity, now)?;
+    let decision = judge::judge(config, who, request, now)?;
+    Ok(Grant::new(decision, config))
+}
+
+/// What [`decide`] would say to an identity of the configuration if it were proven now. `None` if there is no
+/// such identity.
+pub fn explain(
+    config: &Config,
+    identity: &Name,
+    request: &Request,
+    now: Timestamp,
+) -> Option<Result<Decision, Denial>> {
+    let document = config.identities.get(identity)?;
+    Some(judge::judge(config, Who::named(document), request, now))
+}

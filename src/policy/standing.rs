@@ -1,0 +1,90 @@
+//! Whether an open session would be opened still.
+
+use jiff::Timestamp;
+
+use super::judge::{Who, kubernetes_choices, kubernetes_role, subject};
+use super::{Denial, Grant};
+use crate::config::{Config, Name, SessionKind};
+use crate::identity::{Identity, Proof};
+
+/// Judges an open session by another configuration than it was opened under: its key must still prove its
+/// identity, and some binding must still give that identity this role, cluster, subject and kind. Groups are those
+/// of the configuration now, not those at login.
+///
+/// Answers when the session has to end at the latest, which is sooner than [`Grant::ends`] if the binding was
+/// shortened. A shortened `maxSession` is for sessions to come.
+///
+/// # Errors
+///
+/// Why the session must end now.
+pub fn still_allowed(
+    config: &Config,
+    grant: &Grant,
+    identity: &Identity,
+    now: Timestamp,
+) -> Result<Timestamp, Denial> {
+    let who = Who::proven(config, identity, now)?;
+    let changed = || Denial::RoleChanged {
+        role: grant.role().clone(),
+        cluster: grant.cluster().clone(),
+    };
+    let unbound = || Denial::NoLongerBound {
+        role: grant.role().clone(),
+        cluster: grant.cluster().clone(),
+    };
+    // What is no longer defined is no longer bound either.
+    config.roles.get(grant.role()).ok_or_else(unbound)?;
+    let (_, role) = kubernetes_role(config, grant.role()).ok_or_else(changed)?;
+    let template = role.subjects.get(grant.cluster()).ok_or_else(changed)?;
+    if subject(template, identity.name()) != *grant.subject() {
+        return Err(changed());
+    }
+    if !role.sessions.contains(&grant.kind()) {
+        return Err(Denial::KindNotAllowed {
+            role: grant.role().clone(),
+            kind: grant.kind(),
+            allowed: role.sessions.iter().copied().collect(),
+        });
+    }
+    let choices = kubernetes_choices(config, who, now);
+    let binding = choices
+        .get(grant.role())
+        .and_then(|clusters| clusters.get(grant.cluster()))
+        .ok_or_else(unbound)?;
+    Ok(binding
+        .until
+        .map_or(grant.ends(), |until| until.min(grant.ends())))
+}
+
+/// Whether a credential that this identity was handed for the role on the cluster would be handed out now.
+pub fn may_hold(
+    config: &Config,
+    identity: &Name,
+    role: &Name,
+    cluster: &Name,
+    now: Timestamp,
+) -> bool {
+    let Some(document) = config.identities.get(identity) else {
+        return false;
+    };
+    let handed_out = kubernetes_role(config, role)
+        .is_some_and(|(_, role)| role.sessions.contains(&SessionKind::Credential));
+    handed_out
+        && kubernetes_choices(config, Who::named(document), now)
+            .get(role)
+            .is_some_and(|clusters| clusters.contains_key(cluster))
+}
+
+/// Whether the key that proved the identity may have a terminal.
+///
+/// # Errors
+///
+/// A denial if its line in the configuration says `no-pty` or `restrict`.
+pub fn terminal_allowed(identity: &Identity) -> Result<(), Denial> {
+    match identity.proof() {
+        Proof::Key { no_pty: true, .. } => Err(Denial::NoTerminal {
+            identity: identity.name().clone(),
+        }),
+        Proof::Key { .. } => Ok(()),
+    }
+}

@@ -1,0 +1,83 @@
+//! Takes things back: by an administrator's word, or because the configuration changed.
+
+use jiff::Timestamp;
+
+use crate::audit::Event;
+use crate::config::{Config, Name};
+use crate::mint::{self, LeaseState, Release};
+use crate::monitor::Monitor;
+use crate::policy;
+use crate::session::SessionId;
+
+/// What is taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// One session and the credential that it handed out.
+    Session(SessionId),
+    /// All of one identity's.
+    Identity(Name),
+}
+
+/// What was taken back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Revoked {
+    /// Credentials that were out: by which session, and until when each stays valid if the API server could
+    /// not be told (`None`: refused from now on, within the API server's cache of 10 s).
+    pub credentials: Vec<(SessionId, Option<Timestamp>)>,
+    /// Open sessions that were ended.
+    pub sessions: usize,
+}
+
+/// Ends the sessions that are meant and takes back the credentials that they handed out.
+pub async fn revoke(monitor: &Monitor, filter: &Filter, reason: &str) -> Revoked {
+    let sessions = monitor.live.cut_where(|told, _, _| {
+        let meant = match filter {
+            Filter::Session(session) => told.session == *session,
+            Filter::Identity(identity) => told.identity == *identity,
+        };
+        meant.then(|| reason.to_owned())
+    });
+    let filter = match filter {
+        Filter::Session(session) => mint::Filter::Session(*session),
+        Filter::Identity(identity) => mint::Filter::Identity(identity.clone()),
+    };
+    Revoked {
+        credentials: take_back(monitor, &filter).await,
+        sessions,
+    }
+}
+
+/// Takes back the handed-out credentials of identities that may no longer hold them.
+pub(crate) async fn no_longer_allowed(monitor: &Monitor, config: &Config) {
+    let now = monitor.clock.now();
+    let handed_out = |lease: &mint::LiveLease| lease.state == LeaseState::HandedOut;
+    for lease in monitor.leases.live().into_iter().filter(handed_out) {
+        if !policy::may_hold(config, &lease.identity, &lease.role, &lease.cluster, now) {
+            take_back(monitor, &mint::Filter::Session(lease.session)).await;
+        }
+    }
+}
+
+async fn take_back(
+    monitor: &Monitor,
+    filter: &mint::Filter,
+) -> Vec<(SessionId, Option<Timestamp>)> {
+    let mut credentials = Vec::new();
+    for revoked in monitor.leases.revoke(filter).await {
+        let valid_until = match revoked.release {
+            Release::Released => None,
+            Release::ExpiresAt(until) => Some(until),
+        };
+        let (session, jti) = (revoked.session, revoked.jti.as_str());
+        monitor
+            .audit
+            .tell(Event::LeaseReleased {
+                session,
+                jti,
+                valid_until,
+            })
+            .await;
+        credentials.push((session, valid_until));
+    }
+    credentials
+}

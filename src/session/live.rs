@@ -1,0 +1,138 @@
+//! The sessions that are open now, and the way to end one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::SessionId;
+use crate::config::{Name, SessionKind};
+use crate::identity::Identity;
+use crate::messages::Peer;
+use crate::policy::Grant;
+
+/// What is told of an open session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LiveSession {
+    /// Its id.
+    pub session: SessionId,
+    /// Who.
+    pub identity: Name,
+    /// As what.
+    pub role: Name,
+    /// Where.
+    pub cluster: Name,
+    /// How.
+    pub kind: SessionKind,
+    /// From where.
+    pub client: Peer,
+    /// Since when.
+    pub opened: Timestamp,
+    /// Until when at the latest.
+    pub ends: Timestamp,
+}
+
+/// All open sessions. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Live(Arc<Mutex<BTreeMap<SessionId, Entry>>>);
+
+#[derive(Debug)]
+struct Entry {
+    told: LiveSession,
+    identity: Identity,
+    grant: Grant,
+    cut: watch::Sender<Option<String>>,
+}
+
+/// A session's own place among the open ones; it leaves when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    live: Live,
+    session: SessionId,
+    cut: watch::Receiver<Option<String>>,
+}
+
+impl Live {
+    pub(super) fn enter(&self, told: LiveSession, identity: Identity, grant: Grant) -> Place {
+        let (cut, cut_rx) = watch::channel(None);
+        let session = told.session;
+        self.entries().insert(
+            session,
+            Entry {
+                told,
+                identity,
+                grant,
+                cut,
+            },
+        );
+        Place {
+            live: self.clone(),
+            session,
+            cut: cut_rx,
+        }
+    }
+
+    /// The open sessions, oldest first.
+    pub fn list(&self) -> Vec<LiveSession> {
+        self.entries()
+            .values()
+            .map(|entry| entry.told.clone())
+            .collect()
+    }
+
+    /// Ends one; whether it was open. `reason` is told to the operator and to the record.
+    pub fn cut(&self, session: SessionId, reason: &str) -> bool {
+        self.cut_where(|told, _, _| (told.session == session).then(|| reason.to_owned())) > 0
+    }
+
+    /// Ends every session for which `judge` gives a reason; how many.
+    pub fn cut_where(
+        &self,
+        judge: impl Fn(&LiveSession, &Identity, &Grant) -> Option<String>,
+    ) -> usize {
+        let mut met = 0;
+        for entry in self.entries().values() {
+            if let Some(reason) = judge(&entry.told, &entry.identity, &entry.grant) {
+                met += 1;
+                // The first reason stands.
+                entry.cut.send_if_modified(|cut| {
+                    cut.is_none() && {
+                        *cut = Some(reason);
+                        true
+                    }
+                });
+            }
+        }
+        met
+    }
+
+    fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, Entry>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Waits until somebody ends the session, and says why.
+    pub(super) async fn cut(&mut self) -> String {
+        let reason = self
+            .cut
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        match reason {
+            Some(reason) => reason,
+            // The sender lives in the registry as long as this place does.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.live.entries().remove(&self.session);
+    }
+}

@@ -1,0 +1,169 @@
+//! Words about the caller: who was proven, which roles there are, and why.
+
+use jiff::Timestamp;
+
+use crate::config::{Config, SessionKind};
+use crate::identity::Proof;
+use crate::policy::{self, Available, Gives};
+
+use super::choice::choices;
+use crate::session::{Caller, steps};
+
+pub(super) fn whoami(config: &Config, caller: &Caller) -> String {
+    let identity = &caller.identity;
+    let Proof::Key {
+        fingerprint,
+        algorithm,
+        ..
+    } = identity.proof();
+    let groups: Vec<&str> = identity
+        .groups()
+        .iter()
+        .map(|group| group.as_str())
+        .collect();
+    let advertise = &config.bastion.advertise;
+    let mut text = String::new();
+    row(&mut text, "identity", identity.name().as_str());
+    row(
+        &mut text,
+        "groups",
+        if groups.is_empty() {
+            "none".into()
+        } else {
+            groups.join(", ")
+        },
+    );
+    row(&mut text, "proven by", format!("{algorithm} {fingerprint}"));
+    row(
+        &mut text,
+        "login name",
+        steps::shown(&caller.principal, 256),
+    );
+    row(&mut text, "from", caller.peer.address.ip().to_string());
+    row(
+        &mut text,
+        "bastion",
+        format!(
+            "{} ({}:{})",
+            config.bastion.name, advertise.host, advertise.port
+        ),
+    );
+    text
+}
+
+pub(super) fn roles(config: &Config, caller: &Caller, now: Timestamp) -> String {
+    let available = policy::available(config, &caller.identity, now);
+    if available.is_empty() {
+        return "You may take no role here. Ask your administrator for a binding.\n".into();
+    }
+    let mut rows = vec![["ROLE", "CLUSTER", "LOGIN AS", "SESSIONS", "WHY"].map(str::to_owned)];
+    for choice in choices(&available) {
+        let default = if choice.role.is_default {
+            " (default)"
+        } else {
+            ""
+        };
+        rows.push([
+            format!("{}{default}", choice.role.role),
+            choice.cluster.to_string(),
+            choice.login,
+            choice
+                .role
+                .gives
+                .kinds()
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+            why(choice.role),
+        ]);
+    }
+    for audit in available
+        .iter()
+        .filter(|one| matches!(one.gives, Gives::Recordings(_)))
+    {
+        let words = "bastion sessions, show, replay, fetch";
+        rows.push([
+            audit.role.to_string(),
+            "-".into(),
+            "-".into(),
+            words.into(),
+            why(audit),
+        ]);
+    }
+    table(&rows)
+}
+
+/// The decision for each kind of session, and the reason.
+pub(super) fn explain(
+    config: &Config,
+    caller: &Caller,
+    role: Option<&str>,
+    now: Timestamp,
+) -> String {
+    let principal = role.unwrap_or(&caller.principal).to_owned();
+    let mut text = String::new();
+    for kind in [
+        SessionKind::Shell,
+        SessionKind::Exec,
+        SessionKind::Credential,
+    ] {
+        let request = policy::Request {
+            principal: principal.clone(),
+            kind,
+        };
+        let told = match policy::decide(config, &caller.identity, &request, now) {
+            Ok(grant) => format!(
+                "yes: {} on {} as {}, by binding {}{}, until {} at the latest",
+                grant.role(),
+                grant.cluster(),
+                grant.subject(),
+                grant.binding(),
+                grant
+                    .reason()
+                    .map(|reason| format!(" ({reason})"))
+                    .unwrap_or_default(),
+                crate::clock::to_the_second(grant.ends()),
+            ),
+            Err(denial) => format!("no: {denial}"),
+        };
+        row(&mut text, &kind.to_string(), told);
+    }
+    text
+}
+
+fn why(one: &Available) -> String {
+    let mut why = one.binding.to_string();
+    if let Some(reason) = &one.reason {
+        why = format!("{why}: {reason}");
+    }
+    if let Some(until) = one.until {
+        why = format!("{why}, until {}", crate::clock::to_the_second(until));
+    }
+    why
+}
+
+fn row(text: &mut String, name: &str, value: impl AsRef<str>) {
+    text.push_str(&format!("{name:<12}{}\n", value.as_ref()));
+}
+
+/// Columns as wide as their widest cell.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}

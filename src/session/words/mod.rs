@@ -1,0 +1,185 @@
+//! `ssh HOST bastion WORD`: what the daemon itself answers. Words run no process and leave audit events,
+//! not casts.
+
+mod about;
+mod choice;
+mod clients;
+mod evidence;
+
+use clap::{Parser, Subcommand};
+
+use crate::audit::Event;
+use crate::messages::Open;
+use crate::monitor::Monitor;
+
+use super::client::Client;
+use super::{Caller, credential, steps};
+
+/// Longest command line of ours, in bytes.
+const LONGEST: usize = 4096;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "bastion",
+    about = "What this bastion answers itself, over plain ssh",
+    disable_help_subcommand = true,
+    disable_version_flag = true,
+    term_width = 80,
+    color = clap::ColorChoice::Never
+)]
+struct Words {
+    #[command(subcommand)]
+    word: Option<Word>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Who was proven, and by what
+    Whoami,
+    /// The roles that you may take, where, and how to ask for each
+    Roles,
+    /// Why you may or may not take a role
+    Explain {
+        /// ROLE or ROLE+CLUSTER; without one, what your login name stands for
+        role: Option<String>,
+    },
+    /// The Host block for your ~/.ssh/config
+    SshConfig,
+    /// A short-lived credential (ExecCredential) on stdout, if your role allows it
+    Credential,
+    /// A kubeconfig whose credentials come from `bastion credential`, if your role allows it
+    Kubeconfig,
+    /// What was recorded, as far as your audit role sees
+    Sessions(evidence::Sessions),
+    /// One session on one page
+    Show {
+        /// A session's id, the beginning of one, or `latest`
+        id: String,
+    },
+    /// Plays a session in this terminal (use ssh -t for keys)
+    Replay(evidence::Replay),
+    /// The recording itself, an asciicast v3, on stdout
+    Fetch {
+        /// A session's id, the beginning of one, or `latest`
+        id: String,
+    },
+    /// This help
+    Help,
+}
+
+/// Answers one word and ends the channel.
+pub(super) async fn answer(
+    monitor: &Monitor,
+    caller: &Caller,
+    open: &Open,
+    line: &str,
+    client: Client,
+) {
+    let word = match parse(line) {
+        Ok(word) => word,
+        Err(usage) => return client.last_words(usage.trim_end(), 2).await,
+    };
+    let told = match word {
+        Word::Credential => return credential::hand_out(monitor, caller, client).await,
+        Word::Sessions(wanted) => evidence::sessions(monitor, caller, &wanted).await,
+        Word::Show { id } => evidence::show(monitor, caller, &id).await,
+        Word::Fetch { id } => return evidence::fetch(monitor, caller, &id, client).await,
+        Word::Replay(wanted) => {
+            return evidence::replay(monitor, caller, open, &wanted, client).await;
+        }
+        word => simple(monitor, caller, &word).await,
+    };
+    match told {
+        Ok(text) => finish(&client, &text).await,
+        Err(sentence) => {
+            client
+                .last_words(&format!("bastion-audit: {sentence}"), 1)
+                .await
+        }
+    }
+}
+
+async fn finish(client: &Client, text: &str) {
+    let said = async {
+        client.print(text).await?;
+        client.send(crate::messages::SessionEvent::Exit(0)).await
+    };
+    if said.await.is_err() {
+        tracing::debug!("a client left before its answer was told");
+    }
+}
+
+/// The words that are about the caller alone.
+async fn simple(monitor: &Monitor, caller: &Caller, word: &Word) -> Result<String, String> {
+    let config = monitor.config();
+    let now = monitor.clock.now();
+    let (name, text) = match word {
+        Word::Whoami => ("whoami", Ok(about::whoami(&config, caller))),
+        Word::Roles => ("roles", Ok(about::roles(&config, caller, now))),
+        Word::Explain { role } => (
+            "explain",
+            Ok(about::explain(&config, caller, role.as_deref(), now)),
+        ),
+        Word::SshConfig => ("ssh-config", Ok(clients::ssh_config(&config, caller, now))),
+        Word::Kubeconfig => (
+            "kubeconfig",
+            clients::kubeconfig(monitor, &config, caller, now).await,
+        ),
+        _ => ("help", Ok(help())),
+    };
+    let identity = caller.identity.name();
+    steps::on_record(
+        monitor,
+        Event::WordAnswered {
+            identity,
+            peer: &caller.peer,
+            word: name,
+        },
+    )
+    .await?;
+    text
+}
+
+fn parse(line: &str) -> Result<Word, String> {
+    if line.len() > LONGEST {
+        return Err("bastion-audit: that command line is too long".into());
+    }
+    let words =
+        shlex::split(line).ok_or("bastion-audit: that command line has an open quote; close it")?;
+    let argv = std::iter::once("bastion".to_owned()).chain(words);
+    match Words::try_parse_from(argv) {
+        Ok(words) => Ok(words.word.unwrap_or(Word::Help)),
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(Word::Help),
+        Err(error) => Err(error.render().to_string()),
+    }
+}
+
+fn help() -> String {
+    use clap::CommandFactory;
+    let words = Words::command().render_help().to_string();
+    format!(
+        "A shell:          ssh NAME@bastion        NAME is yours, a ROLE, or ROLE+CLUSTER\n\
+         One command:      ssh bastion kubectl get pods -A\n\
+         A word of ours:   ssh bastion bastion WORD\n\n{words}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_parse_and_help_is_the_default() {
+        assert!(matches!(parse("whoami"), Ok(Word::Whoami)));
+        assert!(matches!(parse(""), Ok(Word::Help)));
+        assert!(matches!(parse("--help"), Ok(Word::Help)));
+        assert!(matches!(parse("show 'latest'"), Ok(Word::Show { id }) if id == "latest"));
+    }
+
+    #[test]
+    fn what_is_no_word_says_what_to_do() {
+        assert!(parse("whoam").unwrap_err().contains("whoami"));
+        assert!(parse("show 'x").unwrap_err().contains("quote"));
+        assert!(parse(&"x".repeat(10_000)).unwrap_err().contains("too long"));
+    }
+}

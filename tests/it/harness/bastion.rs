@@ -1,0 +1,390 @@
+//! A real daemon on a free loopback port, in front of the shared control plane.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::cluster::ControlPlane;
+
+/// How long anything here may take before a test fails rather than hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running daemon. Killed, and its files removed, when dropped.
+pub struct Bastion {
+    dir: tempfile::TempDir,
+    child: Option<Child>,
+    port: u16,
+    stderr: PathBuf,
+    starts: u32,
+}
+
+/// The people that every test configuration knows, each with a key of its own.
+pub const PEOPLE: &[&str] = &["operator-a", "operator-b", "operator-c", "auditor-a", "nobody-a"];
+
+impl Bastion {
+    /// With the standard documents: operator-a is a viewer by default and an editor by name, operator-b an
+    /// editor who may have credentials, operator-c holds no role, auditor-a sees operator-a's sessions.
+    pub fn start() -> Self {
+        Self::with(|documents| documents)
+    }
+
+    /// With the standard documents changed by `edit` before the start.
+    pub fn with(edit: impl FnOnce(String) -> String) -> Self {
+        let mut bastion = Self::prepare(edit);
+        bastion.run();
+        bastion
+    }
+
+    /// Everything written, nothing started.
+    pub fn prepare(edit: impl FnOnce(String) -> String) -> Self {
+        let plane = ControlPlane::shared();
+        // Sessions run under OS uids of their own: they must be able to pass.
+        let dir = tempfile::Builder::new()
+            .prefix("ba-")
+            .permissions(std::fs::Permissions::from_mode(0o711))
+            .tempdir()
+            .unwrap();
+        std::fs::DirBuilder::new().mode(0o700).create(dir.path().join("keys")).unwrap();
+        std::fs::DirBuilder::new().mode(0o755).create(dir.path().join("bin")).unwrap();
+        for name in PEOPLE.iter().chain(&["host"]) {
+            keygen(&dir.path().join("keys").join(name), name);
+        }
+        std::fs::copy(plane.kubectl_path(), dir.path().join("bin/kubectl")).unwrap();
+        std::fs::copy(plane.bastion_kubeconfig(), dir.path().join("test.kubeconfig")).unwrap();
+        std::fs::set_permissions(
+            dir.path().join("test.kubeconfig"),
+            std::fs::Permissions::from_mode(0o600),
+        )
+        .unwrap();
+        let bastion = Self {
+            stderr: dir.path().join("daemon.log"),
+            dir,
+            child: None,
+            port: 0,
+            starts: 0,
+        };
+        bastion.write_config(&edit(bastion.standard_documents()));
+        bastion
+    }
+
+    fn standard_documents(&self) -> String {
+        let key = |name: &str| {
+            let path = self.dir.path().join("keys").join(format!("{name}.pub"));
+            std::fs::read_to_string(path).unwrap().trim().to_owned()
+        };
+        format!(
+            r#"apiVersion: bastion-audit.dev/v1alpha1
+kind: Bastion
+metadata: {{name: test}}
+spec:
+  listen: 127.0.0.1:0
+  advertise: bastion.test:22
+  hostKeys: [keys/host]
+  stateDir: state
+  limits: {{drain: 5s}}
+  sandbox: {{tools: [bin/kubectl]}}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Cluster
+metadata: {{name: prod, labels: {{env: prod}}}}
+spec: {{kubeconfig: test.kubeconfig}}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Identity
+metadata: {{name: operator-a}}
+spec:
+  groups: [sre]
+  keys: ["{a}"]
+  defaultRole: viewer
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Identity
+metadata: {{name: operator-b}}
+spec: {{groups: [platform], keys: ["{b}"]}}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Identity
+metadata: {{name: operator-c}}
+spec: {{keys: ["{c}"]}}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Identity
+metadata: {{name: auditor-a}}
+spec: {{groups: [audit], keys: ["{auditor}"]}}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Role
+metadata: {{name: viewer}}
+spec:
+  kubernetes:
+    clusters: [prod]
+    serviceAccount: {{namespace: bastion-viewer, name: viewer}}
+  credentialTtl: 10m
+  maxSession: 1h
+  sessions: [shell, exec]
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Role
+metadata: {{name: editor}}
+spec:
+  kubernetes:
+    clusters: [prod]
+    serviceAccount: {{namespace: bastion-editor, name: editor}}
+  credentialTtl: 10m
+  sessions: [shell, exec, credential]
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Role
+metadata: {{name: auditor}}
+spec:
+  audit: {{clusters: ["*"], identities: [operator-a]}}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Binding
+metadata: {{name: sre-viewers}}
+spec:
+  subjects: [{{group: sre}}]
+  roles: [viewer, editor]
+  reason: on call
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Binding
+metadata: {{name: platform-editors}}
+spec:
+  subjects: [{{group: platform}}]
+  roles: [editor]
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Binding
+metadata: {{name: auditors}}
+spec:
+  subjects: [{{identity: auditor-a}}]
+  roles: [auditor]
+"#,
+            a = key("operator-a"),
+            b = key("operator-b"),
+            c = key("operator-c"),
+            auditor = key("auditor-a"),
+        )
+    }
+
+    /// Where everything of this daemon lies.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.dir.path().join("bastion.yaml")
+    }
+
+    pub fn config(&self) -> String {
+        std::fs::read_to_string(self.config_path()).unwrap()
+    }
+
+    /// Replaces the configuration the way editors do: a new file, renamed.
+    pub fn write_config(&self, documents: &str) {
+        let new = self.dir.path().join(".bastion.yaml.new");
+        std::fs::write(&new, documents).unwrap();
+        std::fs::rename(new, self.config_path()).unwrap();
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Starts the daemon and waits until it serves.
+    pub fn run(&mut self) {
+        self.starts += 1;
+        let mut child = self.spawn();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let Some(Ok(line)) = lines.next() else {
+            child.wait().unwrap();
+            panic!("the daemon did not start:\n{}", self.log());
+        };
+        self.port = line.rsplit(':').next().unwrap().parse().unwrap();
+        self.child = Some(child);
+    }
+
+    /// Starts a daemon on this configuration, whatever becomes of it.
+    pub fn spawn(&self) -> Child {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.stderr).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
+            .args(["serve", "--config"])
+            .arg(self.config_path())
+            .env("RUST_LOG", "trace")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap()
+    }
+
+    /// Everything that the daemon has logged, at TRACE level.
+    pub fn log(&self) -> String {
+        let bytes = std::fs::read(&self.stderr).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for the daemon's end.
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        let mut child = self.child.take().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                return status;
+            }
+            if Instant::now() > deadline {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("the daemon did not end:\n{}", self.log());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// SIGTERM, and the wait for its end.
+    pub fn stop(&mut self) -> std::process::ExitStatus {
+        self.signal("TERM");
+        self.wait()
+    }
+
+    /// A command line of ours on this daemon's configuration.
+    pub fn cli(&self, args: &[&str]) -> Output {
+        let (word, rest) = args.split_first().unwrap();
+        Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
+            .args([word, "--config"])
+            .arg(self.config_path())
+            .args(rest)
+            .output()
+            .unwrap()
+    }
+
+    /// All audit events so far.
+    pub fn events(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.state_dir().join("audit.jsonl")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits for an event that `wanted` likes.
+    pub fn event(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually(&format!("audit event {name}"), || {
+            self.events().into_iter().find(|event| event["event"] == name && wanted(event))
+        })
+    }
+
+    /// A stock `ssh` as one of [`PEOPLE`], asking for `login`.
+    pub fn ssh(&self, who: &str, login: &str) -> Command {
+        let mut command = Command::new("ssh");
+        command.args(["-F", "none", "-p", &self.port.to_string()]);
+        for option in self.ssh_options(who) {
+            command.args(["-o", &option]);
+        }
+        command.arg(format!("{login}@127.0.0.1"));
+        command
+    }
+
+    /// What makes a stock client use this daemon and one key only.
+    pub fn ssh_options(&self, who: &str) -> Vec<String> {
+        let known_hosts = self.dir.path().join("known_hosts");
+        let host = std::fs::read_to_string(self.dir.path().join("keys/host.pub")).unwrap();
+        std::fs::write(&known_hosts, format!("[127.0.0.1]:{} {host}", self.port)).unwrap();
+        let key = self.dir.path().join("keys").join(who);
+        vec![
+            format!("IdentityFile={}", key.display()),
+            "IdentitiesOnly=yes".into(),
+            "IdentityAgent=none".into(),
+            "BatchMode=yes".into(),
+            "StrictHostKeyChecking=yes".into(),
+            format!("UserKnownHostsFile={}", known_hosts.display()),
+            "LogLevel=ERROR".into(),
+        ]
+    }
+
+    /// Runs one command over ssh to its end.
+    pub fn run_ssh(&self, who: &str, login: &str, command: &str) -> Ran {
+        let output = self.ssh(who, login).arg(command).stdin(Stdio::null()).output().unwrap();
+        Ran::from(output)
+    }
+}
+
+impl Drop for Bastion {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the daemon's log ends:\n{}", tail(&self.log(), 60));
+        }
+    }
+}
+
+/// What a command left.
+#[derive(Debug)]
+pub struct Ran {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: Option<i32>,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        Self {
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            code: output.status.code(),
+        }
+    }
+}
+
+/// Asks again until there is an answer, for as long as [`PATIENCE`] goes.
+pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn tail(text: &str, lines: usize) -> String {
+    let all: Vec<&str> = text.lines().filter(|line| !line.contains("TRACE") && !line.contains("DEBUG")).collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+fn keygen(path: &Path, comment: &str) {
+    let output = Command::new("ssh-keygen")
+        .args(["-q", "-t", "ed25519", "-N", "", "-C", comment, "-f"])
+        .arg(path)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Reads a stream to its end in the background.
+pub fn drain(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).unwrap();
+        all
+    })
+}
