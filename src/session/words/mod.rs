@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use crate::audit::Event;
 use crate::messages::Open;
 use crate::monitor::Monitor;
+use crate::replay::ReadingWord;
 
 use super::client::Client;
 use super::{Caller, credential, steps};
@@ -49,20 +50,8 @@ enum Word {
     Credential,
     /// A kubeconfig whose credentials come from `bastion credential`, if your role allows it
     Kubeconfig,
-    /// What was recorded, as far as your audit role sees
-    Sessions(evidence::Sessions),
-    /// One session on one page
-    Show {
-        /// A session's id, the beginning of one, or `latest`
-        id: String,
-    },
-    /// Plays a session in this terminal (use ssh -t for keys)
-    Replay(evidence::Replay),
-    /// The recording itself, an asciicast v3, on stdout
-    Fetch {
-        /// A session's id, the beginning of one, or `latest`
-        id: String,
-    },
+    #[command(flatten)]
+    Reading(ReadingWord),
     /// This help
     Help,
 }
@@ -81,12 +70,7 @@ pub(super) async fn answer(
     };
     let told = match word {
         Word::Credential => return credential::hand_out(monitor, caller, client).await,
-        Word::Sessions(wanted) => evidence::sessions(monitor, caller, &wanted).await,
-        Word::Show { id } => evidence::show(monitor, caller, &id).await,
-        Word::Fetch { id } => return evidence::fetch(monitor, caller, &id, client).await,
-        Word::Replay(wanted) => {
-            return evidence::replay(monitor, caller, open, &wanted, client).await;
-        }
+        Word::Reading(word) => return evidence::answer(monitor, caller, open, word, client).await,
         word => simple(monitor, caller, &word).await,
     };
     match told {
@@ -173,7 +157,7 @@ mod tests {
         assert!(matches!(parse("whoami"), Ok(Word::Whoami)));
         assert!(matches!(parse(""), Ok(Word::Help)));
         assert!(matches!(parse("--help"), Ok(Word::Help)));
-        assert!(matches!(parse("show 'latest'"), Ok(Word::Show { id }) if id == "latest"));
+        assert!(matches!(parse("show 'latest'"), Ok(Word::Reading(ReadingWord::Show { id })) if id == "latest"));
     }
 
     #[test]
