@@ -107,7 +107,8 @@ impl Stage {
                     out,
                 );
             }
-            Happening::Marker(text) => {
+            // At a terminal the operator saw it there, and so does whoever replays what the terminal showed.
+            Happening::Marker(text) if !self.terminal => {
                 self.announce_binary(out);
                 self.remark(&printable(text), out);
             }
@@ -119,6 +120,7 @@ impl Stage {
             Happening::Output { .. }
             | Happening::Input(_)
             | Happening::InputEnd
+            | Happening::Marker(_)
             | Happening::Lease(_)
             | Happening::Unknown { .. } => {}
         }

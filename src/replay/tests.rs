@@ -106,6 +106,7 @@ async fn finds_by_every_filter() {
         (&["--audit-id", "audit-2"], vec![]),
         (&["--command", "DELETE pod"], vec![one]),
         (&["--state", "live"], vec![three]),
+        (&["--live"], vec![three]),
         (&["--state", "interrupted"], vec![]),
         (&["--limit", "1"], vec![three]),
         (&["--limit", "0"], vec![three, two, one]),

@@ -42,6 +42,9 @@ pub struct Filters {
     /// In this state
     #[arg(long, value_name = "STATE")]
     pub state: Option<Status>,
+    /// Only those that go on: the same as --state live
+    #[arg(long, conflicts_with = "state")]
+    pub live: bool,
     /// At most so many, the newest first; 0 for all
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     pub limit: usize,
@@ -68,7 +71,7 @@ impl Filters {
             jti: self.jti.clone(),
             audit_id: self.audit_id.clone(),
             command: self.command.clone(),
-            state: self.state,
+            state: self.state.or(self.live.then_some(Status::Live)),
             limit: (self.limit > 0).then_some(self.limit),
         })
     }
