@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 use crate::admin::AdminSocket;
 use crate::audit::{Audit, AuditError, Event};
 use crate::clock::Clock;
+use crate::config::secrets::{SecretError, read_secret};
+use crate::config::watch::{Reload, Reloads};
 use crate::config::{self, Config};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
 use crate::mint::{JournalError, Leases};
@@ -25,9 +27,12 @@ const LAST_SEALS: Duration = Duration::from_secs(20);
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The state directory is missing what it needs, or others can read it.
+    /// A host key cannot be read, or others can read it.
     #[error(transparent)]
-    Secret(#[from] config::SecretError),
+    Secret(#[from] SecretError),
+    /// The state directory cannot be used, or others can read it.
+    #[error(transparent)]
+    StateDir(#[from] config::StateDirError),
     /// Another daemon holds it.
     #[error("another daemon runs on {0}; stop it, or give this one a stateDir of its own")]
     Locked(PathBuf),
@@ -77,7 +82,7 @@ pub struct Daemon {
     server: Server,
     front: Front,
     admin: AdminSocket,
-    config: watch::Receiver<Arc<Config>>,
+    reloads: Reloads,
     // Held to the end: the next daemon on this directory must wait for our seals.
     _lock: std::fs::File,
 }
@@ -85,10 +90,11 @@ pub struct Daemon {
 impl Daemon {
     /// Opens everything. `program` must answer to `sandbox-init`; it is what runs first in a sandbox.
     pub async fn start(
-        config: watch::Receiver<Arc<Config>>,
+        reloads: Reloads,
         program: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
+        let config = reloads.current.clone();
         let now = Arc::clone(&config.borrow());
         let bastion = &now.bastion;
         let state_dir = &bastion.state_dir;
@@ -146,7 +152,7 @@ impl Daemon {
             server,
             front,
             admin,
-            config,
+            reloads,
             _lock: lock,
         })
     }
@@ -175,11 +181,13 @@ impl Daemon {
             server,
             front,
             admin,
-            config,
+            reloads,
             _lock: lock,
         } = self;
         let admin = tokio::spawn(admin.serve(Arc::clone(&monitor)));
         let enforce = tokio::spawn(Arc::clone(&monitor).enforce());
+        let config = reloads.current.clone();
+        let report = tokio::spawn(report(reloads, Arc::clone(&monitor)));
         let converse = {
             let monitor = Arc::clone(&monitor);
             move |peer| Some(monitor.converse(peer))
@@ -216,8 +224,41 @@ impl Daemon {
         }
         admin.abort();
         enforce.abort();
+        report.abort();
         monitor.audit.tell(Event::DaemonStopped {}).await;
         drop(lock);
+    }
+}
+
+/// Puts every attempt at a reload on record.
+async fn report(mut reloads: Reloads, monitor: Arc<Monitor>) {
+    while let Some(reload) = reloads.reports.recv().await {
+        match reload {
+            Reload::Applied { digest, old } => {
+                let (config_digest, previous_digest) = (digest.as_str(), old.digest.as_str());
+                let event = Event::ConfigReloaded {
+                    config_digest,
+                    previous_digest,
+                };
+                monitor.audit.tell(event).await;
+            }
+            Reload::Unchanged { digest } => tracing::info!("nothing to reload: {digest} stays"),
+            Reload::Refused(problems) => {
+                let problems = problems.to_string();
+                tracing::error!(
+                    "the changed configuration is refused, the old one stays:\n{problems}"
+                );
+                let config_digest = monitor.config().digest.clone();
+                let config_digest = config_digest.as_str();
+                monitor
+                    .audit
+                    .tell(Event::ConfigRefused {
+                        problems,
+                        config_digest,
+                    })
+                    .await;
+            }
+        }
     }
 }
 
@@ -261,7 +302,7 @@ fn front(config: &watch::Receiver<Arc<Config>>) -> Result<Front, StartError> {
     let now = Arc::clone(&config.borrow());
     let mut files = Vec::new();
     for path in &now.bastion.host_keys {
-        files.push((path.as_path(), config::read_secret(path)?));
+        files.push((path.as_path(), read_secret(path)?));
     }
     let host_keys = HostKeys::parse(files)?;
     let (limits_tx, limits) = watch::channel(now.bastion.limits.clone());

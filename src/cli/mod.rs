@@ -1,7 +1,6 @@
 //! The binary's own words: argv, environment, rendering and exit codes.
 
 mod log;
-mod reload;
 mod revoke;
 mod sandbox_init;
 mod serve;

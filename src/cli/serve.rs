@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bastion_audit::clock::SystemClock;
+use bastion_audit::config::{self, watch::Trigger};
 use bastion_audit::daemon::Daemon;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -37,9 +38,11 @@ impl Serve {
 
 async fn serve(path: PathBuf) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("finding this program")?;
-    let watch = super::reload::watch(&path)?;
-    let daemon = Daemon::start(watch.config(), &program, Arc::new(SystemClock)).await?;
-    watch.report_to(Arc::clone(daemon.monitor()));
+    let stop = CancellationToken::new();
+    let now = CancellationToken::new();
+    let (watch, reloads) = config::watch::follow(&path, Arc::new(config::load(&path)?));
+    let signals = on_signals(stop.clone(), now.clone(), reloads.trigger.clone())?;
+    let daemon = Daemon::start(reloads, &program, Arc::new(SystemClock)).await?;
     if let Some(error) = daemon.cannot_launch() {
         drop(writeln!(
             std::io::stderr(),
@@ -52,22 +55,32 @@ async fn serve(path: PathBuf) -> anyhow::Result<ExitCode> {
         "bastion-audit: serving ssh on {}",
         daemon.local_addr()
     )?;
-    let stop = CancellationToken::new();
-    let now = CancellationToken::new();
-    tokio::spawn(on_signals(stop.clone(), now.clone())?);
+    let watching = tokio::spawn(watch.run(stop.clone()));
+    let signals = tokio::spawn(signals);
     daemon.serve(stop, now).await;
+    watching.abort();
+    signals.abort();
     Ok(ExitCode::SUCCESS)
 }
 
 fn on_signals(
     stop: CancellationToken,
     now: CancellationToken,
+    reload: Trigger,
 ) -> anyhow::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut hup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
     Ok(async move {
         loop {
-            tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+            tokio::select! {
+                _ = hup.recv() => {
+                    reload.reload();
+                    continue;
+                }
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
             if stop.is_cancelled() {
                 now.cancel();
             }
