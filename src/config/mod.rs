@@ -24,7 +24,6 @@ use std::sync::Arc;
 
 pub use model::*;
 pub use problem::{Place, Problem, Problems};
-pub use secrets::{SecretError, host_key, read_secret};
 pub use state_dir::{StateDirError, check_state_dir, state_dir};
 
 use problem::Gathered;
