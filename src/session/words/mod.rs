@@ -19,6 +19,8 @@ use super::{Caller, credential, steps};
 /// Longest command line of ours, in bytes.
 const LONGEST: usize = 4096;
 
+const OPEN_QUOTE: &str = "bastion-audit: that command line has an open quote; close it";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "bastion",
@@ -138,8 +140,7 @@ fn parse(line: &str) -> Result<Word, Usage> {
             "bastion-audit: that command line is too long".into(),
         ));
     }
-    let words =
-        shlex::split(line).ok_or("bastion-audit: that command line has an open quote; close it")?;
+    let words = shlex::split(line).ok_or_else(|| Usage::Wrong(OPEN_QUOTE.into()))?;
     let argv = std::iter::once("bastion".to_owned()).chain(words);
     match Words::try_parse_from(argv) {
         Ok(words) => Ok(words.word.unwrap_or(Word::Help)),
