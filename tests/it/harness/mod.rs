@@ -1,4 +1,5 @@
 //! What the promises are tried on.
 
-pub mod cluster;
-pub mod tls;
+pub(crate) mod cluster;
+pub(crate) mod grants;
+pub(crate) mod tls;

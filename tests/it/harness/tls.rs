@@ -14,7 +14,7 @@ use super::cluster::write_private;
 
 /// What it does with a connection after the handshake.
 #[derive(Clone, Copy, Debug)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     /// Reads and never answers.
     Hang,
     /// Answers these bytes to each request, and closes.
@@ -23,7 +23,7 @@ pub enum Behaviour {
 
 /// Until when its certificate was valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Validity {
+pub(crate) enum Validity {
     /// Still.
     Valid,
     /// The year 2020.
@@ -31,7 +31,11 @@ pub enum Validity {
 }
 
 /// A kubeconfig (0600) for a new server on loopback, which runs as long as the runtime does.
-pub async fn kubeconfig(directory: &Path, validity: Validity, behaviour: Behaviour) -> PathBuf {
+pub(crate) async fn kubeconfig(
+    directory: &Path,
+    validity: Validity,
+    behaviour: Behaviour,
+) -> PathBuf {
     certificates(directory, validity);
     let chain = vec![CertificateDer::from_pem_file(directory.join("leaf.crt")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(directory.join("leaf.key")).unwrap();
@@ -69,7 +73,7 @@ pub async fn kubeconfig(directory: &Path, validity: Validity, behaviour: Behavio
 }
 
 /// For whatever listens on that port.
-pub fn plain_kubeconfig(port: u16, ca: &Path) -> String {
+pub(crate) fn plain_kubeconfig(port: u16, ca: &Path) -> String {
     format!(
         r#"apiVersion: v1
 kind: Config
@@ -83,7 +87,7 @@ contexts: [{{name: it, context: {{cluster: it, user: it}}}}]
 }
 
 /// An authority (ca.crt) and a server's certificate by it (leaf.crt, leaf.key).
-pub fn certificates(directory: &Path, validity: Validity) {
+pub(crate) fn certificates(directory: &Path, validity: Validity) {
     let end = match validity {
         Validity::Valid => "20491231235959Z",
         Validity::Expired => "20200131235959Z",
@@ -95,22 +99,65 @@ pub fn certificates(directory: &Path, validity: Validity) {
     .unwrap();
     std::fs::write(directory.join("index"), "").unwrap();
     std::fs::write(directory.join("serial"), "01\n").unwrap();
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    let authority = ["req", "-x509", "-subj", "/CN=it-ca", "-days", "2", "-keyout", "ca.key", "-out", "ca.crt"];
-    let request = ["req", "-subj", "/CN=it", "-keyout", "leaf.key", "-out", "leaf.csr"];
+    let key = [
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+    ];
+    let authority = [
+        "req",
+        "-x509",
+        "-subj",
+        "/CN=it-ca",
+        "-days",
+        "2",
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.crt",
+    ];
+    let request = [
+        "req", "-subj", "/CN=it", "-keyout", "leaf.key", "-out", "leaf.csr",
+    ];
     openssl(directory, &[&authority[..], &key].concat());
     openssl(directory, &[&request[..], &key].concat());
     openssl(
         directory,
         &[
-            "ca", "-batch", "-notext", "-config", "openssl.cnf", "-extensions", "leaf", "-cert", "ca.crt",
-            "-keyfile", "ca.key", "-startdate", "20200101000000Z", "-enddate", end, "-in", "leaf.csr", "-out",
+            "ca",
+            "-batch",
+            "-notext",
+            "-config",
+            "openssl.cnf",
+            "-extensions",
+            "leaf",
+            "-cert",
+            "ca.crt",
+            "-keyfile",
+            "ca.key",
+            "-startdate",
+            "20200101000000Z",
+            "-enddate",
+            end,
+            "-in",
+            "leaf.csr",
+            "-out",
             "leaf.crt",
         ],
     );
 }
 
 fn openssl(directory: &Path, args: &[&str]) {
-    let output = Command::new("openssl").current_dir(directory).args(args).output().unwrap();
-    assert!(output.status.success(), "openssl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new("openssl")
+        .current_dir(directory)
+        .args(args)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "openssl {args:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
