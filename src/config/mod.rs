@@ -139,4 +139,6 @@ impl<'r> Loading<'r> {
 }
 
 #[cfg(test)]
+pub(crate) mod test_keys;
+#[cfg(test)]
 mod tests;
