@@ -10,6 +10,8 @@ use crate::config::ClusterAccess;
 
 const NOW: &str = "2030-01-01T00:00:00Z";
 
+type MakeReply = Box<dyn Fn() -> Reply + Send>;
+
 struct Bench {
     leases: Leases,
     clock: Arc<ManualClock>,
@@ -182,7 +184,7 @@ async fn the_intent_is_on_disk_before_the_secret_is_asked_for_and_the_journal_ho
         "issue is recorded before it is used"
     );
     assert!(!bench.journal().contains(lease.credential().expose()));
-    drop(bench.leases.release(lease).await);
+    assert_eq!(bench.leases.release(lease).await, Release::Released);
 }
 
 #[tokio::test]
@@ -250,7 +252,7 @@ async fn whatever_happens_after_the_secret_it_is_deleted() {
             json!({"kind": "TokenRequest", "metadata": {}, "spec": {"audiences": []}, "status": status}),
         )
     };
-    let replies: [(&str, Box<dyn Fn() -> Reply + Send>); 7] = [
+    let replies: [(&str, MakeReply); 7] = [
         ("a refusal", Box::new(|| refusal(404, "NotFound"))),
         ("an overload", Box::new(|| refusal(429, "TooManyRequests"))),
         (

@@ -1,5 +1,6 @@
 //! What the promises are tried on.
 
-pub mod bastion;
-pub mod cluster;
-pub mod tls;
+pub(crate) mod bastion;
+pub(crate) mod cluster;
+pub(crate) mod grants;
+pub(crate) mod tls;
