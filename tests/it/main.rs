@@ -9,9 +9,12 @@
     clippy::disallowed_methods
 )]
 
+mod credential;
 mod harness;
 mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod sandbox;
 mod session;
+mod words;
