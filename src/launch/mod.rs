@@ -1,9 +1,11 @@
 //! Runs the operator's command, out of reach of everything that is the daemon's.
 
+mod arguments;
 pub mod init;
 mod io;
 mod sandbox;
 mod session_dir;
+mod supervise;
 mod terminal;
 mod uids;
 

@@ -10,56 +10,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::session_dir::{INSIDE, SessionDir};
+use super::session_dir::SessionDir;
+use super::supervise::Supervised;
 use super::uids::{Uid, Uids};
-use super::{Control, ExitStatus, Input, Launch, LaunchError, Launcher, Output, Running, init};
+use super::{Control, Input, Launch, LaunchError, Launcher, Output, Running, arguments};
 use crate::config::Sandbox;
 use crate::messages::Terminal;
 
 /// From spawning bubblewrap to its init saying hello.
 const START: Duration = Duration::from_secs(10);
-/// From killing bubblewrap to the last process of its sandbox being gone.
-const REAP: Duration = Duration::from_secs(2);
 /// Signals under way to one command.
 const SIGNALS: usize = 8;
-/// Where tools are shown.
-const TOOLS: &str = "/opt/bastion/bin";
-/// What of /etc programs need; nothing there is a secret on a stock system, and what is missing is left out.
-const ETC: &[&str] = &[
-    "alternatives",
-    "bash_completion.d",
-    "ca-certificates",
-    "crypto-policies",
-    "hosts",
-    "inputrc",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "localtime",
-    "mime.types",
-    "nsswitch.conf",
-    "os-release",
-    "pki/tls/certs",
-    "pki/ca-trust/extracted",
-    "protocols",
-    "resolv.conf",
-    "services",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-    "vim",
-];
-/// Links into /usr on a merged-usr system, directories on others.
-const ROOT: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
-
 /// Runs commands under bubblewrap, each under an OS uid of its own when the daemon is root.
 #[derive(Debug)]
 pub struct BubblewrapLauncher {
@@ -99,10 +66,7 @@ impl BubblewrapLauncher {
     async fn probe(&self) -> Result<(), LaunchError> {
         let uid = self.take_uid()?;
         let mut command = tokio::process::Command::new(&self.sandbox.bubblewrap);
-        command
-            .args(self.namespaces())
-            .args(self.root())
-            .args(["--", "/usr/bin/true"]);
+        command.args(arguments::of_probe(&self.sandbox));
         command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
         if let Some(uid) = &uid {
             command.uid(uid.uid).gid(uid.uid);
@@ -134,105 +98,6 @@ impl BubblewrapLauncher {
             source,
         }
     }
-
-    fn namespaces(&self) -> Vec<OsString> {
-        [
-            "--unshare-user",
-            "--unshare-pid",
-            "--unshare-ipc",
-            "--unshare-uts",
-            "--unshare-cgroup-try",
-            "--uid",
-            "1000",
-            "--gid",
-            "1000",
-            "--hostname",
-            "bastion",
-            "--die-with-parent",
-            "--cap-drop",
-            "ALL",
-            "--clearenv",
-        ]
-        .map(OsString::from)
-        .to_vec()
-    }
-
-    fn root(&self) -> Vec<OsString> {
-        let mut args = Arguments::default();
-        args.add(["--ro-bind", "/usr", "/usr"]);
-        for name in ROOT {
-            let path = Path::new("/").join(name);
-            match std::fs::read_link(&path) {
-                Ok(target) => args.add([OsString::from("--symlink"), target.into(), path.into()]),
-                Err(_) => args.add([
-                    OsString::from("--ro-bind-try"),
-                    path.clone().into(),
-                    path.into(),
-                ]),
-            }
-        }
-        for name in ETC {
-            let path = format!("/etc/{name}");
-            args.add(["--ro-bind-try", &path, &path]);
-        }
-        args.add([
-            "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs",
-            "/home",
-        ]);
-        for tool in &self.sandbox.tools {
-            if let Some(name) = tool.file_name() {
-                args.add([
-                    OsString::from("--ro-bind"),
-                    tool.into(),
-                    Path::new(TOOLS).join(name).into(),
-                ]);
-            }
-        }
-        for path in &self.sandbox.read_only_paths {
-            args.add([OsString::from("--ro-bind"), path.into(), path.into()]);
-        }
-        args.0
-    }
-
-    /// Everything that bubblewrap is told, the command last.
-    fn arguments(&self, launch: &Launch<'_>, dir: &Path) -> Vec<OsString> {
-        let mut args = Arguments(self.namespaces());
-        args.0.extend(self.root());
-        let home = format!("/home/{}", launch.identity);
-        args.add(["--dir", &home, "--chdir", &home]);
-        args.add([OsString::from("--ro-bind"), dir.into(), INSIDE.into()]);
-        for file in ["passwd", "group"] {
-            args.add([
-                OsString::from("--ro-bind"),
-                dir.join(file).into(),
-                format!("/etc/{file}").into(),
-            ]);
-        }
-        args.add([
-            OsString::from("--ro-bind"),
-            self.init.clone().into(),
-            "/run/bastion-init".into(),
-        ]);
-        args.add(["--remount-ro", "/"]);
-        for (name, value) in environment(launch, &home) {
-            args.add(["--setenv", name, &value]);
-        }
-        let socket = format!("{INSIDE}/init.sock");
-        args.add(["--", "/run/bastion-init", "sandbox-init", &socket, "--"]);
-        match &launch.command {
-            Some(line) => {
-                use std::os::unix::ffi::OsStringExt;
-                args.add(["/bin/bash", "-c"]);
-                args.add([OsString::from_vec(line.to_vec())]);
-            }
-            None if launch.terminal.is_some() => {
-                args.add(["/bin/bash", "--rcfile", &format!("{INSIDE}/bashrc"), "-i"]);
-            }
-            // `ssh -T bastion < script`
-            None => args.add(["/bin/bash"]),
-        }
-        args.0
-    }
 }
 
 #[async_trait]
@@ -244,7 +109,7 @@ impl Launcher for BubblewrapLauncher {
         let listener =
             UnixListener::bind(&socket).map_err(LaunchError::io("binding the session's socket"))?;
         dir.own(&socket)?;
-        let args = self.arguments(&launch, dir.path());
+        let args = arguments::of_session(&self.sandbox, &self.init, &launch, dir.path());
         let uid_number = uid.as_ref().map(|uid| uid.uid);
         let mut spawned = match launch.terminal {
             Some(terminal) => self.spawn_terminal(args, terminal, uid_number)?,
@@ -412,89 +277,6 @@ async fn accept(listener: &UnixListener, child: &mut Child) -> Option<UnixStream
         accepted = listener.accept() => accepted.ok().map(|(stream, _)| stream),
         _ = child.wait() => None,
     }
-}
-
-/// A running sandbox, watched to its end.
-struct Supervised {
-    child: Child,
-    init: UnixStream,
-    signals: mpsc::Receiver<String>,
-    kill: CancellationToken,
-    _uid: Option<Uid>,
-    _dir: Arc<SessionDir>,
-}
-
-impl Supervised {
-    async fn run(mut self) -> ExitStatus {
-        let (init, mut to_init) = self.init.split();
-        // One short line comes from there; whoever forges a long one gets it cut.
-        let mut lines = BufReader::with_capacity(256, init.take(256)).lines();
-        let mut told = None;
-        let mut init_open = true;
-        let code = loop {
-            tokio::select! {
-                () = self.kill.cancelled() => {
-                    drop(self.child.start_kill());
-                    break self.child.wait().await.ok().and_then(|status| status.code());
-                }
-                status = self.child.wait() => break status.ok().and_then(|status| status.code()),
-                line = lines.next_line(), if init_open => match line {
-                    Ok(Some(line)) => told = told.or_else(|| init::parse(&line)),
-                    Ok(None) | Err(_) => init_open = false,
-                },
-                Some(signal) = self.signals.recv() => {
-                    // It may be gone already.
-                    drop(to_init.write_all(format!("{signal}\n").as_bytes()).await);
-                }
-            }
-        };
-        // The init's end of the socket closes when the kernel has ended the sandbox's processes.
-        let rest = async {
-            while let Ok(Some(line)) = lines.next_line().await {
-                told = told.take().or_else(|| init::parse(&line));
-            }
-        };
-        if tokio::time::timeout(REAP, rest).await.is_err() {
-            tracing::error!("a sandbox's processes outlived it by {} s", REAP.as_secs());
-        }
-        let killed = || ExitStatus::Signal {
-            name: "KILL".into(),
-            core_dumped: false,
-        };
-        told.unwrap_or_else(|| {
-            code.and_then(|code| u8::try_from(code).ok())
-                .map_or_else(killed, ExitStatus::Code)
-        })
-    }
-}
-
-#[derive(Default)]
-struct Arguments(Vec<OsString>);
-
-impl Arguments {
-    fn add<const N: usize>(&mut self, args: [impl Into<OsString>; N]) {
-        self.0.extend(args.map(Into::into));
-    }
-}
-
-fn environment<'a>(launch: &'a Launch<'_>, home: &str) -> Vec<(&'a str, String)> {
-    let mut environment = vec![
-        ("HOME", home.to_owned()),
-        ("USER", launch.identity.to_string()),
-        ("LOGNAME", launch.identity.to_string()),
-        ("SHELL", "/bin/bash".into()),
-        ("PATH", format!("{TOOLS}:/usr/local/bin:/usr/bin:/bin")),
-        ("LANG", "C.UTF-8".into()),
-        ("KUBECONFIG", format!("{INSIDE}/kubeconfig")),
-        ("BASTION_SESSION", launch.session.to_string()),
-        ("BASTION_IDENTITY", launch.identity.to_string()),
-        ("BASTION_ROLE", launch.role.to_string()),
-        ("BASTION_CLUSTER", launch.cluster.to_string()),
-    ];
-    if let Some(terminal) = launch.terminal {
-        environment.push(("TERM", terminal.term.clone()));
-    }
-    environment
 }
 
 /// `stateDir/run` with nothing of an earlier run, and the init in it. Others may pass through it to what

@@ -22,9 +22,12 @@ use serde::{Deserialize, Serialize};
 pub use error::{ReadError, RecordingError};
 pub use event::{Event, Happening, Shown};
 pub use header::{Bastion, Header, Metadata, TermSize};
+pub(crate) use interval::write_seconds;
 pub use manifest::{CastSummary, Coverage, Covered, Ending, LeaseRecord, Manifest, State, Totals};
+#[cfg(test)]
 pub(crate) use open::hex;
 pub use open::{OpenRecording, Sealed};
+pub(crate) use reader::WholeLines;
 pub use reader::{Line, LineReader, Reader};
 pub(crate) use survivors::Survivors;
 

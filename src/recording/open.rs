@@ -182,7 +182,8 @@ impl OpenRecording {
         writing.append(lines).await
     }
 
-    /// Records a sentence of ours that the operator is shown beside the command's output: a marker.
+    /// Records a sentence of ours to the operator as a marker, so that it can be told from the command's output.
+    /// At a terminal it is output as well: what the terminal showed.
     pub async fn notice(&self, text: &str) -> Result<(), RecordingError> {
         let mut writing = self.writing().await?;
         let at = writing.elapsed();

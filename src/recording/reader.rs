@@ -78,7 +78,7 @@ struct Triple(f64, String, serde_json::Value);
 impl<R: AsyncRead + Unpin> LineReader<BufReader<R>> {
     /// Reads the header.
     pub async fn open(input: R) -> Result<Self, ReadError> {
-        let mut input = Lines::new(BufReader::with_capacity(64 * 1024, input));
+        let mut input = Lines::over(BufReader::with_capacity(64 * 1024, input));
         let line = input
             .next()
             .await?
@@ -149,16 +149,25 @@ fn parse(line: &[u8]) -> Result<(u64, char, Option<String>), String> {
     Ok((micros as u64, code, data))
 }
 
+/// The whole lines of a cast as they are, the header too.
+pub(crate) type WholeLines = Lines<BufReader<Box<dyn AsyncRead + Send + Sync + Unpin>>>;
+
+impl WholeLines {
+    pub(crate) fn new(input: Box<dyn AsyncRead + Send + Sync + Unpin>) -> Self {
+        Self::over(BufReader::with_capacity(64 * 1024, input))
+    }
+}
+
 /// Whole lines, without their line feed.
 #[derive(Debug)]
-struct Lines<R> {
+pub(crate) struct Lines<R> {
     input: R,
     number: u64,
     line: Vec<u8>,
 }
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
-    fn new(input: R) -> Self {
+    fn over(input: R) -> Self {
         Self {
             input,
             number: 0,
@@ -166,7 +175,8 @@ impl<R: AsyncBufRead + Unpin> Lines<R> {
         }
     }
 
-    async fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
+    /// The next line. `None` at the end, and at a torn last line.
+    pub(crate) async fn next(&mut self) -> Result<Option<&[u8]>, ReadError> {
         self.line.clear();
         self.number = self.number.saturating_add(1);
         loop {

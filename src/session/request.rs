@@ -32,8 +32,21 @@ pub(super) fn parse(command: &Command) -> Requested {
     }
 }
 
+/// Longest command line: the kernel takes 128 KiB as one argument.
+const LONGEST: usize = 100 * 1024;
+const TOO_LONG: &str = "bastion-audit: that command line is longer than 100 KiB. \
+    Send it through standard input: ssh HOST bash < script";
+const NUL: &str = "bastion-audit: that command line has a NUL byte in it. \
+    Send data through standard input: ssh HOST 'cat > file' < file";
+
 /// Our words are told from a command by its first word alone.
 fn exec(line: &Bytes) -> Requested {
+    if line.len() > LONGEST {
+        return Requested::Instead(TOO_LONG);
+    }
+    if line.contains(&0) {
+        return Requested::Instead(NUL);
+    }
     let text = String::from_utf8_lossy(line);
     let text = text.trim_start();
     let (first, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
@@ -69,6 +82,15 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn what_the_kernel_would_not_take_is_refused_with_a_way_that_works() {
+        assert_eq!(
+            exec_of(&"x".repeat(LONGEST + 1)),
+            Requested::Instead(TOO_LONG)
+        );
+        assert_eq!(exec_of("echo a\0b"), Requested::Instead(NUL));
     }
 
     #[test]

@@ -1,0 +1,175 @@
+//! What bubblewrap is told: namespaces, a root of its own, an environment, the command.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
+
+use super::Launch;
+use super::session_dir::INSIDE;
+use crate::config::Sandbox;
+
+/// Where the init is shown.
+const INIT: &str = "/run/bastion-init";
+/// Where tools are shown.
+const TOOLS: &str = "/opt/bastion/bin";
+/// What of /etc programs need; nothing there is a secret on a stock system, and what is missing is left out.
+const ETC: &[&str] = &[
+    "alternatives",
+    "bash_completion.d",
+    "ca-certificates",
+    "crypto-policies",
+    "hosts",
+    "inputrc",
+    "ld.so.cache",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "mime.types",
+    "nsswitch.conf",
+    "os-release",
+    "pki/tls/certs",
+    "pki/ca-trust/extracted",
+    "protocols",
+    "resolv.conf",
+    "services",
+    "ssl/certs",
+    "ssl/openssl.cnf",
+    "terminfo",
+    "timezone",
+    "vim",
+];
+/// Links into /usr on a merged-usr system, directories on others.
+const ROOT: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
+
+/// Everything that bubblewrap is told, the command last. `dir` is the session's own.
+pub(super) fn of_session(
+    sandbox: &Sandbox,
+    init: &Path,
+    launch: &Launch<'_>,
+    dir: &Path,
+) -> Vec<OsString> {
+    let mut args = Arguments::default();
+    args.namespaces();
+    args.root(sandbox);
+    let home = format!("/home/{}", launch.identity);
+    args.add(["--dir", &home, "--chdir", &home]);
+    args.show(dir, INSIDE);
+    for file in ["passwd", "group"] {
+        args.show(&dir.join(file), format!("/etc/{file}"));
+    }
+    args.show(init, INIT);
+    args.add(["--remount-ro", "/"]);
+    for (name, value) in environment(launch, &home) {
+        args.add(["--setenv", name, &value]);
+    }
+    let socket = format!("{INSIDE}/init.sock");
+    args.add(["--", INIT, "sandbox-init", &socket, "--"]);
+    args.command(launch);
+    args.0
+}
+
+/// An empty sandbox that runs `true`.
+pub(super) fn of_probe(sandbox: &Sandbox) -> Vec<OsString> {
+    let mut args = Arguments::default();
+    args.namespaces();
+    args.root(sandbox);
+    args.add(["--", "/usr/bin/true"]);
+    args.0
+}
+
+#[derive(Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn add<const N: usize>(&mut self, args: [impl Into<OsString>; N]) {
+        self.0.extend(args.map(Into::into));
+    }
+
+    fn show(&mut self, path: &Path, inside: impl Into<OsString>) {
+        self.add([OsString::from("--ro-bind"), path.into(), inside.into()]);
+    }
+
+    fn show_if_there(&mut self, path: &Path) {
+        self.add([OsString::from("--ro-bind-try"), path.into(), path.into()]);
+    }
+
+    fn namespaces(&mut self) {
+        self.add([
+            "--unshare-user",
+            "--unshare-pid",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+            "--die-with-parent",
+            "--clearenv",
+        ]);
+        self.add([
+            "--uid",
+            "1000",
+            "--gid",
+            "1000",
+            "--hostname",
+            "bastion",
+            "--cap-drop",
+            "ALL",
+        ]);
+    }
+
+    fn root(&mut self, sandbox: &Sandbox) {
+        self.show(Path::new("/usr"), "/usr");
+        for name in ROOT {
+            let path = Path::new("/").join(name);
+            match std::fs::read_link(&path) {
+                Ok(target) => self.add([OsString::from("--symlink"), target.into(), path.into()]),
+                Err(_) => self.show_if_there(&path),
+            }
+        }
+        for name in ETC {
+            self.show_if_there(&Path::new("/etc").join(name));
+        }
+        self.add(["--proc", "/proc", "--dev", "/dev"]);
+        self.add(["--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/home"]);
+        for tool in &sandbox.tools {
+            if let Some(name) = tool.file_name() {
+                self.show(tool, Path::new(TOOLS).join(name));
+            }
+        }
+        for path in &sandbox.read_only_paths {
+            self.show(path, path);
+        }
+    }
+
+    fn command(&mut self, launch: &Launch<'_>) {
+        match &launch.command {
+            Some(line) => {
+                self.add(["/bin/bash", "-c"]);
+                self.add([OsString::from_vec(line.to_vec())]);
+            }
+            None if launch.terminal.is_some() => {
+                self.add(["/bin/bash", "--rcfile", &format!("{INSIDE}/bashrc"), "-i"]);
+            }
+            // `ssh -T bastion < script`
+            None => self.add(["/bin/bash"]),
+        }
+    }
+}
+
+fn environment<'a>(launch: &'a Launch<'_>, home: &str) -> Vec<(&'a str, String)> {
+    let mut environment = vec![
+        ("HOME", home.to_owned()),
+        ("USER", launch.identity.to_string()),
+        ("LOGNAME", launch.identity.to_string()),
+        ("SHELL", "/bin/bash".into()),
+        ("PATH", format!("{TOOLS}:/usr/local/bin:/usr/bin:/bin")),
+        ("LANG", "C.UTF-8".into()),
+        ("KUBECONFIG", format!("{INSIDE}/kubeconfig")),
+        ("BASTION_SESSION", launch.session.to_string()),
+        ("BASTION_IDENTITY", launch.identity.to_string()),
+        ("BASTION_ROLE", launch.role.to_string()),
+        ("BASTION_CLUSTER", launch.cluster.to_string()),
+    ];
+    if let Some(terminal) = launch.terminal {
+        environment.push(("TERM", terminal.term.clone()));
+    }
+    environment
+}

@@ -1,0 +1,151 @@
+//! One recording, as lists and pages tell of it.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::recording::{
+    CastSummary, Coverage, Ending, LeaseRecord, LineReader, Manifest, Metadata, ReadError, Reader,
+    State, Survivors, Totals,
+};
+use crate::session::SessionId;
+use crate::store::{RecordingStore, Stored};
+
+/// Whether a session goes on, has ended, or was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    /// It goes on.
+    Live,
+    /// Its end is on record.
+    Complete,
+    /// Nobody saw its end.
+    Interrupted,
+}
+
+impl Status {
+    /// As lists say it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Complete => "complete",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What is known of a recording.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Whether it goes on.
+    pub state: Status,
+    /// Why it is interrupted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// How it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ending: Option<Ending>,
+    /// When it ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed: Option<Timestamp>,
+    /// The cast; its digest only once it is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cast: Option<CastSummary>,
+    /// What went through, as far as it was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
+    /// The credentials, as far as they were looked up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leases: Option<Vec<LeaseRecord>>,
+    /// What is on record.
+    pub coverage: Coverage,
+    /// Who, why, what, where.
+    pub session: Metadata,
+}
+
+impl Summary {
+    /// Reads what is known without reading the events.
+    pub async fn load(
+        store: &dyn RecordingStore,
+        id: SessionId,
+        live: &HashSet<SessionId>,
+    ) -> Result<Self, ReadError> {
+        let Stored { manifest, cast, .. } = store.open(id).await?;
+        if let Some(manifest) = manifest {
+            return Ok(Self::sealed(Manifest::parse(&manifest)?, live));
+        }
+        let header = LineReader::open(cast).await?.header().clone();
+        let is_live = live.contains(&id);
+        Ok(Self {
+            state: if is_live {
+                Status::Live
+            } else {
+                Status::Interrupted
+            },
+            reason: (!is_live).then(|| "nobody has sealed it".to_owned()),
+            ending: None,
+            closed: None,
+            cast: None,
+            totals: None,
+            leases: None,
+            coverage: Coverage::of(header.metadata(), header.bastion.record_input),
+            session: header.bastion.metadata,
+        })
+    }
+
+    /// Reads the events too, where the manifest that would have counted them is missing.
+    pub(crate) async fn count(&mut self, store: &dyn RecordingStore) -> Result<(), ReadError> {
+        if self.leases.is_some() {
+            return Ok(());
+        }
+        let mut reader = Reader::open(store.open(self.session.session).await?.cast).await?;
+        let mut survivors = Survivors::default();
+        loop {
+            match reader.next().await {
+                Ok(Some(event)) => survivors.add(event),
+                Ok(None) => break,
+                Err(damage @ ReadError::Line { .. }) => {
+                    self.reason = Some(damage.to_string());
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.totals = Some(survivors.totals);
+        self.leases = Some(survivors.leases);
+        Ok(())
+    }
+
+    fn sealed(manifest: Manifest, live: &HashSet<SessionId>) -> Self {
+        Self {
+            // A credential that was handed out outlives its session, and is live until it ends.
+            state: match manifest.state {
+                _ if live.contains(&manifest.session.session) => Status::Live,
+                State::Complete => Status::Complete,
+                State::Interrupted => Status::Interrupted,
+            },
+            reason: manifest.reason,
+            ending: manifest.ending,
+            closed: Some(manifest.closed),
+            cast: Some(manifest.cast),
+            totals: Some(manifest.totals),
+            leases: Some(manifest.leases),
+            coverage: manifest.coverage,
+            session: manifest.session,
+        }
+    }
+
+    /// The session's id.
+    pub fn id(&self) -> SessionId {
+        self.session.session
+    }
+
+    /// How long it took, once it is closed.
+    pub fn length(&self) -> Option<Duration> {
+        let length = self.closed?.duration_since(self.session.opened);
+        Duration::try_from(length).ok()
+    }
+}

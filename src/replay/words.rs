@@ -1,0 +1,143 @@
+//! The words for reading recordings, as they are typed on a command line here or over ssh.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::find::Query;
+use super::moment::{Edge, NotAMoment, parse_duration, parse_moment};
+use super::summary::Status;
+
+/// Which sessions to list. Times without a zone are UTC.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct Filters {
+    /// Of this identity
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Under this role
+    #[arg(long, value_name = "NAME")]
+    pub role: Option<String>,
+    /// On this cluster
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
+    /// Begun since then: 2026-11-24, "2026-11-24 15:04", 15:04, or 90m for 90 minutes ago
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Begun until then
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Going on at that moment
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// To which the token with this id was issued (credential-id in the API server's audit log)
+    #[arg(long, value_name = "ID")]
+    pub jti: Option<String>,
+    /// To which a token was issued under this Audit-Id
+    #[arg(long, value_name = "ID")]
+    pub audit_id: Option<String>,
+    /// With this text in the command
+    #[arg(long, value_name = "TEXT")]
+    pub command: Option<String>,
+    /// In this state
+    #[arg(long, value_name = "STATE")]
+    pub state: Option<Status>,
+    /// Only those that go on: the same as --state live
+    #[arg(long, conflicts_with = "state")]
+    pub live: bool,
+    /// At most so many, the newest first; 0 for all
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub limit: usize,
+    /// One JSON object a line, instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Filters {
+    /// What these look for.
+    pub fn query(&self, now: Timestamp) -> Result<Query, NotAMoment> {
+        let moment = |text: &Option<String>, edge| {
+            text.as_deref()
+                .map(|text| parse_moment(text, now, edge))
+                .transpose()
+        };
+        Ok(Query {
+            identity: self.identity.clone(),
+            role: self.role.clone(),
+            cluster: self.cluster.clone(),
+            since: moment(&self.since, Edge::Start)?,
+            until: moment(&self.until, Edge::End)?,
+            at: moment(&self.at, Edge::Start)?,
+            jti: self.jti.clone(),
+            audit_id: self.audit_id.clone(),
+            command: self.command.clone(),
+            state: self.state.or(self.live.then_some(Status::Live)),
+            limit: (self.limit > 0).then_some(self.limit),
+        })
+    }
+}
+
+/// How to play a recording. While it plays: space stops and goes on, `.` steps, the arrow keys jump 5 seconds, Home
+/// begins again, + and - change the speed, q ends it.
+#[derive(Args, Clone, Debug, PartialEq)]
+pub struct ReplayArgs {
+    /// The session: its id, the beginning of it, or `latest`
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// So many times as fast
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = speed)]
+    pub speed: f64,
+    /// Begin there: 90, 1:30, 1m30s after the start, or a moment such as 2026-11-24T15:04:05Z
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<String>,
+    /// Shorten pauses to so long: 2s, 500ms; 0 to skip them all
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub idle_limit: Option<Duration>,
+}
+
+impl ReplayArgs {
+    /// Where to begin, in a session that was opened at `opened`.
+    pub fn begin(&self, opened: Timestamp, now: Timestamp) -> Result<Duration, NotAMoment> {
+        let Some(text) = self.at.as_deref() else {
+            return Ok(Duration::ZERO);
+        };
+        if let Some(after_start) = parse_duration(text) {
+            return Ok(after_start);
+        }
+        let moment = parse_moment(text, now, Edge::Start)?;
+        // Before the start is the start.
+        Ok(Duration::try_from(moment.duration_since(opened)).unwrap_or(Duration::ZERO))
+    }
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if (0.0625..=64.0).contains(&speed) => Ok(speed),
+        _ => Err("a speed is 0.0625 to 64".to_owned()),
+    }
+}
+
+fn span(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "a span of time is 2s, 500ms, 1m30s".to_owned())
+}
+
+/// `bastion sessions|show|replay|fetch`, over ssh.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum ReadingWord {
+    /// List recorded sessions, the newest first
+    Sessions(Filters),
+    /// One page about a session: who, why, what, when, from where
+    Show {
+        /// The session: its id, the beginning of it, or `latest`
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+    /// Play a session in this terminal (ssh -t); without one, print its text
+    Replay(ReplayArgs),
+    /// The recording itself, as asciicast v3
+    Fetch {
+        /// The session: its id, the beginning of it, or `latest`
+        #[arg(value_name = "ID")]
+        id: String,
+    },
+}
