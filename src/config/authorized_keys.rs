@@ -155,12 +155,10 @@ fn unknown(kind: &str) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
+    use crate::config::test_keys::ED25519;
     use proptest::prelude::*;
-
-    pub(crate) const ED25519: &str =
-        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILM+rvN+ot98qgEN796jTiQfZfG1KaT0PtFDJ/XFSqti";
 
     fn wrong(text: &str) -> String {
         match line(text) {

@@ -2,12 +2,8 @@
 
 use std::path::Path;
 
-use super::authorized_keys::tests::ED25519;
+use super::test_keys::{ED25519, OTHER};
 use super::*;
-
-/// A second key.
-const OTHER: &str =
-    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGEgc2Vjb25kIGtleSBmb3IgdGhlIHRlc3RzLCAzMmJ5";
 
 /// Documents from short descriptions: kind, name, spec in flow style.
 fn doc(kind: &str, name: &str, spec: &str) -> String {
@@ -100,7 +96,6 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
     let identity = |spec: &str| doc("Identity", "operator-a", spec);
     let role = |spec: &str| doc("Role", "viewer", spec);
     let kubernetes = "kubernetes: {clusters: [prod], serviceAccount: {namespace: v, name: viewer}}";
-    let binding = |spec: &str| doc("Binding", "sre", spec);
     let main = |spec: &str| {
         doc(
             "Bastion",
@@ -257,7 +252,11 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             "an audit role opens no sessions",
         ),
         (
-            binding("{subjects: [{group: sra}], roles: [viewer]}"),
+            doc(
+                "Binding",
+                "x",
+                "{subjects: [{group: sra}], roles: [viewer]}",
+            ),
             "no Identity has the group 'sra'; did you mean 'sre'?",
         ),
         (

@@ -53,3 +53,6 @@ impl Identity {
         &self.proof
     }
 }
+
+#[cfg(test)]
+mod tests;

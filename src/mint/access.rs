@@ -1,7 +1,5 @@
 //! The daemon's own credential for a cluster: from a kubeconfig or the pod that it runs in.
 
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,27 +8,16 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::config::ClusterAccess;
+use crate::config::secrets::{SecretError, read_secret};
 
 /// TCP and TLS together.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(3);
 
-/// A kubeconfig is small; a wrong path may name anything.
-const MAX_KUBECONFIG: u64 = 1 << 20;
-
 /// Why the daemon has no credential for a cluster. Says what to do; holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AccessError {
-    #[error("{path}: {source}")]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[error(
-        "{path}: others can read it (mode {mode:04o}): chmod 0600, or 0640 with the daemon's own group"
-    )]
-    Exposed { path: PathBuf, mode: u32 },
-    #[error("{path}: longer than 1 MiB: this is no kubeconfig")]
-    TooLong { path: PathBuf },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     // The parser's own message quotes lines of the file, which may hold the token.
     #[error("{path}: not a kubeconfig: `kubectl --kubeconfig {path} config view` says more")]
     Parse { path: PathBuf },
@@ -128,44 +115,14 @@ async fn from_kubeconfig(path: &Path) -> Result<Access, AccessError> {
     })
 }
 
-/// Reads a file that holds a credential: refused if the whole host can read it.
 fn read_kubeconfig(path: &Path) -> Result<Zeroizing<String>, AccessError> {
-    let read = |source| AccessError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = open_secret(path)?;
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_KUBECONFIG + 1)
-        .read_to_string(&mut text)
-        .map_err(read)?;
-    if text.len() as u64 > MAX_KUBECONFIG {
-        return Err(AccessError::TooLong {
+    let bytes = read_secret(path)?;
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(Zeroizing::new(text.to_owned())),
+        Err(_) => Err(AccessError::Parse {
             path: path.to_owned(),
-        });
+        }),
     }
-    Ok(text)
-}
-
-/// The mode is that of the file that was opened, not of what the path names a moment later.
-fn open_secret(path: &Path) -> Result<std::fs::File, AccessError> {
-    let read = |source| AccessError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = std::fs::File::open(path).map_err(read)?;
-    let metadata = file.metadata().map_err(read)?;
-    let mode = metadata.mode() & 0o7777;
-    let own_group = metadata.gid() == rustix::process::getegid().as_raw()
-        || rustix::process::getgroups()
-            .is_ok_and(|groups| groups.iter().any(|g| g.as_raw() == metadata.gid()));
-    if mode & 0o007 != 0 || (mode & 0o070 != 0 && !own_group) {
-        return Err(AccessError::Exposed {
-            path: path.to_owned(),
-            mode,
-        });
-    }
-    Ok(file)
 }
 
 /// Paths in a kubeconfig are relative to it.
@@ -192,7 +149,7 @@ fn anchor(directory: &Path, path: &mut Option<String>) {
 /// The files that a kubeconfig names hold credentials as it does.
 fn check_user(user: &AuthInfo) -> Result<(), AccessError> {
     for path in [&user.client_key, &user.token_file].into_iter().flatten() {
-        drop(open_secret(Path::new(path))?);
+        drop(read_secret(Path::new(path))?);
     }
     Ok(())
 }
@@ -243,7 +200,7 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
         for mode in [0o604, 0o644, 0o602, 0o601] {
             assert!(matches!(
                 load_text(KUBECONFIG, mode).await,
-                Err(AccessError::Exposed { .. })
+                Err(AccessError::Secret(SecretError::TooOpen { .. }))
             ));
         }
         assert!(load_text(KUBECONFIG, 0o640).await.is_ok());
@@ -256,7 +213,9 @@ contexts: [{name: c, context: {cluster: c, user: u}}]
         let path = write(directory.path(), "kubeconfig", KUBECONFIG, 0o600);
         let error = load(&ClusterAccess::Kubeconfig(path)).await.err().unwrap();
         assert!(
-            error.to_string().contains("/token: others can read it"),
+            error
+                .to_string()
+                .contains("/token can be used by everybody"),
             "{error}"
         );
     }

@@ -20,6 +20,9 @@ mod lease;
 mod leases;
 mod token_request;
 
+#[cfg(test)]
+mod testing;
+
 use async_trait::async_trait;
 
 use crate::policy::Grant;

@@ -59,3 +59,6 @@ pub fn explain(
     let document = config.identities.get(identity)?;
     Some(judge::judge(config, Who::named(document), request, now))
 }
+
+#[cfg(test)]
+mod tests;

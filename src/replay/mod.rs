@@ -7,6 +7,7 @@
 mod error;
 mod find;
 mod keys;
+mod leases;
 mod moment;
 mod page;
 mod player;
@@ -23,6 +24,7 @@ mod words;
 pub use error::{FindError, PlayError};
 pub use find::{Found, Query, find, resolve};
 pub use keys::{Key, KeyParser};
+pub use leases::{lease_lines, lease_table};
 pub use moment::{Edge, NotAMoment, parse_duration, parse_moment};
 pub use page::show;
 pub use player::{Play, play};

@@ -1,1 +1,17 @@
 //! The promises of the project, a file for each, against a real control plane and real clients.
+
+// Helpers of tests are tests too: what fails in them fails the test, and they measure real time.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    unreachable_pub
+)]
+
+mod harness;
+mod mint;
+mod mint_check;
+mod mint_faults;
+mod mint_thief;

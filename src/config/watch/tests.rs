@@ -3,7 +3,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::config::Name;
-use crate::config::authorized_keys::tests::ED25519;
+use crate::config::test_keys::ED25519;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

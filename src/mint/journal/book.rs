@@ -134,3 +134,64 @@ impl Book {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(in super::super) fn session(number: u32) -> SessionId {
+        SessionId::parse(&format!("01ARZ3NDEKTSV4RRFF{number:08}")).unwrap()
+    }
+
+    pub(in super::super) fn intent(number: u32) -> Record {
+        let session = session(number);
+        Record::Intent(Intent {
+            session,
+            cluster: Name::new("prod").unwrap(),
+            server: "https://127.0.0.1:6443/".into(),
+            namespace: "bastion-viewer".into(),
+            service_account: "viewer".into(),
+            secret: format!("session-main-{}", session.to_lowercase()),
+            identity: Name::new("operator-a").unwrap(),
+            role: Name::new("viewer").unwrap(),
+            ttl: 900,
+            at: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let until = Timestamp::UNIX_EPOCH;
+        (0..6_u32, 0..5_u8).prop_map(move |(number, what)| {
+            let session = session(number);
+            match what {
+                0 => intent(number),
+                1 => Record::Issued(Issued {
+                    session,
+                    jti: format!("jti-{number}"),
+                    expires: until,
+                }),
+                2 => Record::HandedOut { session, until },
+                3 => Record::Revoked { session },
+                _ => Record::Released { session },
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn compacting_changes_nothing(records in proptest::collection::vec(record(), 0..60)) {
+            let mut book = Book::default();
+            for record in &records {
+                book.apply(record);
+            }
+            let mut again = Book::default();
+            for record in book.records() {
+                let line = serde_json::to_string(&record).unwrap();
+                again.apply(&serde_json::from_str(&line).unwrap());
+            }
+            prop_assert_eq!(book, again);
+        }
+    }
+}

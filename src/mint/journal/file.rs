@@ -1,8 +1,8 @@
 //! The journal's file: appended, synced, compacted; good up to the last sync whatever fails.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,11 +39,6 @@ impl JournalFile {
     pub(super) fn open(state_dir: &Path) -> Result<(Self, Found), JournalError> {
         let path = state_dir.join(NAME);
         let io = |doing| io_error(&path, doing);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(state_dir)
-            .map_err(io("creating its directory"))?;
         let lock = lock(&state_dir.join("leases.lock"))?;
         let text = read(&path)?;
         let (book, damaged) = parse(&text);
@@ -245,5 +240,158 @@ fn io_error(path: &Path, doing: &'static str) -> impl Fn(std::io::Error) -> Jour
         path: path.clone(),
         doing,
         source: Arc::new(source),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::super::book::tests::{intent, session};
+    use super::*;
+
+    fn open(directory: &Path) -> (JournalFile, Found) {
+        JournalFile::open(directory).unwrap()
+    }
+
+    fn text(directory: &Path) -> String {
+        std::fs::read_to_string(directory.join(NAME)).unwrap()
+    }
+
+    #[test]
+    fn what_was_appended_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut file, found) = open(directory.path());
+        assert!(found.book.open.is_empty());
+        file.append([&intent(1), &intent(2)].into_iter()).unwrap();
+        file.append(
+            [&Record::Released {
+                session: session(1),
+            }]
+            .into_iter(),
+        )
+        .unwrap();
+        drop(file);
+        let (file, found) = open(directory.path());
+        assert_eq!(found.book.open.keys().collect::<Vec<_>>(), [&session(2)]);
+        assert_eq!(found.damaged, 0);
+        assert_eq!(
+            text(directory.path()).lines().count(),
+            1,
+            "compacted at start"
+        );
+        let mode = file.file.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_as_if_it_never_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut file, _) = open(directory.path());
+        file.append([&intent(1), &intent(2)].into_iter()).unwrap();
+        drop(file);
+        let whole = text(directory.path());
+        let first_line = whole.find('\n').unwrap() + 1;
+        for cut in first_line..whole.len() {
+            std::fs::write(directory.path().join(NAME), &whole[..cut]).unwrap();
+            let (_file, found) = open(directory.path());
+            assert_eq!(found.book.open.len(), 1, "cut at {cut}");
+            assert_eq!(found.damaged, 0);
+        }
+    }
+
+    #[test]
+    fn a_damaged_line_is_kept_aside_and_the_others_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut file, _) = open(directory.path());
+        file.append([&intent(1), &intent(2)].into_iter()).unwrap();
+        drop(file);
+        let damaged = text(directory.path()).replacen("intent", "inXent", 1);
+        std::fs::write(directory.path().join(NAME), damaged).unwrap();
+        let (_file, found) = open(directory.path());
+        assert_eq!((found.book.open.len(), found.damaged), (1, 1));
+        let aside = std::fs::read_to_string(directory.path().join("leases.damaged.jsonl")).unwrap();
+        assert!(aside.contains("inXent"), "{aside}");
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let (file, _) = open(directory.path());
+        let error = JournalFile::open(directory.path()).err().unwrap();
+        assert!(matches!(error, JournalError::InUse { .. }), "{error}");
+        drop(file);
+        drop(open(directory.path()));
+    }
+
+    #[test]
+    fn a_journal_that_others_can_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(directory.path()));
+        let path = directory.path().join(NAME);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let error = JournalFile::open(directory.path()).err().unwrap();
+        assert!(
+            matches!(error, JournalError::Exposed { mode: 0o640, .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn after_a_failed_write_nothing_is_lost_and_it_mends_itself() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut file, _) = open(directory.path());
+        file.append([&intent(1)].into_iter()).unwrap();
+        // A handle that cannot write, as a full disk would have it; and half a line that made it to the disk.
+        let good = file.file.try_clone().unwrap();
+        file.file = File::open(directory.path().join(NAME)).unwrap();
+        assert!(file.append([&intent(2)].into_iter()).is_err());
+        assert!(
+            file.append([&intent(3)].into_iter()).is_err(),
+            "still broken"
+        );
+        (&good).write_all(b"{\"record\":\"int").unwrap();
+        file.file = good;
+        file.append([&intent(4)].into_iter()).unwrap();
+        drop(file);
+        let (_file, found) = open(directory.path());
+        assert_eq!(
+            found.book.open.keys().collect::<Vec<_>>(),
+            [&session(1), &session(4)]
+        );
+        assert_eq!(found.damaged, 0);
+    }
+
+    #[test]
+    fn it_does_not_grow_with_the_number_of_sessions_that_were() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut file, _) = open(directory.path());
+        file.append([&intent(0)].into_iter()).unwrap();
+        for batch in 0..40 {
+            let records: Vec<Record> = (0..200)
+                .flat_map(|n| {
+                    let n = 1 + batch * 200 + n;
+                    [
+                        intent(n),
+                        Record::Released {
+                            session: session(n),
+                        },
+                    ]
+                })
+                .collect();
+            file.append(records.iter()).unwrap();
+        }
+        assert!(
+            file.synced < COMPACT_FROM + (1 << 19),
+            "{} bytes",
+            file.synced
+        );
+        file.append([&intent(9_999)].into_iter()).unwrap();
+        drop(file);
+        let (_file, found) = open(directory.path());
+        assert_eq!(
+            found.book.open.keys().collect::<Vec<_>>(),
+            [&session(0), &session(9_999)]
+        );
     }
 }

@@ -155,4 +155,15 @@ fn write(file: &mut file::JournalFile, mut appends: mpsc::Receiver<Append>) {
 }
 
 #[cfg(test)]
+impl Journal {
+    /// One that nothing can be written to any more.
+    pub(super) fn closed() -> Self {
+        Self {
+            to_writer: None,
+            writer: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests;

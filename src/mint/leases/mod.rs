@@ -19,7 +19,7 @@ use super::Minter;
 use super::api_server::ApiServer;
 use super::endpoint::Endpoint;
 use super::error::MintError;
-use super::journal::{Journal, JournalError, Record};
+use super::journal::{Found, Journal, JournalError, Record};
 use super::lease::{Lease, Release};
 use crate::clock::{Clock, monotonic};
 use crate::config::{Config, Name};
@@ -45,7 +45,7 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Leases {
     inner: Arc<Inner>,
-    _janitor: AbortOnDropHandle<()>,
+    janitor: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -67,15 +67,19 @@ struct Upstreams {
 }
 
 impl Leases {
-    /// Opens the journal in `state_dir` and takes up what an earlier life left: what was handed out stays live,
-    /// everything else is deleted as soon as [`Leases::update`] says where its cluster is. `instance` is in the name
-    /// of each Secret. Needs a tokio runtime.
+    /// Opens the journal in `state_dir`, which must exist, and takes up what an earlier life left: what was handed out
+    /// stays live, everything else is deleted as soon as [`Leases::update`] says where its cluster is. `instance` is
+    /// in the name of each Secret. Needs a tokio runtime.
     pub fn open(
         state_dir: &Path,
         instance: Name,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, JournalError> {
         let (journal, found) = Journal::open(state_dir)?;
+        Ok(Self::start(journal, found, instance, clock))
+    }
+
+    fn start(journal: Journal, found: Found, instance: Name, clock: Arc<dyn Clock>) -> Self {
         let table = Table::restore(found, clock.now());
         let inner = Arc::new(Inner {
             instance,
@@ -86,10 +90,7 @@ impl Leases {
             bell: Notify::new(),
         });
         let janitor = AbortOnDropHandle::new(tokio::spawn(janitor::run(inner.clone())));
-        Ok(Self {
-            inner,
-            _janitor: janitor,
-        })
+        Self { inner, janitor }
     }
 
     /// What was found on opening.
@@ -111,6 +112,18 @@ impl Leases {
             configured.present.contains_key(cluster)
                 || configured.retired.iter().any(|u| u.cluster() == cluster)
         })
+    }
+
+    /// Stops the background work and closes the journal. What was not taken back by then is in it, for the next start.
+    pub async fn close(self) {
+        let Self { inner, janitor } = self;
+        janitor.abort();
+        // Cancelled, as it was asked to be.
+        drop(janitor.await);
+        let deadline = monotonic() + RELEASE_LIMIT;
+        while Arc::strong_count(&inner) > 1 && monotonic() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Where clients of a cluster find its API server.

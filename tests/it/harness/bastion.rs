@@ -23,7 +23,13 @@ pub struct Bastion {
 }
 
 /// The people that every test configuration knows, each with a key of its own.
-pub const PEOPLE: &[&str] = &["operator-a", "operator-b", "operator-c", "auditor-a", "nobody-a"];
+pub const PEOPLE: &[&str] = &[
+    "operator-a",
+    "operator-b",
+    "operator-c",
+    "auditor-a",
+    "nobody-a",
+];
 
 impl Bastion {
     /// With the standard documents: operator-a is a viewer by default and an editor by name, operator-b an
@@ -48,13 +54,23 @@ impl Bastion {
             .permissions(std::fs::Permissions::from_mode(0o711))
             .tempdir()
             .unwrap();
-        std::fs::DirBuilder::new().mode(0o700).create(dir.path().join("keys")).unwrap();
-        std::fs::DirBuilder::new().mode(0o755).create(dir.path().join("bin")).unwrap();
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(dir.path().join("keys"))
+            .unwrap();
+        std::fs::DirBuilder::new()
+            .mode(0o755)
+            .create(dir.path().join("bin"))
+            .unwrap();
         for name in PEOPLE.iter().chain(&["host"]) {
             keygen(&dir.path().join("keys").join(name), name);
         }
         std::fs::copy(plane.kubectl_path(), dir.path().join("bin/kubectl")).unwrap();
-        std::fs::copy(plane.bastion_kubeconfig(), dir.path().join("test.kubeconfig")).unwrap();
+        std::fs::copy(
+            plane.bastion_kubeconfig(),
+            dir.path().join("test.kubeconfig"),
+        )
+        .unwrap();
         std::fs::set_permissions(
             dir.path().join("test.kubeconfig"),
             std::fs::Permissions::from_mode(0o600),
@@ -219,7 +235,11 @@ spec:
 
     /// Starts a daemon on this configuration, whatever becomes of it.
     pub fn spawn(&self) -> Child {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(&self.stderr).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.stderr)
+            .unwrap();
         Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
             .args(["serve", "--config"])
             .arg(self.config_path())
@@ -238,7 +258,9 @@ spec:
     }
 
     pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([&format!("-{signal}"), &self.pid().to_string()]).status();
+        let status = Command::new("kill")
+            .args([&format!("-{signal}"), &self.pid().to_string()])
+            .status();
         assert!(status.unwrap().success());
     }
 
@@ -278,14 +300,19 @@ spec:
 
     /// All audit events so far.
     pub fn events(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.state_dir().join("audit.jsonl")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let text =
+            std::fs::read_to_string(self.state_dir().join("audit.jsonl")).unwrap_or_default();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// Waits for an event that `wanted` likes.
     pub fn event(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("audit event {name}"), || {
-            self.events().into_iter().find(|event| event["event"] == name && wanted(event))
+            self.events()
+                .into_iter()
+                .find(|event| event["event"] == name && wanted(event))
         })
     }
 
@@ -319,7 +346,12 @@ spec:
 
     /// Runs one command over ssh to its end.
     pub fn run_ssh(&self, who: &str, login: &str, command: &str) -> Ran {
-        let output = self.ssh(who, login).arg(command).stdin(Stdio::null()).output().unwrap();
+        let output = self
+            .ssh(who, login)
+            .arg(command)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         Ran::from(output)
     }
 }
@@ -367,7 +399,10 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 }
 
 fn tail(text: &str, lines: usize) -> String {
-    let all: Vec<&str> = text.lines().filter(|line| !line.contains("TRACE") && !line.contains("DEBUG")).collect();
+    let all: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.contains("TRACE") && !line.contains("DEBUG"))
+        .collect();
     all[all.len().saturating_sub(lines)..].join("\n")
 }
 
@@ -377,7 +412,11 @@ fn keygen(path: &Path, comment: &str) {
         .arg(path)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 /// Reads a stream to its end in the background.

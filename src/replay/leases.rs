@@ -1,0 +1,85 @@
+//! Credentials that were handed out: their sessions have ended, and live on in them.
+
+use serde::Serialize;
+
+use super::words::Filters;
+use crate::clock::to_the_second;
+use crate::mint::LiveLease;
+use crate::session::SessionId;
+
+impl Filters {
+    /// Whether a credential that is out is looked for. It has no recording: a search for a command or for
+    /// another state does not mean it.
+    pub fn mean_lease(&self, lease: &LiveLease) -> bool {
+        let is = |wanted: &Option<String>, there: &str| {
+            wanted.as_deref().is_none_or(|name| name == there)
+        };
+        is(&self.identity, lease.identity.as_str())
+            && is(&self.role, lease.role.as_str())
+            && is(&self.cluster, lease.cluster.as_str())
+            && is(&self.jti, lease.jti.as_deref().unwrap_or_default())
+            && self.command.is_none()
+            && self.audit_id.is_none()
+            && self.state.is_none_or(|state| state == super::Status::Live)
+    }
+}
+
+/// A section below the table of sessions; empty if nothing is out.
+pub fn lease_table(leases: &[LiveLease]) -> String {
+    if leases.is_empty() {
+        return String::new();
+    }
+    let mut text =
+        String::from("\nCredentials handed out, live until they expire or are revoked:\n");
+    for lease in leases {
+        text.push_str(&format!(
+            "{}  {} as {} on {}, until {}\n",
+            lease.session,
+            lease.identity,
+            lease.role,
+            lease.cluster,
+            to_the_second(lease.expires),
+        ));
+    }
+    text
+}
+
+/// One JSON object a line.
+pub fn lease_lines(leases: &[LiveLease]) -> Result<String, serde_json::Error> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Line<'a> {
+        state: &'static str,
+        kind: &'static str,
+        session: SessionId,
+        #[serde(flatten)]
+        lease: Lease<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Lease<'a> {
+        identity: &'a str,
+        role: &'a str,
+        cluster: &'a str,
+        jti: Option<&'a str>,
+        expires: jiff::Timestamp,
+    }
+    let mut out = String::new();
+    for lease in leases {
+        let line = Line {
+            state: "live",
+            kind: "credential",
+            session: lease.session,
+            lease: Lease {
+                identity: lease.identity.as_str(),
+                role: lease.role.as_str(),
+                cluster: lease.cluster.as_str(),
+                jti: lease.jti.as_deref(),
+                expires: lease.expires,
+            },
+        };
+        out.push_str(&serde_json::to_string(&line)?);
+        out.push('\n');
+    }
+    Ok(out)
+}
