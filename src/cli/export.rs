@@ -57,7 +57,9 @@ impl Export {
             timestamps: self.timestamps,
         };
         reading::block_on(async {
-            let id = replay::resolve(&store, &self.id, &live.sessions, |_| true).await?.id();
+            let id = replay::resolve(&store, &self.id, &live.sessions, |_| true)
+                .await?
+                .id();
             let Some(path) = &self.output else {
                 return match export::export(&store, id, what, &mut tokio::io::stdout()).await {
                     Err(PlayError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -81,7 +83,9 @@ impl Export {
     fn check(&self) -> anyhow::Result<()> {
         let streams_apart = matches!(self.format, Format::Text | Format::Raw);
         if self.stream.is_some() && !streams_apart {
-            anyhow::bail!("--stream goes with --as text or --as raw; an asciicast has both streams");
+            anyhow::bail!(
+                "--stream goes with --as text or --as raw; an asciicast has both streams"
+            );
         }
         if self.timestamps && self.format != Format::Text {
             anyhow::bail!("--timestamps goes with --as text; an asciicast has times already");

@@ -25,7 +25,10 @@ pub(super) fn live_sessions(state_dir: &Path) -> anyhow::Result<Live> {
         }),
         Ok(other) => super::unexpected(other),
         Err(AdminError::NoDaemon { source, .. })
-            if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) =>
+            if matches!(
+                source.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
         {
             Ok(Live::default())
         }

@@ -42,18 +42,29 @@ impl Replay {
             let mut out = tokio::io::stdout();
             let result = match reading::terminal().filter(|_| std::io::stdin().is_terminal()) {
                 Some(terminal) => {
-                    let play = Play { speed: self.how.speed, idle_limit: self.how.idle_limit, at, terminal };
+                    let play = Play {
+                        speed: self.how.speed,
+                        idle_limit: self.how.idle_limit,
+                        at,
+                        terminal,
+                    };
                     let _raw = RawMode::enter()?;
                     let mut keys = keys()?;
                     replay::play(&store, summary.id(), &mut out, &mut keys, play).await
                 }
                 None => {
-                    let text = Export { format: Format::Text, stream: None, timestamps: false };
+                    let text = Export {
+                        format: Format::Text,
+                        stream: None,
+                        timestamps: false,
+                    };
                     export(&store, summary.id(), text, &mut out).await
                 }
             };
             match result {
-                Err(PlayError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+                Err(PlayError::Write(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                    Ok(())
+                }
                 result => Ok(result?),
             }
         })?;
@@ -87,7 +98,12 @@ impl Drop for RawMode {
 /// What is typed; a signal that ends the program ends the replay instead, so that the terminal is left in order.
 fn keys() -> anyhow::Result<mpsc::Receiver<Key>> {
     let (press, pressed) = mpsc::channel(KEYS);
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup(), SignalKind::quit()] {
+    for kind in [
+        SignalKind::terminate(),
+        SignalKind::interrupt(),
+        SignalKind::hangup(),
+        SignalKind::quit(),
+    ] {
         let mut signals = signal(kind)?;
         let press = press.clone();
         tokio::spawn(async move {
@@ -95,16 +111,18 @@ fn keys() -> anyhow::Result<mpsc::Receiver<Key>> {
         });
     }
     // A thread, for a read of the terminal cannot be cancelled; it ends with the process.
-    std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
-        let mut parser = KeyParser::default();
-        for byte in std::io::stdin().lock().bytes() {
-            let Ok(byte) = byte else { return };
-            if let Some(key) = parser.feed(byte)
-                && press.blocking_send(key).is_err()
-            {
-                return;
+    std::thread::Builder::new()
+        .name("keys".to_owned())
+        .spawn(move || {
+            let mut parser = KeyParser::default();
+            for byte in std::io::stdin().lock().bytes() {
+                let Ok(byte) = byte else { return };
+                if let Some(key) = parser.feed(byte)
+                    && press.blocking_send(key).is_err()
+                {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(pressed)
 }

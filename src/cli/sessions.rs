@@ -52,6 +52,10 @@ impl Sessions {
         for (id, error) in &found.unreadable {
             drop(writeln!(std::io::stderr(), "bastion-audit: {id}: {error}"));
         }
-        Ok(if found.unreadable.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if found.unreadable.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
     }
 }
