@@ -18,3 +18,4 @@ mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod session;

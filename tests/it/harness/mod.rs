@@ -4,3 +4,5 @@ pub(crate) mod bastion;
 pub(crate) mod cluster;
 pub(crate) mod grants;
 pub(crate) mod tls;
+pub(crate) mod terminal;
+pub(crate) mod ssh_client;
