@@ -10,6 +10,7 @@
     unreachable_pub
 )]
 
+mod faults_cluster;
 mod harness;
 mod mint;
 mod mint_check;

@@ -3,4 +3,6 @@
 pub(crate) mod bastion;
 pub(crate) mod cluster;
 pub(crate) mod grants;
+pub(crate) mod network;
+pub(crate) mod running;
 pub(crate) mod tls;
