@@ -11,6 +11,7 @@
 )]
 
 mod faults_cluster;
+mod faults_disk;
 mod harness;
 mod mint;
 mod mint_check;
