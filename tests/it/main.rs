@@ -12,6 +12,8 @@
     unreachable_pub
 )]
 
+mod faults_cluster;
+mod faults_disk;
 mod front;
 mod harness;
 mod mint;
