@@ -1,5 +1,8 @@
 //! The binary's own words: argv, environment, rendering and exit codes.
 
+mod check;
+mod explain;
+mod init;
 mod log;
 mod revoke;
 mod sandbox_init;
@@ -23,6 +26,9 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Word {
+    Init(init::Init),
+    Check(check::Check),
+    Explain(explain::Explain),
     Serve(serve::Serve),
     Revoke(revoke::Revoke),
     Kill(revoke::Kill),
@@ -33,6 +39,9 @@ enum Word {
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.word {
+            Word::Init(word) => word.run(),
+            Word::Check(word) => word.run(),
+            Word::Explain(word) => word.run(),
             Word::Serve(word) => word.run(),
             Word::Revoke(word) => word.run(),
             Word::Kill(word) => word.run(),
