@@ -544,6 +544,23 @@ async fn what_is_handed_out_is_deleted_when_it_expires() {
 }
 
 #[tokio::test]
+async fn a_revocation_whose_caller_goes_away_happens_all_the_same() {
+    let bench = Bench::new(yes);
+    let lease = bench.mint().await.unwrap();
+    let handed_out = bench.leases.hand_out(lease).await.unwrap();
+    let filter = Filter::Session(handed_out.session);
+    drop(tokio::time::timeout(Duration::ZERO, bench.leases.revoke(&filter)).await);
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while !bench.leases.live().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(bench.asked().last().unwrap(), &deletion(handed_out.session));
+}
+
+#[tokio::test]
 async fn a_revocation_that_the_cluster_missed_is_not_forgotten_by_a_restart() {
     let bench = Bench::new(|asked| match asked.method.as_str() {
         "DELETE" => refusal(503, "ServiceUnavailable"),

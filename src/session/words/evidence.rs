@@ -73,9 +73,9 @@ impl Reader<'_> {
         .map_err(|error| error.to_string())?;
         let leases = self.handed_out(filters);
         if filters.json {
-            return Ok(replay::json_lines(&found.sessions)
+            return replay::json_lines(&found.sessions)
                 .and_then(|sessions| Ok(sessions + &replay::lease_lines(&leases)?))
-                .map_err(|error| error.to_string())?);
+                .map_err(|error| error.to_string());
         }
         let width = open
             .terminal

@@ -35,6 +35,8 @@ struct Words {
     word: Option<Word>,
 }
 
+// Made once for each word that is typed: boxing would buy nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 enum Word {
     /// Who was proven, and by what

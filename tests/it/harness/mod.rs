@@ -3,4 +3,8 @@
 pub(crate) mod bastion;
 pub(crate) mod cluster;
 pub(crate) mod grants;
+pub(crate) mod network;
+pub(crate) mod running;
 pub(crate) mod tls;
+pub(crate) mod terminal;
+pub(crate) mod ssh_client;
