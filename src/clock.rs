@@ -4,6 +4,7 @@
 //! [`monotonic`] is for durations; it never goes back, and tokio's tests can pause it.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -62,4 +63,9 @@ pub fn monotonic() -> tokio::time::Instant {
 /// A time as people read it: UTC, to the second.
 pub fn to_the_second(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// How long from `now` until `until`; nothing if that has passed.
+pub fn remaining(until: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO)
 }

@@ -13,7 +13,7 @@ use crate::audit::{Audit, AuditError, Event};
 use crate::clock::Clock;
 use crate::config::secrets::{SecretError, read_secret};
 use crate::config::watch::{Reload, Reloads};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Limits};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
 use crate::mint::{JournalError, Leases};
 use crate::monitor::Monitor;
@@ -71,6 +71,9 @@ pub enum StartError {
     #[error(transparent)]
     Server(#[from] ServerError),
 }
+
+/// From the end of the last session to the end of its connection.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Longest state directory: `run/` + an id + `/init.sock` must fit into a socket's 108 bytes.
 const LONGEST_STATE_DIR: usize = 64;
@@ -305,15 +308,22 @@ fn front(config: &watch::Receiver<Arc<Config>>) -> Result<Front, StartError> {
         files.push((path.as_path(), read_secret(path)?));
     }
     let host_keys = HostKeys::parse(files)?;
-    let (limits_tx, limits) = watch::channel(now.bastion.limits.clone());
+    let (limits_tx, limits) = watch::channel(of_connections(&now));
     let mut config = config.clone();
     tokio::spawn(async move {
         while config.changed().await.is_ok() {
-            let limits = config.borrow_and_update().bastion.limits.clone();
+            let limits = of_connections(&config.borrow_and_update());
             if limits_tx.send(limits).is_err() {
                 return;
             }
         }
     });
     Ok(Front { host_keys, limits })
+}
+
+/// Connections outlast the sessions' drain a little: an operator is told why a session was ended.
+fn of_connections(config: &Config) -> Limits {
+    let mut limits = config.bastion.limits.clone();
+    limits.drain = limits.drain.saturating_add(LAST_WORDS);
+    limits
 }

@@ -115,6 +115,8 @@ impl Audit {
 struct LogFile {
     path: PathBuf,
     file: File,
+    /// The last write failed, perhaps in mid-line: the next line must not be glued to its beginning.
+    torn: bool,
 }
 
 impl LogFile {
@@ -123,14 +125,21 @@ impl LogFile {
         Ok(Self {
             path: path.to_owned(),
             file,
+            torn: false,
         })
     }
 
     fn append(&mut self, line: &[u8]) -> Result<(), AuditError> {
         self.follow_rotation()?;
-        self.file
-            .write_all(line)
-            .map_err(|error| failed(&self.path, &error))
+        let write = |mut file: &File, torn: bool| {
+            if torn {
+                file.write_all(b"\n")?;
+            }
+            file.write_all(line)
+        };
+        let written = write(&self.file, self.torn);
+        self.torn = written.is_err();
+        written.map_err(|error| failed(&self.path, &error))
     }
 
     /// logrotate renames the file: whoever reads the path wants the new one.
@@ -143,6 +152,7 @@ impl LogFile {
             .is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino()));
         if !same {
             self.file = open_append(&self.path)?;
+            self.torn = false;
         }
         Ok(())
     }

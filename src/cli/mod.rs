@@ -1,9 +1,17 @@
 //! The binary's own words: argv, environment, rendering and exit codes.
 
+mod check;
+mod explain;
+mod export;
+mod init;
 mod log;
+mod reading;
+mod replay;
 mod revoke;
 mod sandbox_init;
 mod serve;
+mod sessions;
+mod show;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -23,7 +31,14 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Word {
+    Init(init::Init),
+    Check(check::Check),
+    Explain(explain::Explain),
     Serve(serve::Serve),
+    Sessions(sessions::Sessions),
+    Show(show::Show),
+    Replay(replay::Replay),
+    Export(export::Export),
     Revoke(revoke::Revoke),
     Kill(revoke::Kill),
     #[command(hide = true)]
@@ -33,7 +48,14 @@ enum Word {
 impl Cli {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.word {
+            Word::Init(word) => word.run(),
+            Word::Check(word) => word.run(),
+            Word::Explain(word) => word.run(),
             Word::Serve(word) => word.run(),
+            Word::Sessions(word) => word.run(),
+            Word::Show(word) => word.run(),
+            Word::Replay(word) => word.run(),
+            Word::Export(word) => word.run(),
             Word::Revoke(word) => word.run(),
             Word::Kill(word) => word.run(),
             Word::SandboxInit(word) => word.run(),

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 pub use model::*;
 pub use problem::{Place, Problem, Problems};
+pub use scalar::show_duration;
 pub use state_dir::{StateDirError, check_state_dir, state_dir};
 
 use problem::Gathered;
@@ -40,6 +41,15 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
     let mut loading = Loading::new(path, path.parent().unwrap_or(Path::new("")));
     loading.take(path, text);
     loading.finish().0
+}
+
+/// Whether this line of authorized_keys would be accepted; if not, why, and what to do.
+pub fn check_public_key(line: &str) -> Result<(), String> {
+    match authorized_keys::line(line) {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err("there is no public key here".to_owned()),
+        Err(wrong) => Err(wrong.message),
+    }
 }
 
 /// As [`load`], with every file that was asked for, whether it was there or not.

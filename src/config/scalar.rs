@@ -68,8 +68,8 @@ pub(super) fn duration_within(text: &str, least: &str, most: &str) -> Result<Dur
     }
 }
 
-/// As a document would write it.
-pub(super) fn shown_duration(value: Duration) -> String {
+/// A duration as a document would write it: `1h30m`. Parts of a second are left out.
+pub fn show_duration(value: Duration) -> String {
     let seconds = value.as_secs();
     let mut text = String::new();
     for (unit, count) in [
@@ -231,7 +231,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_shown_reads_back(seconds in 0_u64..1_000_000) {
-            let shown = shown_duration(Duration::from_secs(seconds));
+            let shown = show_duration(Duration::from_secs(seconds));
             prop_assert_eq!(duration(&shown), Ok(Duration::from_secs(seconds)));
         }
 

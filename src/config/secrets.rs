@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use russh::keys::PrivateKey;
-use russh::keys::ssh_key::private::KeypairData;
+use russh::keys::ssh_key::LineEnding;
+use russh::keys::ssh_key::private::{Ed25519Keypair, KeypairData};
 use rustix::fs::{Mode, OFlags};
 use zeroize::Zeroizing;
 
@@ -96,6 +97,59 @@ pub fn host_key(path: &Path) -> Result<PrivateKey, SecretError> {
         _ => Err(wrong(
             "it is neither ed25519 nor ecdsa; make one with: ssh-keygen -t ed25519 -N ''",
         )),
+    }
+}
+
+/// A new host key as the two files that `ssh-keygen` would write. The private half is wiped when dropped.
+pub struct HostKeyText {
+    private: Zeroizing<String>,
+    public: String,
+    fingerprint: String,
+}
+
+/// No key could be made: the system gave no randomness.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("no host key could be made: the system has no randomness to give")]
+pub struct NoRandomness;
+
+impl HostKeyText {
+    /// A new ed25519 key.
+    pub fn generate() -> Result<Self, NoRandomness> {
+        let mut seed = Zeroizing::new([0_u8; 32]);
+        rustls::crypto::aws_lc_rs::default_provider()
+            .secure_random
+            .fill(&mut *seed)
+            .map_err(|_| NoRandomness)?;
+        let pair = KeypairData::Ed25519(Ed25519Keypair::from_seed(&seed));
+        let key = PrivateKey::new(pair, "bastion-audit").map_err(|_| NoRandomness)?;
+        let private = key.to_openssh(LineEnding::LF).map_err(|_| NoRandomness)?;
+        let public = key.public_key();
+        Ok(Self {
+            private,
+            public: format!("{}\n", public.to_openssh().map_err(|_| NoRandomness)?),
+            fingerprint: crate::identity::fingerprint(public),
+        })
+    }
+
+    /// The private file's content. Secret.
+    pub fn private(&self) -> &str {
+        &self.private
+    }
+
+    /// The public file's content.
+    pub fn public(&self) -> &str {
+        &self.public
+    }
+
+    /// As `ssh-keygen -l` prints it.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+}
+
+impl std::fmt::Debug for HostKeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HostKeyText({})", self.fingerprint)
     }
 }
 
@@ -247,6 +301,23 @@ mod tests {
             judge(path, 0o100_640, 100, 999, &daemon),
             Err(SecretError::TooOpen { .. })
         ));
+    }
+
+    #[test]
+    fn a_generated_host_key_reads_back_and_is_never_printed() {
+        let made = HostKeyText::generate().unwrap();
+        let (_dir, path) = file(0o600, made.private());
+        let read = host_key(&path).unwrap();
+        assert_eq!(
+            crate::identity::fingerprint(read.public_key()),
+            made.fingerprint()
+        );
+        assert!(made.public().starts_with("ssh-ed25519 "));
+        assert!(!format!("{made:?}").contains("PRIVATE"));
+        assert_ne!(
+            HostKeyText::generate().unwrap().fingerprint(),
+            made.fingerprint()
+        );
     }
 
     #[test]

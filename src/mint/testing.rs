@@ -35,8 +35,6 @@ pub(super) enum Reply {
     Text(u16, &'static str),
     /// The connection is reset.
     Reset,
-    /// Never.
-    Nothing,
 }
 
 /// A conversation: every request in order.
@@ -50,7 +48,6 @@ pub(super) fn api_server(
     let log = Log::default();
     let written = log.clone();
     tokio::spawn(async move {
-        let mut unanswered = Vec::new();
         while let Some((request, respond)) = handle.next_request().await {
             let asked = read(request).await;
             written.lock().unwrap().push(asked.clone());
@@ -64,7 +61,6 @@ pub(super) fn api_server(
                 Reply::Reset => {
                     respond.send_error(std::io::Error::from(std::io::ErrorKind::ConnectionReset))
                 }
-                Reply::Nothing => unanswered.push(respond),
             }
         }
     });

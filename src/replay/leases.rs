@@ -11,7 +11,9 @@ impl Filters {
     /// Whether a credential that is out is looked for. It has no recording: a search for a command or for
     /// another state does not mean it.
     pub fn mean_lease(&self, lease: &LiveLease) -> bool {
-        let is = |wanted: &Option<String>, there: &str| wanted.as_deref().is_none_or(|name| name == there);
+        let is = |wanted: &Option<String>, there: &str| {
+            wanted.as_deref().is_none_or(|name| name == there)
+        };
         is(&self.identity, lease.identity.as_str())
             && is(&self.role, lease.role.as_str())
             && is(&self.cluster, lease.cluster.as_str())
@@ -27,7 +29,8 @@ pub fn lease_table(leases: &[LiveLease]) -> String {
     if leases.is_empty() {
         return String::new();
     }
-    let mut text = String::from("\nCredentials handed out, live until they expire or are revoked:\n");
+    let mut text =
+        String::from("\nCredentials handed out, live until they expire or are revoked:\n");
     for lease in leases {
         text.push_str(&format!(
             "{}  {} as {} on {}, until {}\n",

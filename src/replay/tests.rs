@@ -75,7 +75,7 @@ async fn three() -> (FaultyStore, [SessionId; 3], HashSet<SessionId>) {
 
 async fn ids(store: &FaultyStore, live: &HashSet<SessionId>, arguments: &[&str]) -> Vec<SessionId> {
     let arguments = [&["sessions"], arguments].concat();
-    let ReadingWord::Sessions(filters) = ReadingWord::parse(&arguments).unwrap() else {
+    let ReadingWord::Sessions(filters) = parse_word(&arguments).unwrap() else {
         panic!("sessions");
     };
     let query = filters.query(at("2026-11-24T12:00:00Z")).unwrap();
@@ -438,7 +438,7 @@ async fn keys_change_the_course() {
 async fn begins_where_it_is_told() {
     let (store, id) = shell().await;
     let ReadingWord::Replay(arguments) =
-        ReadingWord::parse(&["replay", "latest", "--at", "2026-11-24T03:00:12Z"]).unwrap()
+        parse_word(&["replay", "latest", "--at", "2026-11-24T03:00:12Z"]).unwrap()
     else {
         panic!("replay");
     };
@@ -655,15 +655,33 @@ async fn a_live_recording_is_exported_up_to_its_last_whole_line() {
 #[test]
 fn words_are_parsed_and_help_is_no_error() {
     assert!(matches!(
-        ReadingWord::parse(&["show", "01K"]),
+        parse_word(&["show", "01K"]),
         Ok(ReadingWord::Show { .. })
     ));
     assert!(matches!(
-        ReadingWord::parse(&["fetch", "latest"]),
+        parse_word(&["fetch", "latest"]),
         Ok(ReadingWord::Fetch { .. })
     ));
-    let (status, help) = ReadingWord::parse(&["sessions", "--help"]).unwrap_err();
+    let (status, help) = parse_word(&["sessions", "--help"]).unwrap_err();
     assert!(status == 0 && help.contains("--jti"), "{help}");
-    let (status, error) = ReadingWord::parse(&["replay", "x", "--speed", "1e9"]).unwrap_err();
+    let (status, error) = parse_word(&["replay", "x", "--speed", "1e9"]).unwrap_err();
     assert!(status == 2 && error.contains("0.0625 to 64"), "{error}");
+}
+
+#[derive(Debug, clap::Parser)]
+#[command(name = "bastion", no_binary_name = true)]
+struct Line {
+    #[command(subcommand)]
+    word: ReadingWord,
+}
+
+/// The error is the status and the text.
+fn parse_word<S: AsRef<str>>(arguments: &[S]) -> Result<ReadingWord, (u8, String)> {
+    match <Line as clap::Parser>::try_parse_from(arguments.iter().map(AsRef::as_ref)) {
+        Ok(line) => Ok(line.word),
+        Err(error) => Err((
+            if error.use_stderr() { 2 } else { 0 },
+            error.render().to_string(),
+        )),
+    }
 }

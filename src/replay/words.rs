@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::find::Query;
@@ -122,12 +122,7 @@ fn span(text: &str) -> Result<Duration, String> {
 }
 
 /// `bastion sessions|show|replay|fetch`, over ssh.
-#[derive(Clone, Debug, Parser, PartialEq)]
-#[command(
-    name = "bastion",
-    no_binary_name = true,
-    disable_help_subcommand = true
-)]
+#[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum ReadingWord {
     /// List recorded sessions, the newest first
     Sessions(Filters),
@@ -145,15 +140,4 @@ pub enum ReadingWord {
         #[arg(value_name = "ID")]
         id: String,
     },
-}
-
-impl ReadingWord {
-    /// Parses a word and its arguments (without `bastion`). The error is the text to print: a help that was asked
-    /// for (status 0), or what is wrong (status 2).
-    pub fn parse<S: AsRef<str>>(arguments: &[S]) -> Result<Self, (u8, String)> {
-        Self::try_parse_from(arguments.iter().map(AsRef::as_ref)).map_err(|error| {
-            let status = if error.use_stderr() { 2 } else { 0 };
-            (status, error.render().to_string())
-        })
-    }
 }

@@ -4,10 +4,12 @@
 
 mod client;
 mod credential;
+mod deadline;
 mod id;
 mod live;
 mod operate;
 mod pump;
+mod renewal;
 mod request;
 mod steps;
 mod words;

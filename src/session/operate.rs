@@ -3,21 +3,21 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::time::sleep;
-
 use crate::audit::{Ended, Event};
+use crate::clock;
 use crate::config::SessionKind;
 use crate::launch::{ExitStatus, Launch, Running};
 use crate::messages::{Command, Open, SessionEvent};
-use crate::mint::{Lease, Minter};
+use crate::mint::Lease;
 use crate::monitor::Monitor;
 use crate::policy::Grant;
-use crate::recording::{Ending, OpenRecording, Stream};
+use crate::recording::{Ending, OpenRecording, RecordingError, Stream};
 
 use super::client::Client;
+use super::deadline::time_over;
 use super::live::{LiveSession, Place};
 use super::pump::{self, Stopped};
+use super::renewal::renewals;
 use super::steps::{self, Refusal};
 use super::{Caller, SessionId};
 
@@ -25,8 +25,6 @@ use super::{Caller, SessionId};
 const GOODBYE: Duration = Duration::from_secs(1);
 /// A renewal under way when a session ends is waited for, so that its token is on record.
 const RENEWAL: Duration = Duration::from_secs(10);
-/// When an operator at a terminal is told how much time is left, in minutes before the end.
-const WARNINGS: [u64; 2] = [5, 1];
 /// The exit status of a session that we ended.
 const CUT: u32 = 255;
 
@@ -180,7 +178,10 @@ impl Session {
         place: &mut Place,
     ) -> Ended {
         let recording = &self.recording;
-        let remaining = remaining(self.grant.ends(), monitor.clock.now());
+        if let Err(error) = self.greet(client).await {
+            return unrecorded(&error);
+        }
+        let remaining = clock::remaining(self.grant.ends(), monitor.clock.now());
         let renewing = AtomicBool::new(false);
         let Running {
             input,
@@ -239,6 +240,32 @@ impl Session {
             drop(tokio::time::timeout(RENEWAL, renewals).await);
         }
         ended
+    }
+
+    /// Tells an operator at a shell who they are here, and that this is on record.
+    async fn greet(&self, client: &Client) -> Result<(), RecordingError> {
+        let grant = &self.grant;
+        if grant.kind() != SessionKind::Shell || !client.terminal {
+            return Ok(());
+        }
+        let text = format!(
+            "You are {} as {} on {}. This session is recorded; it ends by {}.\r\n",
+            grant.identity(),
+            grant.role(),
+            grant.cluster(),
+            clock::to_the_second(grant.ends()),
+        );
+        self.recording
+            .output(Stream::Stdout, text.as_bytes())
+            .await?;
+        if client
+            .send(SessionEvent::Stdout(text.into()))
+            .await
+            .is_err()
+        {
+            tracing::debug!("the client left before its greeting");
+        }
+        Ok(())
     }
 
     fn told(&self, session: SessionId, caller: &Caller) -> LiveSession {
@@ -307,104 +334,6 @@ async fn say_goodbye(client: &Client, session: SessionId, ended: Ended) {
     }
 }
 
-/// Renews the lease while the session is open. Ends only when that has failed for good, with the reason.
-async fn renewals(
-    monitor: &Monitor,
-    lease: &mut Lease,
-    credentials: &crate::launch::SessionDir,
-    recording: &OpenRecording,
-    renewing: &AtomicBool,
-) -> String {
-    loop {
-        sleep(until_renewal(lease.expires(), monitor.clock.now())).await;
-        renewing.store(true, Ordering::Relaxed);
-        let renewed = renew(monitor, lease, credentials, recording).await;
-        renewing.store(false, Ordering::Relaxed);
-        match renewed {
-            Ok(()) => {}
-            Err(reason) if lease.expires() <= monitor.clock.now() => return reason,
-            Err(reason) => tracing::warn!("session {}: {reason}; trying again", lease.session()),
-        }
-    }
-}
-
-async fn renew(
-    monitor: &Monitor,
-    lease: &mut Lease,
-    credentials: &crate::launch::SessionDir,
-    recording: &OpenRecording,
-) -> Result<(), String> {
-    monitor.leases.renew(lease).await.map_err(|error| {
-        format!(
-            "its credential could not be renewed: {}",
-            error.for_operator()
-        )
-    })?;
-    let (session, jti, audit_id, expires) = (
-        lease.session(),
-        lease.jti(),
-        lease.audit_id(),
-        lease.expires(),
-    );
-    steps::on_record(
-        monitor,
-        Event::LeaseRenewed {
-            session,
-            jti,
-            audit_id,
-            expires,
-        },
-    )
-    .await?;
-    recording
-        .lease(jti, audit_id, expires)
-        .await
-        .map_err(|error| error.to_string())?;
-    credentials
-        .renew(lease.credential())
-        .map_err(|error| error.to_string())
-}
-
-/// Two thirds through a token's remaining life, but not more often than every five seconds.
-fn until_renewal(expires: Timestamp, now: Timestamp) -> Duration {
-    (remaining(expires, now) * 2 / 3).max(Duration::from_secs(5))
-}
-
-fn remaining(until: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(until.duration_since(now)).unwrap_or(Duration::ZERO)
-}
-
-/// Warns an operator at a terminal, then says that the time is over.
-async fn time_over(
-    total: Duration,
-    terminal: bool,
-    recording: &OpenRecording,
-    to: &tokio::sync::mpsc::Sender<SessionEvent>,
-) -> String {
-    let mut left = total;
-    for minutes in WARNINGS.into_iter().filter(|_| terminal) {
-        let warn_at = Duration::from_secs(minutes * 60);
-        if let Some(wait) = left.checked_sub(warn_at) {
-            sleep(wait).await;
-            left = warn_at;
-            let plural = if minutes == 1 { "" } else { "s" };
-            let text =
-                format!("\r\nbastion-audit: this session ends in {minutes} minute{plural}\r\n");
-            if recording.notice(text.trim()).await.is_ok()
-                && recording
-                    .output(Stream::Stdout, text.as_bytes())
-                    .await
-                    .is_ok()
-            {
-                // A client that does not read needs no warning.
-                drop(to.try_send(SessionEvent::Stdout(text.into())));
-            }
-        }
-    }
-    sleep(left).await;
-    "its time is over".to_owned()
-}
-
 fn told(status: Option<ExitStatus>) -> Ended {
     match status {
         Some(ExitStatus::Code(code)) => Ended::Exit {
@@ -423,7 +352,7 @@ fn client_gone() -> Ended {
     }
 }
 
-fn unrecorded(error: &crate::recording::RecordingError) -> Ended {
+fn unrecorded(error: &RecordingError) -> Ended {
     tracing::error!("{error}");
     Ended::Cut {
         reason: format!("it could not be recorded ({error}), and nothing runs unrecorded"),

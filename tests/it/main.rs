@@ -1,3 +1,23 @@
 //! The promises of the project, a file for each, against a real control plane and real clients.
 
+// Helpers of tests are tests too: what fails in them fails the test, and they measure real time.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    unreachable_pub
+)]
+
+mod faults_cluster;
+mod faults_disk;
+mod front;
 mod harness;
+mod mint;
+mod mint_check;
+mod mint_faults;
+mod mint_thief;
+mod session;

@@ -1,8 +1,8 @@
 //! The journal's file: appended, synced, compacted; good up to the last sync whatever fails.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,11 +39,6 @@ impl JournalFile {
     pub(super) fn open(state_dir: &Path) -> Result<(Self, Found), JournalError> {
         let path = state_dir.join(NAME);
         let io = |doing| io_error(&path, doing);
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(state_dir)
-            .map_err(io("creating its directory"))?;
         let lock = lock(&state_dir.join("leases.lock"))?;
         let text = read(&path)?;
         let (book, damaged) = parse(&text);

@@ -10,7 +10,7 @@ use super::super::error::MintError;
 use super::super::journal::Record;
 use super::super::lease::{Credential, Lease, Release};
 use super::table::{Open, Phase};
-use super::{Inner, Leases, RELEASE_LIMIT};
+use super::{Debt, Inner, Leases, RELEASE_LIMIT};
 use crate::clock::monotonic;
 use crate::config::Name;
 use crate::policy::KubernetesSubject;
@@ -172,19 +172,19 @@ impl Leases {
 
 impl Inner {
     async fn revoke(self: Arc<Self>, session: SessionId, open: Open) -> Revoked {
+        // Whoever asked may go away halfway; the revocation does not.
+        let debt = Debt::new(&self, session);
         let record = Record::Revoked { session };
         let deadline = monotonic() + RELEASE_LIMIT;
         // A restart must not bring it back to life; but that it cannot be written is no reason to leave it alive now.
         if let Err(error) = self.journal.record_by(record, deadline).await {
             tracing::warn!(%session, %error, "a revocation could not be recorded in the journal");
         }
-        let expires = open.expires();
         let release = if self.release(session).await {
+            debt.settle();
             Release::Released
         } else {
-            self.table().set_phase(session, Phase::Due);
-            self.bell.notify_one();
-            Release::ExpiresAt(expires)
+            Release::ExpiresAt(open.expires())
         };
         Revoked {
             session,

@@ -67,9 +67,9 @@ struct Upstreams {
 }
 
 impl Leases {
-    /// Opens the journal in `state_dir` and takes up what an earlier life left: what was handed out stays live,
-    /// everything else is deleted as soon as [`Leases::update`] says where its cluster is. `instance` is in the name
-    /// of each Secret. Needs a tokio runtime.
+    /// Opens the journal in `state_dir`, which must exist, and takes up what an earlier life left: what was handed out
+    /// stays live, everything else is deleted as soon as [`Leases::update`] says where its cluster is. `instance` is
+    /// in the name of each Secret. Needs a tokio runtime.
     pub fn open(
         state_dir: &Path,
         instance: Name,

@@ -10,6 +10,8 @@ use crate::config::ClusterAccess;
 
 const NOW: &str = "2030-01-01T00:00:00Z";
 
+type MakeReply = Box<dyn Fn() -> Reply + Send>;
+
 struct Bench {
     leases: Leases,
     clock: Arc<ManualClock>,
@@ -182,7 +184,7 @@ async fn the_intent_is_on_disk_before_the_secret_is_asked_for_and_the_journal_ho
         "issue is recorded before it is used"
     );
     assert!(!bench.journal().contains(lease.credential().expose()));
-    drop(bench.leases.release(lease).await);
+    assert_eq!(bench.leases.release(lease).await, Release::Released);
 }
 
 #[tokio::test]
@@ -250,7 +252,7 @@ async fn whatever_happens_after_the_secret_it_is_deleted() {
             json!({"kind": "TokenRequest", "metadata": {}, "spec": {"audiences": []}, "status": status}),
         )
     };
-    let replies: [(&str, Box<dyn Fn() -> Reply + Send>); 7] = [
+    let replies: [(&str, MakeReply); 7] = [
         ("a refusal", Box::new(|| refusal(404, "NotFound"))),
         ("an overload", Box::new(|| refusal(429, "TooManyRequests"))),
         (
@@ -531,6 +533,23 @@ async fn what_is_handed_out_is_deleted_when_it_expires() {
     assert_eq!(bench.asked().len(), 2, "still live");
     bench.clock.advance(SignedDuration::from_mins(2));
     bench.leases.inner.bell.notify_one();
+    tokio::time::timeout(Duration::from_secs(5), async {
+        while !bench.leases.live().is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(bench.asked().last().unwrap(), &deletion(handed_out.session));
+}
+
+#[tokio::test]
+async fn a_revocation_whose_caller_goes_away_happens_all_the_same() {
+    let bench = Bench::new(yes);
+    let lease = bench.mint().await.unwrap();
+    let handed_out = bench.leases.hand_out(lease).await.unwrap();
+    let filter = Filter::Session(handed_out.session);
+    drop(tokio::time::timeout(Duration::ZERO, bench.leases.revoke(&filter)).await);
     tokio::time::timeout(Duration::from_secs(5), async {
         while !bench.leases.live().is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;

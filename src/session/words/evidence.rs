@@ -25,7 +25,8 @@ const KEYS: usize = 16;
 /// How wide a table is where there is no terminal to ask.
 const WIDTH: usize = 120;
 
-const NO_SCOPE: &str = "none of your roles reads recordings; ask your administrator for an audit role";
+const NO_SCOPE: &str =
+    "none of your roles reads recordings; ask your administrator for an audit role";
 
 /// Answers one reading word and ends the channel.
 pub(super) async fn answer(
@@ -35,7 +36,11 @@ pub(super) async fn answer(
     word: ReadingWord,
     client: Client,
 ) {
-    let reader = Reader { monitor, caller, scope: scope(monitor, caller) };
+    let reader = Reader {
+        monitor,
+        caller,
+        scope: scope(monitor, caller),
+    };
     let told = match word {
         ReadingWord::Sessions(filters) => reader.sessions(&filters, open).await,
         ReadingWord::Show { id } => reader.show(&id).await,
@@ -57,18 +62,25 @@ struct Reader<'a> {
 impl Reader<'_> {
     async fn sessions(&self, filters: &Filters, open: &Open) -> Result<String, String> {
         self.on_record("sessions", None).await?;
-        let query = filters.query(self.monitor.clock.now()).map_err(|error| error.to_string())?;
-        let live = live(self.monitor);
-        let found = replay::find(&*self.monitor.store, &query, &live, |session| self.sees(session))
-            .await
+        let query = filters
+            .query(self.monitor.clock.now())
             .map_err(|error| error.to_string())?;
+        let live = live(self.monitor);
+        let found = replay::find(&*self.monitor.store, &query, &live, |session| {
+            self.sees(session)
+        })
+        .await
+        .map_err(|error| error.to_string())?;
         let leases = self.handed_out(filters);
         if filters.json {
-            return Ok(replay::json_lines(&found.sessions)
+            return replay::json_lines(&found.sessions)
                 .and_then(|sessions| Ok(sessions + &replay::lease_lines(&leases)?))
-                .map_err(|error| error.to_string())?);
+                .map_err(|error| error.to_string());
         }
-        let width = open.terminal.as_ref().map_or(WIDTH, |terminal| terminal.size.cols.into());
+        let width = open
+            .terminal
+            .as_ref()
+            .map_or(WIDTH, |terminal| terminal.size.cols.into());
         let mut text = replay::table(&found.sessions, width);
         if found.more {
             text.push_str("there are more: narrow the search, or give --limit\n");
@@ -80,12 +92,20 @@ impl Reader<'_> {
         let summary = self.find("show", id).await?;
         let live = live(self.monitor);
         let whole = summary.id().to_string();
-        let page = replay::show(&*self.monitor.store, &whole, &live, |session| self.sees(session)).await;
-        page.map(|(_, page)| page).map_err(|error| error.to_string())
+        let page = replay::show(&*self.monitor.store, &whole, &live, |session| {
+            self.sees(session)
+        })
+        .await;
+        page.map(|(_, page)| page)
+            .map_err(|error| error.to_string())
     }
 
     async fn fetch(&self, id: &str, client: Client) {
-        let what = Export { format: Format::AsciicastV3, stream: None, timestamps: false };
+        let what = Export {
+            format: Format::AsciicastV3,
+            stream: None,
+            timestamps: false,
+        };
         match self.find("fetch", id).await {
             Ok(summary) => self.export(summary.id(), what, client).await,
             Err(sentence) => fail(&client, &sentence).await,
@@ -99,7 +119,11 @@ impl Reader<'_> {
             Err(sentence) => return fail(&client, &sentence).await,
         };
         let Some(terminal) = &open.terminal else {
-            let what = Export { format: Format::Text, stream: None, timestamps: false };
+            let what = Export {
+                format: Format::Text,
+                stream: None,
+                timestamps: false,
+            };
             return self.export(summary.id(), what, client).await;
         };
         match how.begin(summary.session.opened, self.monitor.clock.now()) {
@@ -117,7 +141,11 @@ impl Reader<'_> {
     }
 
     async fn play(&self, id: SessionId, play: Play, client: Client) {
-        let Client { mut from, to, terminal } = client;
+        let Client {
+            mut from,
+            to,
+            terminal,
+        } = client;
         let (mut out, shown) = tokio::io::duplex(BUFFER);
         let (keys_tx, mut keys) = mpsc::channel(KEYS);
         let playing = async {
@@ -128,7 +156,9 @@ impl Reader<'_> {
         let typing = async {
             let mut parser = KeyParser::default();
             while let Some(event) = from.recv().await {
-                let ClientEvent::Data(bytes) = event else { continue };
+                let ClientEvent::Data(bytes) = event else {
+                    continue;
+                };
                 for key in bytes.iter().filter_map(|byte| parser.feed(*byte)) {
                     if keys_tx.try_send(key).is_err() {
                         tracing::debug!("a key was dropped: too many under way");
@@ -144,7 +174,15 @@ impl Reader<'_> {
             () = typing => return,
         };
         let (_, nobody) = mpsc::channel(1);
-        end(&Client { from: nobody, to, terminal }, played).await;
+        end(
+            &Client {
+                from: nobody,
+                to,
+                terminal,
+            },
+            played,
+        )
+        .await;
     }
 
     async fn export(&self, id: SessionId, what: Export, client: Client) {
@@ -161,17 +199,31 @@ impl Reader<'_> {
     /// The one that is meant, if the reader may see it; that it was asked for is on record either way.
     async fn find(&self, word: &str, id: &str) -> Result<Summary, String> {
         let live = live(self.monitor);
-        let found = replay::resolve(&*self.monitor.store, id, &live, |session| self.sees(session)).await;
-        self.on_record(word, found.as_ref().ok().map(Summary::id)).await?;
+        let found = replay::resolve(&*self.monitor.store, id, &live, |session| {
+            self.sees(session)
+        })
+        .await;
+        self.on_record(word, found.as_ref().ok().map(Summary::id))
+            .await?;
         found.map_err(|error| error.to_string())
     }
 
     async fn on_record(&self, word: &str, session: Option<SessionId>) -> Result<(), String> {
         let allowed = self.scope.is_some();
         let (identity, peer) = (self.caller.identity.name(), &self.caller.peer);
-        let event = Event::RecordingRead { identity, peer, word, session, allowed };
+        let event = Event::RecordingRead {
+            identity,
+            peer,
+            word,
+            session,
+            allowed,
+        };
         steps::on_record(self.monitor, event).await?;
-        if allowed { Ok(()) } else { Err(NO_SCOPE.into()) }
+        if allowed {
+            Ok(())
+        } else {
+            Err(NO_SCOPE.into())
+        }
     }
 
     fn sees(&self, session: &Metadata) -> bool {
@@ -179,7 +231,9 @@ impl Reader<'_> {
     }
 
     fn sees_session(&self, cluster: &Name, identity: &Name) -> bool {
-        self.scope.as_ref().is_some_and(|scope| scope.allows(cluster, identity))
+        self.scope
+            .as_ref()
+            .is_some_and(|scope| scope.allows(cluster, identity))
     }
 
     /// Credentials that are out: sessions that have ended and live on in them.
@@ -199,7 +253,12 @@ fn scope(monitor: &Monitor, caller: &Caller) -> Option<AuditScope> {
 }
 
 fn live(monitor: &Monitor) -> HashSet<SessionId> {
-    monitor.live.list().into_iter().map(|session| session.session).collect()
+    monitor
+        .live
+        .list()
+        .into_iter()
+        .map(|session| session.session)
+        .collect()
 }
 
 /// Carries what was written to the client, until there is no more or nobody to see it.
@@ -227,5 +286,7 @@ async fn end(client: &Client, result: Result<(), String>) {
 }
 
 async fn fail(client: &Client, sentence: &str) {
-    client.last_words(&format!("bastion-audit: {sentence}"), 1).await;
+    client
+        .last_words(&format!("bastion-audit: {sentence}"), 1)
+        .await;
 }

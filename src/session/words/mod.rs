@@ -19,6 +19,8 @@ use super::{Caller, credential, steps};
 /// Longest command line of ours, in bytes.
 const LONGEST: usize = 4096;
 
+const OPEN_QUOTE: &str = "bastion-audit: that command line has an open quote; close it";
+
 #[derive(Debug, Parser)]
 #[command(
     name = "bastion",
@@ -33,6 +35,8 @@ struct Words {
     word: Option<Word>,
 }
 
+// Made once for each word that is typed: boxing would buy nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Debug, Subcommand)]
 enum Word {
     /// Who was proven, and by what
@@ -66,7 +70,8 @@ pub(super) async fn answer(
 ) {
     let word = match parse(line) {
         Ok(word) => word,
-        Err(usage) => return client.last_words(usage.trim_end(), 2).await,
+        Err(Usage::Asked(help)) => return finish(&client, &help).await,
+        Err(Usage::Wrong(usage)) => return client.last_words(usage.trim_end(), 2).await,
     };
     let told = match word {
         Word::Credential => return credential::hand_out(monitor, caller, client).await,
@@ -124,18 +129,32 @@ async fn simple(monitor: &Monitor, caller: &Caller, word: &Word) -> Result<Strin
     text
 }
 
-fn parse(line: &str) -> Result<Word, String> {
+/// What to print instead of an answer.
+#[derive(Debug)]
+enum Usage {
+    Asked(String),
+    Wrong(String),
+}
+
+fn parse(line: &str) -> Result<Word, Usage> {
     if line.len() > LONGEST {
-        return Err("bastion-audit: that command line is too long".into());
+        return Err(Usage::Wrong(
+            "bastion-audit: that command line is too long".into(),
+        ));
     }
-    let words =
-        shlex::split(line).ok_or("bastion-audit: that command line has an open quote; close it")?;
+    let words = shlex::split(line).ok_or_else(|| Usage::Wrong(OPEN_QUOTE.into()))?;
     let argv = std::iter::once("bastion".to_owned()).chain(words);
     match Words::try_parse_from(argv) {
         Ok(words) => Ok(words.word.unwrap_or(Word::Help)),
-        Err(error) if error.kind() == clap::error::ErrorKind::DisplayHelp => Ok(Word::Help),
-        Err(error) => Err(error.render().to_string()),
+        Err(error) if error.use_stderr() => Err(Usage::Wrong(error.render().to_string())),
+        Err(_) if words_asked_for(line) => Ok(Word::Help),
+        Err(error) => Err(Usage::Asked(error.render().to_string())),
     }
+}
+
+/// `bastion --help`: all of the words, not one of them.
+fn words_asked_for(line: &str) -> bool {
+    line.trim_start().starts_with('-')
 }
 
 fn help() -> String {
@@ -157,13 +176,26 @@ mod tests {
         assert!(matches!(parse("whoami"), Ok(Word::Whoami)));
         assert!(matches!(parse(""), Ok(Word::Help)));
         assert!(matches!(parse("--help"), Ok(Word::Help)));
-        assert!(matches!(parse("show 'latest'"), Ok(Word::Reading(ReadingWord::Show { id })) if id == "latest"));
+        assert!(
+            matches!(parse("show 'latest'"), Ok(Word::Reading(ReadingWord::Show { id })) if id == "latest")
+        );
     }
 
     #[test]
     fn what_is_no_word_says_what_to_do() {
-        assert!(parse("whoam").unwrap_err().contains("whoami"));
-        assert!(parse("show 'x").unwrap_err().contains("quote"));
-        assert!(parse(&"x".repeat(10_000)).unwrap_err().contains("too long"));
+        let wrong = |line: &str| match parse(line) {
+            Err(Usage::Wrong(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        assert!(wrong("whoam").contains("whoami"));
+        assert!(wrong("show 'x").contains("quote"));
+        assert!(wrong(&"x".repeat(10_000)).contains("too long"));
+    }
+
+    #[test]
+    fn a_word_has_a_help_of_its_own() {
+        assert!(
+            matches!(parse("sessions --help"), Err(Usage::Asked(help)) if help.contains("--since"))
+        );
     }
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 /// etcd, kube-apiserver, kube-controller-manager and a kubelet stand-in. They end with this process: `test-cluster`
 /// ends when its standard input does.
 #[derive(Debug)]
-pub struct ControlPlane {
+pub(crate) struct ControlPlane {
     directory: PathBuf,
     server: String,
     kubeconfig: PathBuf,
@@ -29,7 +29,7 @@ pub struct ControlPlane {
 
 impl ControlPlane {
     /// The one of this test process. The first call builds what is not built yet, which takes minutes, and starts it.
-    pub fn shared() -> &'static Self {
+    pub(crate) fn shared() -> &'static Self {
         static SHARED: OnceLock<ControlPlane> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
@@ -85,32 +85,27 @@ impl ControlPlane {
     }
 
     /// The API server's URL.
-    pub fn server(&self) -> &str {
+    pub(crate) fn server(&self) -> &str {
         &self.server
     }
 
     /// The cluster administrator's kubeconfig.
-    pub fn kubeconfig(&self) -> &Path {
+    pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
     }
 
-    /// The authority of the API server's certificate, PEM.
-    pub fn ca(&self) -> &Path {
-        &self.ca
-    }
-
     /// The kubectl of the same version.
-    pub fn kubectl_path(&self) -> &Path {
+    pub(crate) fn kubectl_path(&self) -> &Path {
         &self.kubectl
     }
 
     /// kubectl as the cluster's administrator.
-    pub fn kubectl(&self, args: &[&str]) -> Output {
+    pub(crate) fn kubectl(&self, args: &[&str]) -> Output {
         self.kubectl_as(&self.kubeconfig, args, "")
     }
 
     /// kubectl as whoever the kubeconfig says, with something on standard input.
-    pub fn kubectl_as(&self, kubeconfig: &Path, args: &[&str], stdin: &str) -> Output {
+    pub(crate) fn kubectl_as(&self, kubeconfig: &Path, args: &[&str], stdin: &str) -> Output {
         let mut kubectl = Command::new(&self.kubectl)
             .arg("--kubeconfig")
             .arg(kubeconfig)
@@ -130,18 +125,18 @@ impl ControlPlane {
     }
 
     /// kubectl as the administrator, which must work; its standard output.
-    pub fn admin(&self, args: &[&str]) -> String {
+    pub(crate) fn admin(&self, args: &[&str]) -> String {
         succeeded(self.kubectl(args), args)
     }
 
     /// `kubectl apply` as the administrator.
-    pub fn apply(&self, yaml: &str) {
+    pub(crate) fn apply(&self, yaml: &str) {
         let args = ["apply", "-f", "-"];
         succeeded(self.kubectl_as(&self.kubeconfig, &args, yaml), &args);
     }
 
     /// A kubeconfig (mode 0600) that presents a bearer token.
-    pub fn token_kubeconfig(&self, name: &str, token: &str) -> PathBuf {
+    pub(crate) fn token_kubeconfig(&self, name: &str, token: &str) -> PathBuf {
         let path = self.directory.join(format!("{name}.kubeconfig"));
         let text = format!(
             r#"apiVersion: v1
@@ -159,7 +154,7 @@ contexts: [{{name: it, context: {{cluster: it, user: it}}}}]
     }
 
     /// What an administrator does once for each cluster: applies examples/deploy, and makes the bastion's own kubeconfig.
-    pub fn bastion_kubeconfig(&self) -> &Path {
+    pub(crate) fn bastion_kubeconfig(&self) -> &Path {
         self.bastion.get_or_init(|| {
             let deploy = crate_root().join("examples/deploy");
             self.admin(&["apply", "-f", deploy.to_str().unwrap()]);
@@ -179,7 +174,7 @@ contexts: [{{name: it, context: {{cluster: it, user: it}}}}]
 
     /// A role namespace of the test's own, `bastion-NAME` with the ServiceAccount NAME: examples/deploy/role-viewer.yaml
     /// under another name.
-    pub fn role(&self, name: &str) {
+    pub(crate) fn role(&self, name: &str) {
         self.bastion_kubeconfig();
         let mut roles = self.roles.lock().unwrap();
         if roles.iter().any(|there| there == name) {
@@ -216,7 +211,7 @@ contexts: [{{name: it, context: {{cluster: it, user: it}}}}]
     }
 
     /// The API server's audit events so far.
-    pub fn audit_lines(&self) -> Vec<Value> {
+    pub(crate) fn audit_lines(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(&self.audit_log).unwrap();
         // The last line may be in the middle of being written.
         text.lines()
@@ -226,12 +221,12 @@ contexts: [{{name: it, context: {{cluster: it, user: it}}}}]
 }
 
 /// The package's directory.
-pub fn crate_root() -> &'static Path {
+pub(crate) fn crate_root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Writes a file that only its owner can read.
-pub fn write_private(path: &Path, text: &str) {
+pub(crate) fn write_private(path: &Path, text: &str) {
     let mut file = std::fs::OpenOptions::new()
         .write(true)
         .create(true)

@@ -14,7 +14,7 @@ use super::cluster::write_private;
 
 /// What it does with a connection after the handshake.
 #[derive(Clone, Copy, Debug)]
-pub enum Behaviour {
+pub(crate) enum Behaviour {
     /// Reads and never answers.
     Hang,
     /// Answers these bytes to each request, and closes.
@@ -23,7 +23,7 @@ pub enum Behaviour {
 
 /// Until when its certificate was valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Validity {
+pub(crate) enum Validity {
     /// Still.
     Valid,
     /// The year 2020.
@@ -31,7 +31,11 @@ pub enum Validity {
 }
 
 /// A kubeconfig (0600) for a new server on loopback, which runs as long as the runtime does.
-pub async fn kubeconfig(directory: &Path, validity: Validity, behaviour: Behaviour) -> PathBuf {
+pub(crate) async fn kubeconfig(
+    directory: &Path,
+    validity: Validity,
+    behaviour: Behaviour,
+) -> PathBuf {
     certificates(directory, validity);
     let chain = vec![CertificateDer::from_pem_file(directory.join("leaf.crt")).unwrap()];
     let key = PrivateKeyDer::from_pem_file(directory.join("leaf.key")).unwrap();
@@ -69,7 +73,7 @@ pub async fn kubeconfig(directory: &Path, validity: Validity, behaviour: Behavio
 }
 
 /// For whatever listens on that port.
-pub fn plain_kubeconfig(port: u16, ca: &Path) -> String {
+pub(crate) fn plain_kubeconfig(port: u16, ca: &Path) -> String {
     format!(
         r#"apiVersion: v1
 kind: Config
@@ -83,7 +87,7 @@ contexts: [{{name: it, context: {{cluster: it, user: it}}}}]
 }
 
 /// An authority (ca.crt) and a server's certificate by it (leaf.crt, leaf.key).
-pub fn certificates(directory: &Path, validity: Validity) {
+pub(crate) fn certificates(directory: &Path, validity: Validity) {
     let end = match validity {
         Validity::Valid => "20491231235959Z",
         Validity::Expired => "20200131235959Z",

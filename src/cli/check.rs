@@ -1,0 +1,325 @@
+//! `bastion-audit check`.
+
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use bastion_audit::clock::{Clock, SystemClock};
+use bastion_audit::config::{self, Cluster, ClusterAccess, Config, Name, RoleAccess, secrets};
+use bastion_audit::mint::check::{Level, check_cluster};
+use bastion_audit::policy::available_to;
+
+/// Say whether a configuration is valid, and what a daemon would do with it
+///
+/// Every problem is reported at once, with file, line and column. Exits with 0 if there is none.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    config: super::ConfigPath,
+    /// Look at the documents only, not at host keys, kubeconfigs or this machine: for CI
+    #[arg(long)]
+    offline: bool,
+    /// Also ask the cluster NAME, or all of them, what the daemon's credential can do there
+    #[arg(long, value_name = "NAME", num_args = 0..=1, conflicts_with = "offline")]
+    cluster: Option<Option<String>>,
+}
+
+impl Check {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let path = self.config.path();
+        let config = match config::load(&path) {
+            Ok(config) => config,
+            Err(problems) => return report(&problems),
+        };
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "{}", summary(&path, &config))?;
+        let mut fine = true;
+        if !self.offline {
+            fine &= machine(&mut out, &path, &config)?;
+        }
+        if let Some(name) = &self.cluster {
+            fine &= check_clusters(&mut out, &config, name.as_deref())?;
+        }
+        Ok(if fine {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+fn report(problems: &config::Problems) -> anyhow::Result<ExitCode> {
+    let mut err = std::io::stderr().lock();
+    writeln!(err, "{problems}")?;
+    match problems.iter().count() {
+        1 => writeln!(err, "1 problem")?,
+        several => writeln!(err, "{several} problems")?,
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// What the documents say, in a few lines.
+fn summary(path: &Path, config: &Config) -> String {
+    let now = SystemClock.now();
+    let bastion = &config.bastion;
+    let keys: usize = config
+        .identities
+        .values()
+        .map(|identity| identity.keys.len())
+        .sum();
+    let audit = config
+        .roles
+        .values()
+        .filter(|role| matches!(role.access, RoleAccess::Audit(_)))
+        .count();
+    let ended = config
+        .bindings
+        .values()
+        .filter(|binding| binding.until.is_some_and(|until| until <= now))
+        .count();
+    let mut lines = vec![
+        format!(
+            "{} is valid (sha256 {})",
+            path.display(),
+            config.digest.get(..16).unwrap_or("")
+        ),
+        format!(
+            "bastion     {}: would listen on {}, called by clients at {}",
+            bastion.name,
+            bastion.listen,
+            host_port(bastion)
+        ),
+        format!(
+            "clusters    {}: {}",
+            config.clusters.len(),
+            some(config.clusters.keys())
+        ),
+        format!(
+            "identities  {}, with {keys} keys: {}",
+            config.identities.len(),
+            some(config.identities.keys())
+        ),
+        format!(
+            "roles       {}, {audit} of them for audit: {}",
+            config.roles.len(),
+            some(config.roles.keys())
+        ),
+        format!(
+            "bindings    {}, {ended} of them ended: {}",
+            config.bindings.len(),
+            some(config.bindings.keys())
+        ),
+    ];
+    lines.extend(
+        notes(config)
+            .into_iter()
+            .map(|note| format!("note: {note}")),
+    );
+    lines.join("\n")
+}
+
+/// The first few names.
+fn some<'n>(mut names: impl Iterator<Item = &'n Name>) -> String {
+    let mut shown: Vec<&str> = names.by_ref().take(8).map(Name::as_str).collect();
+    if names.next().is_some() {
+        shown.push("...");
+    }
+    shown.join(", ")
+}
+
+fn host_port(bastion: &config::Bastion) -> String {
+    let config::HostPort { host, port } = &bastion.advertise;
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// What is valid and yet may not be meant.
+fn notes(config: &Config) -> Vec<String> {
+    let mut notes = Vec::new();
+    let bastion = &config.bastion;
+    if bastion.listen.ip().is_unspecified()
+        && bastion.advertise.host == bastion.listen.ip().to_string()
+    {
+        notes.push("clients cannot call a wildcard address; say spec.advertise".to_owned());
+    }
+    for identity in config.identities.values() {
+        if identity.keys.is_empty() {
+            notes.push(format!(
+                "{} has no key, so nobody can log in as it",
+                identity.name
+            ));
+        } else if config
+            .bindings_of(&identity.name, &identity.groups)
+            .next()
+            .is_none()
+        {
+            notes.push(format!(
+                "no binding speaks of {}, so it can do nothing",
+                identity.name
+            ));
+        }
+    }
+    for (role, identity) in ambiguous_defaults(config) {
+        notes.push(format!(
+            "{identity} can take its defaultRole {role} on several clusters, so its logins must name one"
+        ));
+    }
+    for role in config.roles.keys() {
+        if !config
+            .bindings
+            .values()
+            .any(|binding| binding.roles.contains(role))
+        {
+            notes.push(format!("no binding gives the role {role}"));
+        }
+    }
+    const MOST: usize = 20;
+    let more = notes.len().saturating_sub(MOST);
+    notes.truncate(MOST);
+    if more > 0 {
+        notes.push(format!("and {more} more of this kind"));
+    }
+    notes
+}
+
+fn ambiguous_defaults(config: &Config) -> impl Iterator<Item = (&Name, &Name)> {
+    let now = SystemClock.now();
+    config.identities.values().filter_map(move |identity| {
+        let default = identity.default_role.as_ref()?;
+        let clusters: usize = available_to(config, identity, now)
+            .iter()
+            .filter(|one| one.role == *default)
+            .map(|one| one.gives.clusters().len())
+            .sum();
+        (clusters > 1).then(|| (default, &identity.name))
+    })
+}
+
+/// What this machine must have for the daemon to start.
+fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result<bool> {
+    let mut fine = true;
+    let mut say = |what: &str, result: Result<String, String>| -> std::io::Result<()> {
+        match result {
+            Ok(found) => writeln!(out, "ok    {what}: {found}"),
+            Err(problem) => {
+                fine = false;
+                writeln!(out, "FAIL  {what}: {problem}")
+            }
+        }
+    };
+    say("configuration", only_its_owner_writes(path))?;
+    for path in &config.bastion.host_keys {
+        let key = secrets::host_key(path).map(|key| {
+            let public = key.public_key();
+            format!(
+                "{} {}",
+                public.algorithm(),
+                public.fingerprint(Default::default())
+            )
+        });
+        say("host key", key.map_err(|error| error.to_string()))?;
+    }
+    say("state directory", state_dir(&config.bastion.state_dir))?;
+    for cluster in config.clusters.values() {
+        say(&format!("cluster {}", cluster.name), credential(cluster))?;
+    }
+    say("bubblewrap", program(&config.bastion.sandbox.bubblewrap))?;
+    for tool in &config.bastion.sandbox.tools {
+        say("tool", program(tool))?;
+    }
+    Ok(fine)
+}
+
+/// Who can change the documents decides who is let in.
+fn only_its_owner_writes(path: &Path) -> Result<String, String> {
+    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
+    if meta.mode() & 0o002 == 0 {
+        Ok(format!("{} cannot be changed by everybody", path.display()))
+    } else {
+        Err(format!(
+            "everybody can change {0}; run: chmod o-w {0}",
+            path.display()
+        ))
+    }
+}
+
+fn state_dir(path: &Path) -> Result<String, String> {
+    if path.exists() {
+        return config::check_state_dir(path)
+            .map(|()| path.display().to_string())
+            .map_err(|error| error.to_string());
+    }
+    match path.parent() {
+        Some(parent) if parent.is_dir() => Ok(format!("{} will be made", path.display())),
+        _ => Err(format!(
+            "{} cannot be made: the directory above it is not there",
+            path.display()
+        )),
+    }
+}
+
+fn credential(cluster: &Cluster) -> Result<String, String> {
+    match &cluster.access {
+        ClusterAccess::InCluster => Ok("by the pod's own ServiceAccount".to_owned()),
+        ClusterAccess::Kubeconfig(path) => secrets::read_secret(path)
+            .map(|_| path.display().to_string())
+            .map_err(|error| error.to_string()),
+    }
+}
+
+/// A program by its path, or by its name on PATH.
+fn program(path: &Path) -> Result<String, String> {
+    let candidates: Vec<PathBuf> = if path.is_absolute() {
+        vec![path.to_owned()]
+    } else {
+        let search = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&search)
+            .map(|dir| dir.join(path))
+            .collect()
+    };
+    candidates
+        .into_iter()
+        .find(|candidate| {
+            std::fs::metadata(candidate)
+                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+        })
+        .map(|found| found.display().to_string())
+        .ok_or_else(|| {
+            format!(
+                "{} is not there or cannot be run; install it",
+                path.display()
+            )
+        })
+}
+
+/// Asks one cluster, or all of them, what the daemon's own credential can do there.
+fn check_clusters(
+    out: &mut impl Write,
+    config: &Config,
+    name: Option<&str>,
+) -> anyhow::Result<bool> {
+    let chosen: Vec<&Cluster> = config
+        .clusters
+        .values()
+        .filter(|cluster| name.is_none_or(|name| cluster.name.as_str() == name))
+        .collect();
+    if let (true, Some(name)) = (chosen.is_empty(), name) {
+        anyhow::bail!("no Cluster '{}' is defined", name.escape_debug());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let mut fine = true;
+    for cluster in chosen {
+        let report = runtime.block_on(check_cluster(cluster, config));
+        write!(out, "{report}")?;
+        fine &= report.level() < Level::Fail;
+    }
+    Ok(fine)
+}
