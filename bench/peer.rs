@@ -126,7 +126,10 @@ fn furnish(plane: &ControlPlane, dir: &Path, home: &Path, login: &str) -> anyhow
         "--duration=24h",
     ]);
     // Where the account may read it; it is no secret.
-    std::fs::copy(plane.ca(), dir.join("files/ca.crt"))?;
+    std::fs::copy(
+        plane.kubeconfig().with_file_name("ca.crt"),
+        dir.join("files/ca.crt"),
+    )?;
     write_private(
         &home.join(".kube/config"),
         &format!(

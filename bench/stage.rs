@@ -1,6 +1,5 @@
 //! Everything that rows need: a cluster, keys, two ways in.
 
-use std::fmt::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -164,15 +163,12 @@ fn about(peer: &Result<Peer, String>) -> String {
         .output()
         .map(|output| String::from_utf8_lossy(&output.stderr).trim().to_owned())
         .unwrap_or_default();
-    let mut about = format!(
-        "{model}, {cores} cores, Linux {}; client {client}",
-        kernel.trim()
-    );
-    let told = match peer {
-        Ok(_) => Ok(()),
-        Err(why) => write!(about, "; no OpenSSH beside it: {why}"),
+    let beside = match peer {
+        Ok(_) => String::new(),
+        Err(why) => format!("; no OpenSSH beside it: {why}"),
     };
-    // Writing to a String does not fail.
-    drop(told);
-    about
+    format!(
+        "{model}, {cores} cores, Linux {}; client {client}{beside}",
+        kernel.trim()
+    )
 }

@@ -1,6 +1,5 @@
 //! What was measured, as a table that is valid Markdown.
 
-use std::fmt::Write;
 
 /// One row.
 #[derive(Debug)]
@@ -117,8 +116,7 @@ pub(crate) fn render(measured: &[Measured]) -> String {
 fn line(cells: &[String; 6], widths: &[usize; 6]) -> String {
     let mut line = "|".to_owned();
     for (cell, width) in cells.iter().zip(widths) {
-        // Writing to a String does not fail.
-        drop(write!(line, " {cell:width$} |"));
+        line += &format!(" {cell:width$} |");
     }
     line + "\n"
 }
