@@ -5,6 +5,6 @@ pub(crate) mod cluster;
 pub(crate) mod grants;
 pub(crate) mod network;
 pub(crate) mod running;
-pub(crate) mod tls;
-pub(crate) mod terminal;
 pub(crate) mod ssh_client;
+pub(crate) mod terminal;
+pub(crate) mod tls;
