@@ -12,6 +12,7 @@
     unreachable_pub
 )]
 
+mod credential;
 mod faults_cluster;
 mod faults_disk;
 mod front;
@@ -20,4 +21,6 @@ mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod sandbox;
 mod session;
+mod words;
