@@ -12,6 +12,7 @@
 
 mod faults_cluster;
 mod faults_disk;
+mod faults_process;
 mod harness;
 mod mint;
 mod mint_check;
