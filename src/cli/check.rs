@@ -9,6 +9,7 @@ use anyhow::Context;
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::config::{self, Cluster, ClusterAccess, Config, Name, RoleAccess, secrets};
 use bastion_audit::mint::check::{Level, check_cluster};
+use bastion_audit::policy::available_to;
 
 /// Say whether a configuration is valid, and what a daemon would do with it
 ///
@@ -163,6 +164,11 @@ fn notes(config: &Config) -> Vec<String> {
             ));
         }
     }
+    for (role, identity) in ambiguous_defaults(config) {
+        notes.push(format!(
+            "{identity} can take its defaultRole {role} on several clusters, so its logins must name one"
+        ));
+    }
     for role in config.roles.keys() {
         if !config
             .bindings
@@ -179,6 +185,19 @@ fn notes(config: &Config) -> Vec<String> {
         notes.push(format!("and {more} more of this kind"));
     }
     notes
+}
+
+fn ambiguous_defaults(config: &Config) -> impl Iterator<Item = (&Name, &Name)> {
+    let now = SystemClock.now();
+    config.identities.values().filter_map(move |identity| {
+        let default = identity.default_role.as_ref()?;
+        let clusters: usize = available_to(config, identity, now)
+            .iter()
+            .filter(|one| one.role == *default)
+            .map(|one| one.gives.clusters().len())
+            .sum();
+        (clusters > 1).then_some((default, &identity.name))
+    })
 }
 
 /// What this machine must have for the daemon to start.

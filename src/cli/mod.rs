@@ -2,11 +2,16 @@
 
 mod check;
 mod explain;
+mod export;
 mod init;
 mod log;
+mod reading;
+mod replay;
 mod revoke;
 mod sandbox_init;
 mod serve;
+mod sessions;
+mod show;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -30,6 +35,10 @@ enum Word {
     Check(check::Check),
     Explain(explain::Explain),
     Serve(serve::Serve),
+    Sessions(sessions::Sessions),
+    Show(show::Show),
+    Replay(replay::Replay),
+    Export(export::Export),
     Revoke(revoke::Revoke),
     Kill(revoke::Kill),
     #[command(hide = true)]
@@ -43,6 +52,10 @@ impl Cli {
             Word::Check(word) => word.run(),
             Word::Explain(word) => word.run(),
             Word::Serve(word) => word.run(),
+            Word::Sessions(word) => word.run(),
+            Word::Show(word) => word.run(),
+            Word::Replay(word) => word.run(),
+            Word::Export(word) => word.run(),
             Word::Revoke(word) => word.run(),
             Word::Kill(word) => word.run(),
             Word::SandboxInit(word) => word.run(),

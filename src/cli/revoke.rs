@@ -86,7 +86,7 @@ impl Kill {
             }
             Reply::Killed(false) => {
                 anyhow::bail!(
-                    "{} is not open; `bastion-audit sessions --live` lists what is",
+                    "{} is not open; `bastion-audit sessions --state live` lists what is",
                     self.id
                 )
             }

@@ -4,129 +4,27 @@
 //! The callbacks run inside the connection's loop, which reads, writes and keeps time only between them:
 //! beside authentication none of them waits.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::Duration;
-
 use bytes::Bytes;
-use russh::keys::ssh_key::{Algorithm, Certificate, PublicKey};
+use russh::keys::Certificate;
 use russh::server::{
     Auth, ChannelOpenHandle, Handler, Msg, PublicKeyOffer, Response, Session, VerifiedPublicKey,
 };
-use russh::{Channel, ChannelId, ChannelOpenFailure, ChannelWriteHalf, Error, Pty, Sig};
-use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig};
 
-use super::input::{self, Input};
-use super::monitor::{Monitor, Refusals};
-use super::session::{Load, SessionChannel, Slot};
+use super::authentication::Authentication;
+use super::channels::{Channels, NotStarted};
+use super::monitor::Refusals;
 use super::terminal;
-use super::wire::Wire;
-use crate::messages::{Answer, Ask, ClientEvent, Command, Offer, Open, Terminal, WindowSize};
-use crate::server::algorithms;
-
-/// How long the deciding side may take to answer about a key.
-const KEY_ANSWER: Duration = Duration::from_secs(10);
-
-/// Keys asked about on one connection. russh does not count an offer that is accepted.
-const OFFERS: u32 = 20;
-
-/// Session channels opened on one connection in its life. russh 0.65 keeps some 3 KiB for each channel that the
-/// server closes first, until the connection ends; a control connection that lives for days must not.
-const OPENED: u32 = 4096;
-
-/// What a connection's callbacks share with its other tasks.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) monitor: Monitor,
-    pub(super) wire: Arc<Wire>,
-    pub(super) cut: CancellationToken,
-    pub(super) tasks: TaskTracker,
-    pub(super) load: watch::Sender<Load>,
-    pub(super) shutdown: CancellationToken,
-    pub(super) max_sessions: u32,
-}
+use crate::messages::{ClientEvent, Command, WindowSize};
 
 /// One connection's callbacks.
 pub(super) struct Callbacks {
-    shared: Shared,
-    refusals: Refusals,
-    /// Present until an identity is proven.
-    proven: Option<oneshot::Sender<()>>,
-    introduced: bool,
-    offers: u32,
-    opened: u32,
-    channels: HashMap<ChannelId, OpenChannel>,
-}
-
-/// A session channel as its callbacks see it.
-struct OpenChannel {
-    terminal: Option<Terminal>,
-    closed: CancellationToken,
-    stage: Stage,
-}
-
-enum Stage {
-    /// Nothing was asked to run yet.
-    Idle {
-        output: ChannelWriteHalf<Msg>,
-        slot: Slot,
-    },
-    /// Something was: nothing else can be on this channel.
-    Started(Input),
+    pub(super) authentication: Authentication,
+    pub(super) channels: Channels,
+    pub(super) refusals: Refusals,
 }
 
 impl Callbacks {
-    pub(super) fn new(shared: Shared, proven: oneshot::Sender<()>) -> Self {
-        Self {
-            refusals: Refusals::new(shared.monitor.clone(), shared.tasks.clone()),
-            shared,
-            proven: Some(proven),
-            introduced: false,
-            offers: 0,
-            opened: 0,
-            channels: HashMap::new(),
-        }
-    }
-
-    /// Whether a key is worth a signature. Proves nothing and changes nothing.
-    async fn offered(&mut self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> bool {
-        self.offers = self.offers.saturating_add(1);
-        if self.proven.is_none() || self.offers > OFFERS {
-            return false;
-        }
-        match offer(user, key, algorithm) {
-            Some(offer) => self.yes(Ask::Probe(offer)).await,
-            None => false,
-        }
-    }
-
-    /// Whether the key whose signature russh has verified proves an identity. Once one is proven it stays.
-    async fn verified(&mut self, user: &str, key: &PublicKey, algorithm: &Algorithm) -> bool {
-        if self.proven.is_none() {
-            return false;
-        }
-        let Some(offer) = offer(user, key, algorithm) else {
-            return false;
-        };
-        if !self.yes(Ask::Authenticate(offer)).await {
-            return false;
-        }
-        self.proven
-            .take()
-            .is_some_and(|proven| proven.send(()).is_ok())
-    }
-
-    async fn yes(&mut self, ask: Ask) -> bool {
-        if !self.introduced {
-            self.introduced = true;
-            let client = self.shared.wire.client().unwrap_or_default().to_owned();
-            self.shared.monitor.tell(Ask::Client(client)).await;
-        }
-        self.shared.monitor.ask(ask, None, KEY_ANSWER).await == Answer::Yes
-    }
-
     fn refuse_method(&mut self, method: &str) -> Auth {
         self.refusals.tell(method);
         Auth::reject()
@@ -135,12 +33,11 @@ impl Callbacks {
     /// Refuses to open a channel; the client shows `reason`.
     async fn refuse_channel(&mut self, what: &str, reply: ChannelOpenHandle, reason: &str) {
         self.refusals.tell(what);
-        reply
-            .reject(ChannelOpenFailure::Other {
-                code: ChannelOpenFailure::AdministrativelyProhibited.code(),
-                reason: reason.to_owned(),
-            })
-            .await;
+        let reason = ChannelOpenFailure::Other {
+            code: ChannelOpenFailure::AdministrativelyProhibited.code(),
+            reason: reason.to_owned(),
+        };
+        reply.reject(reason).await;
     }
 
     /// Refuses a request whose failure has no room for a reason; clients show a debug message with `-v`.
@@ -154,39 +51,19 @@ impl Callbacks {
         session.debug(true, reason, "en")
     }
 
-    /// Why no further session channel is opened now.
-    fn no_room(&mut self) -> Option<&'static str> {
-        self.channels
-            .retain(|_, channel| !channel.closed.is_cancelled());
-        let open = self.shared.load.borrow().open;
-        if self.shared.shutdown.is_cancelled() {
-            Some("the bastion is shutting down: connect again")
-        } else if self.opened >= OPENED {
-            self.shared.load.send_modify(|load| load.worn_out = true);
-            Some("this connection has carried its share of sessions: connect again")
-        } else if open >= self.shared.max_sessions {
-            Some("too many sessions on one connection: close one, or connect again")
-        } else {
-            None
-        }
-    }
-
-    /// Starts what a channel asks for. Success is answered at once and exactly once: russh keeps one flag for
-    /// each channel that says whether a reply is wanted, and the client's next request overwrites it. Whether
-    /// a session starts is told inside of it, where a reason fits.
+    /// Success is answered at once and exactly once: russh keeps one flag for each channel that says whether a
+    /// reply is wanted, and the client's next request overwrites it. Whether a session starts is told inside
+    /// of it, where a reason fits.
     fn start(
         &mut self,
         id: ChannelId,
         command: Command,
         session: &mut Session,
     ) -> Result<(), Error> {
-        let Some(channel) = self.channels.get_mut(&id) else {
-            return session.channel_failure(id);
-        };
-        let (input, undelivered) = input::input(Arc::clone(&self.shared.wire));
-        match std::mem::replace(&mut channel.stage, Stage::Started(input)) {
-            Stage::Started(running) => {
-                channel.stage = Stage::Started(running);
+        match self.channels.start(id, command, session.handle()) {
+            Ok(()) => session.channel_success(id),
+            Err(NotStarted::NoChannel) => session.channel_failure(id),
+            Err(NotStarted::Taken) => {
                 self.refuse_request(
                     "second command on a channel",
                     session,
@@ -194,55 +71,12 @@ impl Callbacks {
                 )?;
                 session.channel_failure(id)
             }
-            Stage::Idle { output, slot } => {
-                session.channel_success(id)?;
-                let open = Open {
-                    command,
-                    terminal: channel.terminal.clone(),
-                };
-                let channel = SessionChannel {
-                    id,
-                    handle: session.handle(),
-                    output,
-                    wire: Arc::clone(&self.shared.wire),
-                    closed: channel.closed.clone(),
-                    slot,
-                };
-                self.shared.tasks.spawn(channel.run(
-                    self.shared.monitor.clone(),
-                    open,
-                    undelivered,
-                ));
-                Ok(())
-            }
-        }
-    }
-
-    /// Passes an event on to the channel's session, if it has one.
-    fn pass(&self, id: ChannelId, event: ClientEvent) -> bool {
-        match self.channels.get(&id) {
-            Some(OpenChannel {
-                stage: Stage::Started(input),
-                ..
-            }) => {
-                input.push(event);
-                true
-            }
-            _ => false,
         }
     }
 }
 
-/// The offer, if the key is of a kind that is served here.
-fn offer(user: &str, key: &PublicKey, algorithm: &Algorithm) -> Option<Offer> {
-    if !algorithms::accepts_client_key(key, algorithm) {
-        return None;
-    }
-    Some(Offer {
-        principal: user.to_owned(),
-        public_key: key.to_openssh().ok()?,
-        algorithm: algorithm.to_string(),
-    })
+fn answer(ok: bool) -> Auth {
+    if ok { Auth::Accept } else { Auth::reject() }
 }
 
 fn reply(session: &mut Session, id: ChannelId, ok: bool) -> Result<(), Error> {
@@ -287,13 +121,11 @@ impl Handler for Callbacks {
         user: &str,
         offer: PublicKeyOffer<'_>,
     ) -> Result<Auth, Error> {
-        Ok(
-            if self.offered(user, offer.public_key, offer.algorithm).await {
-                Auth::Accept
-            } else {
-                Auth::reject()
-            },
-        )
+        let ok = self
+            .authentication
+            .offered(user, offer.public_key, offer.algorithm)
+            .await;
+        Ok(answer(ok))
     }
 
     async fn auth_publickey(
@@ -301,13 +133,11 @@ impl Handler for Callbacks {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Error> {
-        Ok(
-            if self.verified(user, key.public_key, key.algorithm).await {
-                Auth::Accept
-            } else {
-                Auth::reject()
-            },
-        )
+        let ok = self
+            .authentication
+            .verified(user, key.public_key, key.algorithm)
+            .await;
+        Ok(answer(ok))
     }
 
     async fn channel_open_session(
@@ -316,26 +146,10 @@ impl Handler for Callbacks {
         reply: ChannelOpenHandle,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        if let Some(reason) = self.no_room() {
-            self.refuse_channel("session channel", reply, reason).await;
-            return Ok(());
+        match self.channels.open(channel) {
+            Ok(()) => reply.accept().await,
+            Err(reason) => self.refuse_channel("session channel", reply, reason).await,
         }
-        self.opened += 1;
-        self.shared.wire.used_now();
-        let id = channel.id();
-        // Input comes through the callbacks. russh would wait for somebody to take it from the read half and stop
-        // the whole connection meanwhile; with that half gone it does not.
-        let (_not_read, output) = channel.split();
-        let slot = Slot::take(&self.shared.load);
-        self.channels.insert(
-            id,
-            OpenChannel {
-                terminal: None,
-                closed: self.shared.cut.child_token(),
-                stage: Stage::Idle { output, slot },
-            },
-        );
-        reply.accept().await;
         Ok(())
     }
 
@@ -465,17 +279,8 @@ impl Handler for Callbacks {
         modes: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Error> {
-        let ok = match self.channels.get_mut(&channel) {
-            Some(OpenChannel {
-                terminal: empty @ None,
-                stage: Stage::Idle { .. },
-                ..
-            }) => {
-                *empty = Some(terminal::terminal(term, cols, rows, modes));
-                true
-            }
-            _ => false,
-        };
+        let terminal = terminal::terminal(term, cols, rows, modes);
+        let ok = self.channels.give_terminal(channel, terminal);
         reply(session, channel, ok)
     }
 
@@ -523,20 +328,9 @@ impl Handler for Callbacks {
         _height: u32,
         session: &mut Session,
     ) -> Result<(), Error> {
-        let size = WindowSize::clamped(cols, rows);
-        let ok = match self
+        let ok = self
             .channels
-            .get_mut(&channel)
-            .and_then(|channel| channel.terminal.as_mut())
-        {
-            Some(terminal) => {
-                terminal.size = size;
-                // Before a session starts the size goes with its request.
-                self.pass(channel, ClientEvent::Resize(size));
-                true
-            }
-            None => false,
-        };
+            .resize(channel, WindowSize::clamped(cols, rows));
         reply(session, channel, ok)
     }
 
@@ -546,8 +340,10 @@ impl Handler for Callbacks {
         signal: Sig,
         session: &mut Session,
     ) -> Result<(), Error> {
-        let ok = terminal::signal_name(&signal)
-            .is_some_and(|name| self.pass(channel, ClientEvent::Signal(name.to_owned())));
+        let ok = terminal::signal_name(&signal).is_some_and(|name| {
+            self.channels
+                .pass(channel, ClientEvent::Signal(name.to_owned()))
+        });
         reply(session, channel, ok)
     }
 
@@ -557,11 +353,12 @@ impl Handler for Callbacks {
         data: &[u8],
         _session: &mut Session,
     ) -> Result<(), Error> {
-        // An empty packet is no end of file.
-        if !data.is_empty() && self.pass(channel, ClientEvent::Data(Bytes::copy_from_slice(data))) {
-            self.shared.wire.used_now();
-        }
+        self.channels.pass_data(channel, data);
         Ok(())
+    }
+
+    fn adjust_window(&mut self, _channel: ChannelId, _refilled_to: u32) -> u32 {
+        self.channels.refill()
     }
 
     async fn channel_eof(
@@ -569,7 +366,7 @@ impl Handler for Callbacks {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        self.pass(channel, ClientEvent::Eof);
+        self.channels.pass(channel, ClientEvent::Eof);
         Ok(())
     }
 
@@ -578,9 +375,7 @@ impl Handler for Callbacks {
         channel: ChannelId,
         _session: &mut Session,
     ) -> Result<(), Error> {
-        if let Some(channel) = self.channels.remove(&channel) {
-            channel.closed.cancel();
-        }
+        self.channels.close(channel);
         Ok(())
     }
 }

@@ -1,90 +1,166 @@
 //! Input of one session channel on its way from russh's loop to the session.
 //!
-//! A callback must not wait, so the queue takes everything; [`Wire`] stops the socket when too much of it is
-//! undelivered.
+//! A callback must not wait, so the queue takes everything; [`Wire`] sees to it that not too much comes.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use tokio::sync::mpsc;
+use bytes::BytesMut;
+use tokio::sync::{Notify, mpsc};
 
-use super::wire::{Held, Wire};
+use super::wire::Wire;
 use crate::messages::ClientEvent;
 
-/// What an event costs beside its bytes: a flood of signals or empty packets counts too.
+/// What an event costs beside its bytes: a flood of signals counts too.
 const EVENT: usize = 128;
 
-/// The callbacks' end.
+/// Small packets that wait together are delivered together, up to this many bytes.
+const TOGETHER: usize = 32 * 1024;
+
+/// The callbacks' end. Dropping it ends the input.
 #[derive(Debug)]
-pub(super) struct Input {
-    queue: mpsc::UnboundedSender<(ClientEvent, Held)>,
-    wire: Arc<Wire>,
-}
+pub(super) struct Input(Arc<Queue>);
 
 /// The session's end.
 #[derive(Debug)]
-pub(super) struct Undelivered {
-    queue: mpsc::UnboundedReceiver<(ClientEvent, Held)>,
-    /// Taken from the queue to look at it, not delivered yet.
-    next: Option<(ClientEvent, Held)>,
+pub(super) struct Undelivered(Arc<Queue>);
+
+#[derive(Debug)]
+struct Queue {
+    wire: Arc<Wire>,
+    waiting: Mutex<Waiting>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    /// Nothing more comes.
+    ended: bool,
+    /// Nobody takes anything any more.
+    unwanted: bool,
+}
+
+#[derive(Debug)]
+enum Event {
+    Data(BytesMut),
+    Other(ClientEvent),
+}
+
+impl Event {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Data(data) => data.len().saturating_add(EVENT),
+            Self::Other(_) => EVENT,
+        }
+    }
 }
 
 pub(super) fn input(wire: Arc<Wire>) -> (Input, Undelivered) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    (
-        Input {
-            queue: sender,
-            wire,
-        },
-        Undelivered {
-            queue: receiver,
-            next: None,
-        },
-    )
+    let queue = Arc::new(Queue {
+        wire,
+        waiting: Mutex::default(),
+        changed: Notify::new(),
+    });
+    (Input(Arc::clone(&queue)), Undelivered(queue))
 }
 
 impl Input {
-    /// Queues an event. For a session that is over it is dropped.
+    /// Queues input bytes.
+    pub(super) fn push_data(&self, bytes: &[u8]) {
+        let mut waiting = self.0.waiting();
+        if let Some(Event::Data(last)) = waiting.events.back_mut()
+            && last.len().saturating_add(bytes.len()) <= TOGETHER
+        {
+            last.extend_from_slice(bytes);
+            self.0.wire.hold(bytes.len());
+            return;
+        }
+        self.0.add(&mut waiting, Event::Data(BytesMut::from(bytes)));
+    }
+
+    /// Queues what is not bytes. A resize takes the place of one that still waits.
     pub(super) fn push(&self, event: ClientEvent) {
-        let bytes = match &event {
-            ClientEvent::Data(data) => data.len(),
-            ClientEvent::Eof | ClientEvent::Resize(_) | ClientEvent::Signal(_) => 0,
-        };
-        let held = self.wire.hold(bytes.saturating_add(EVENT));
-        // Refused when the session's task has ended; then the event goes nowhere by design.
-        drop(self.queue.send((event, held)));
+        let mut waiting = self.0.waiting();
+        if let (ClientEvent::Resize(_), Some(Event::Other(last @ ClientEvent::Resize(_)))) =
+            (&event, waiting.events.back_mut())
+        {
+            *last = event;
+            return;
+        }
+        self.0.add(&mut waiting, Event::Other(event));
+    }
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        self.0.waiting().ended = true;
+        self.0.changed.notify_one();
     }
 }
 
 impl Undelivered {
-    /// Delivers until the callbacks' end is dropped. When the session takes no more, the rest is discarded,
-    /// as a pipe would do, so that it does not stop the client's other channels.
-    pub(super) async fn deliver(mut self, session: &mpsc::Sender<ClientEvent>) {
-        let mut wanted = true;
-        while let Some((event, held)) = self.recv().await {
-            if wanted {
-                wanted = session.send(event).await.is_ok();
+    /// Delivers until the callbacks' end is dropped or the session takes no more. The rest is discarded, as a
+    /// pipe would do: nobody else shall wait for it.
+    pub(super) async fn deliver(self, session: &mpsc::Sender<ClientEvent>) {
+        while let Some(event) = self.next().await {
+            let cost = event.cost();
+            let delivered = session.send(event.into()).await;
+            self.0.wire.release(cost);
+            if delivered.is_err() {
+                return;
             }
-            drop(held);
         }
     }
 
-    /// The next event; of resizes in a row only the last.
-    async fn recv(&mut self) -> Option<(ClientEvent, Held)> {
-        let mut event = match self.next.take() {
-            Some(event) => event,
-            None => self.queue.recv().await?,
-        };
-        while matches!(event.0, ClientEvent::Resize(_)) {
-            match self.queue.try_recv() {
-                Ok(newer) if matches!(newer.0, ClientEvent::Resize(_)) => event = newer,
-                Ok(other) => {
-                    self.next = Some(other);
-                    break;
+    async fn next(&self) -> Option<Event> {
+        loop {
+            {
+                let mut waiting = self.0.waiting();
+                if let Some(event) = waiting.events.pop_front() {
+                    return Some(event);
                 }
-                Err(_) => break,
+                if waiting.ended {
+                    return None;
+                }
             }
+            self.0.changed.notified().await;
         }
-        Some(event)
+    }
+}
+
+impl Drop for Undelivered {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting();
+        waiting.unwanted = true;
+        let cost = waiting.events.drain(..).map(|event| event.cost()).sum();
+        self.0.wire.release(cost);
+    }
+}
+
+impl Queue {
+    fn add(&self, waiting: &mut Waiting, event: Event) {
+        if waiting.unwanted {
+            return;
+        }
+        self.wire.hold(event.cost());
+        waiting.events.push_back(event);
+        self.changed.notify_one();
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl From<Event> for ClientEvent {
+    fn from(event: Event) -> Self {
+        match event {
+            Event::Data(data) => Self::Data(data.freeze()),
+            Event::Other(event) => event,
+        }
     }
 }
 
@@ -104,21 +180,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn order_is_kept_and_resizes_in_a_row_become_one() {
-        let wire = Wire::new();
-        let (input, undelivered) = input(wire);
-        for event in [
-            resize(1),
-            resize(2),
-            data("a"),
-            resize(3),
-            data("b"),
-            ClientEvent::Eof,
-            resize(4),
-            resize(5),
-        ] {
-            input.push(event);
-        }
+    async fn order_is_kept_and_what_waits_together_becomes_one() {
+        let (input, undelivered) = input(Wire::new());
+        input.push(resize(1));
+        input.push(resize(2));
+        input.push_data(b"a");
+        input.push_data(b"b");
+        input.push(resize(3));
+        input.push_data(b"c");
+        input.push(ClientEvent::Eof);
+        input.push(resize(4));
+        input.push(resize(5));
         drop(input);
         let (sender, mut receiver) = mpsc::channel(64);
         undelivered.deliver(&sender).await;
@@ -127,39 +199,62 @@ mod tests {
         while let Some(event) = receiver.recv().await {
             got.push(event);
         }
-        assert_eq!(
-            got,
-            [
-                resize(2),
-                data("a"),
-                resize(3),
-                data("b"),
-                ClientEvent::Eof,
-                resize(5)
-            ]
-        );
+        let expected = [
+            resize(2),
+            data("ab"),
+            resize(3),
+            data("c"),
+            ClientEvent::Eof,
+            resize(5),
+        ];
+        assert_eq!(got, expected);
+    }
+
+    #[tokio::test]
+    async fn bytes_come_out_as_they_went_in_and_none_stays_held() {
+        let wire = Wire::new();
+        let full = wire.refill();
+        let (input, undelivered) = input(wire.clone());
+        let sent: Vec<u8> = (0..200_000_u32).map(|i| (i % 251) as u8).collect();
+        for piece in sent.chunks(777) {
+            input.push_data(piece);
+        }
+        assert!(wire.refill() < full - 200_000);
+        drop(input);
+        let (sender, mut receiver) = mpsc::channel(64);
+        undelivered.deliver(&sender).await;
+        drop(sender);
+        let mut got = Vec::new();
+        while let Some(ClientEvent::Data(data)) = receiver.recv().await {
+            assert!(data.len() <= TOGETHER);
+            got.extend_from_slice(&data);
+        }
+        assert!(got == sent);
+        assert_eq!(wire.refill(), full);
     }
 
     #[tokio::test]
     async fn a_session_that_takes_no_input_does_not_hold_the_wire() {
         let wire = Wire::new();
+        let full = wire.refill();
         let (input, undelivered) = input(wire.clone());
         for _ in 0..8 {
-            input.push(ClientEvent::Data(Bytes::from(vec![0; 100 * 1024])));
+            input.push_data(&vec![0; 100 * 1024]);
         }
-        assert!(wire.is_paused());
-        drop(input);
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
         undelivered.deliver(&sender).await;
-        assert!(!wire.is_paused());
+        assert_eq!(wire.refill(), full);
+        input.push_data(b"more");
+        input.push(ClientEvent::Eof);
+        assert_eq!(wire.refill(), full, "nobody is there to take it");
     }
 
     #[tokio::test]
     async fn a_flood_of_signals_pauses_the_wire() {
         let wire = Wire::new();
         let (input, _undelivered) = input(wire.clone());
-        for _ in 0..10_000 {
+        for _ in 0..200_000 {
             input.push(ClientEvent::Signal("INT".to_owned()));
         }
         assert!(wire.is_paused());

@@ -2,10 +2,12 @@
 //! the messages of [`crate::messages`].
 //!
 //! Below russh lies a socket that can be cut ([`wire`], [`stream`]); above it callbacks become messages
-//! ([`callbacks`]) and each session channel has a task ([`session`]). This file watches over them: it holds the
+//! ([`callbacks`], [`authentication`], [`channels`]) and each session channel has a task ([`session`]). This file watches over them: it holds the
 //! timers and the orders, and whatever a client does, an end that is due happens.
 
+mod authentication;
 mod callbacks;
+mod channels;
 mod input;
 mod monitor;
 mod session;
@@ -25,14 +27,21 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::callbacks::{Callbacks, Shared};
-use self::monitor::Monitor;
+use self::authentication::Authentication;
+use self::callbacks::Callbacks;
+use self::channels::{Channels, Shared};
+use self::monitor::{Monitor, Refusals};
 use self::session::Load;
 use self::stream::CutStream;
+pub(crate) use self::wire::WINDOW;
 use self::wire::Wire;
 use crate::clock;
 use crate::config::Limits;
 use crate::messages::{MonitorLink, Order};
+
+/// How long a client may take to leave by itself when its last session has ended. OpenSSH's ends without having
+/// written the output when a disconnect is right behind it.
+const PARTING: Duration = Duration::from_secs(1);
 
 /// How long a client may take to hear why it is disconnected.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -91,20 +100,22 @@ pub(crate) async fn serve(
     // Should this future be dropped, nothing of the connection stays.
     let _cut_at_end = cut.clone().drop_guard();
     let tasks = TaskTracker::new();
-    let (load, load_seen) = watch::channel(Load::default());
+    let (load, load_seen) = watch::channel(Load::none());
     let (proven, was_proven) = oneshot::channel();
-    let callbacks = Callbacks::new(
-        Shared {
-            monitor: Monitor::new(asks, cut.clone()),
+    let monitor = Monitor::new(asks, cut.clone());
+    let callbacks = Callbacks {
+        authentication: Authentication::new(monitor.clone(), Arc::clone(&wire), proven),
+        refusals: Refusals::new(monitor.clone(), tasks.clone()),
+        channels: Channels::new(Shared {
+            monitor,
             wire: Arc::clone(&wire),
             cut: cut.clone(),
             tasks: tasks.clone(),
             load,
             shutdown: shutdown.clone(),
             max_sessions: limits.max_sessions_per_connection,
-        },
-        proven,
-    );
+        }),
+    };
     let mut watching = pin!(
         Watch {
             wire: Arc::clone(&wire),
@@ -208,7 +219,10 @@ impl Watch {
             } else {
                 self.grace_ends
             };
-            let wake = drain_ends.map_or(due, |end| due.min(end));
+            let wake = [drain_ends, self.parting(drain_ends)]
+                .into_iter()
+                .flatten()
+                .fold(due, Instant::min);
             tokio::select! {
                 order = self.orders.recv() => match order {
                     Some(Order::Disconnect { reason }) => return End::Ordered(reason),
@@ -236,17 +250,20 @@ impl Watch {
 
     fn due(&self, proven: bool, drain_ends: Option<Instant>) -> Option<End> {
         let now = clock::monotonic();
-        let load = *self.load.borrow();
         if let Some(drain_ends) = drain_ends
-            && (!proven || load.open == 0 || now >= drain_ends)
+            && (!proven || now >= drain_ends)
         {
             return Some(End::Shutdown);
         }
         if !proven {
             return (now >= self.grace_ends).then_some(End::Grace);
         }
-        if load.worn_out && load.open == 0 {
-            return Some(End::WornOut);
+        if self.parting(drain_ends).is_some_and(|end| now >= end) {
+            return Some(if drain_ends.is_some() {
+                End::Shutdown
+            } else {
+                End::WornOut
+            });
         }
         if now >= self.idle_ends() {
             return Some(End::Idle);
@@ -255,6 +272,15 @@ impl Watch {
             Some(end) if now >= end => Some(End::Dead),
             _ => None,
         }
+    }
+
+    /// When a connection that shall have no further session ends because it has none.
+    fn parting(&self, drain_ends: Option<Instant>) -> Option<Instant> {
+        let load = *self.load.borrow();
+        (drain_ends.is_some() || load.worn_out)
+            .then_some(load.empty_since)
+            .flatten()
+            .map(|since| since + PARTING)
     }
 
     fn next_check(&self) -> Instant {
@@ -273,7 +299,7 @@ impl Watch {
     /// russh sends the keepalives but does not judge them: it cannot know that the wire is paused, when the answers
     /// lie unread behind input that nobody takes.
     fn silence_ends(&self) -> Option<Instant> {
-        (!self.wire.is_paused())
+        (!self.limits.keepalive.is_zero() && !self.wire.is_paused())
             .then(|| self.wire.last_heard() + self.limits.keepalive * SILENT_INTERVALS)
     }
 }

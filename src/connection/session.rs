@@ -9,12 +9,14 @@ use bytes::Bytes;
 use russh::server::{Handle, Msg};
 use russh::{ChannelId, ChannelWriteHalf};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::input::Undelivered;
 use super::monitor::Monitor;
 use super::terminal;
 use super::wire::Wire;
+use crate::clock;
 use crate::messages::{self, Answer, Ask, Open, SessionEvent};
 
 /// How long the deciding side may take to say whether a session starts.
@@ -29,13 +31,25 @@ const ABANDONED: Duration = Duration::from_millis(250);
 /// What ssh itself exits with when it could not run a command.
 const NOT_RUN: u32 = 255;
 
-/// Session channels of one connection that are open now.
-#[derive(Clone, Copy, Debug, Default)]
+/// Session channels of one connection.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
-    /// How many.
+    /// How many are open.
     pub(super) open: u32,
+    /// Since when none is.
+    pub(super) empty_since: Option<Instant>,
     /// The connection shall end when none is.
     pub(super) worn_out: bool,
+}
+
+impl Load {
+    pub(super) fn none() -> Self {
+        Self {
+            open: 0,
+            empty_since: Some(clock::monotonic()),
+            worn_out: false,
+        }
+    }
 }
 
 /// Counts a channel as open until dropped.
@@ -44,15 +58,22 @@ pub(super) struct Slot(watch::Sender<Load>);
 
 impl Slot {
     pub(super) fn take(load: &watch::Sender<Load>) -> Self {
-        load.send_modify(|load| load.open += 1);
+        load.send_modify(|load| {
+            load.open += 1;
+            load.empty_since = None;
+        });
         Self(load.clone())
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0
-            .send_modify(|load| load.open = load.open.saturating_sub(1));
+        self.0.send_modify(|load| {
+            load.open = load.open.saturating_sub(1);
+            if load.open == 0 {
+                load.empty_since = Some(clock::monotonic());
+            }
+        });
     }
 }
 
@@ -140,28 +161,27 @@ impl SessionChannel {
         }
     }
 
-    /// Output, EOF, how it ended, close: in that order, and by one queue, because russh's own
-    /// `exit_status_request` on the session overtakes output.
+    /// Output, how it ended, EOF, close, in that order. By one queue, because russh's own `exit_status_request`
+    /// on its session overtakes output. And EOF after the status: a client that has nothing more to say either
+    /// closes the channel when it hears it, and russh then sends nothing more on it.
     async fn end(&self, end: SessionEvent) -> Result<(), Over> {
-        self.output.eof().await.map_err(|_| Over)?;
         match end {
-            SessionEvent::Exit(status) => self.output.exit_status(status).await.map_err(|_| Over),
+            SessionEvent::Exit(status) => {
+                self.output.exit_status(status).await.map_err(|_| Over)?;
+            }
             SessionEvent::Killed {
                 signal,
                 core_dumped,
-            } => self
-                .handle
-                .exit_signal_request(
-                    self.id,
-                    terminal::signal(&signal),
-                    core_dumped,
-                    String::new(),
-                    String::new(),
-                )
-                .await
-                .map_err(|()| Over),
-            SessionEvent::Stdout(_) | SessionEvent::Stderr(_) => Ok(()),
+            } => {
+                let signal = terminal::signal(&signal);
+                self.handle
+                    .exit_signal_request(self.id, signal, core_dumped, String::new(), String::new())
+                    .await
+                    .map_err(|()| Over)?;
+            }
+            SessionEvent::Stdout(_) | SessionEvent::Stderr(_) => {}
         }
+        self.output.eof().await.map_err(|_| Over)
     }
 
     async fn send(
@@ -177,13 +197,7 @@ impl SessionChannel {
             let sent = tokio::select! {
                 biased;
                 sent = &mut sending => sent,
-                () = std::future::ready(()) => {
-                    let _starving = self.wire.starve();
-                    tokio::select! {
-                        sent = &mut sending => sent,
-                        () = abandoned(session, backlog) => Err(Over),
-                    }
-                }
+                () = abandoned(session, backlog) => Err(Over),
             };
             if sent.is_err() {
                 // Gone or given up: what remains is nobody's.

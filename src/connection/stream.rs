@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
-use super::wire::{Cut, Wire};
+use super::wire::{Cut, MayRead, Wire};
 
 /// A version line is at most 255 bytes (RFC 4253, 4.2).
 const VERSION_LINE: usize = 255;
@@ -21,6 +22,8 @@ pub(super) struct CutStream {
     wire: Arc<Wire>,
     /// The first bytes, until the version line is whole.
     first: Option<Vec<u8>>,
+    /// Wakes the reader after a rest.
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 impl CutStream {
@@ -29,6 +32,29 @@ impl CutStream {
             tcp,
             wire,
             first: Some(Vec::new()),
+            rest: None,
+        }
+    }
+
+    fn poll_may_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            match self.wire.may_read(cx) {
+                MayRead::Now => {
+                    self.rest = None;
+                    return Poll::Ready(Ok(()));
+                }
+                MayRead::Cut => return Poll::Ready(Err(cut(Cut))),
+                MayRead::Later(None) => return Poll::Pending,
+                MayRead::Later(Some(until)) => {
+                    let rest = self
+                        .rest
+                        .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+                    if rest.deadline() != until {
+                        rest.as_mut().reset(until);
+                    }
+                    ready!(rest.as_mut().poll(cx));
+                }
+            }
         }
     }
 
@@ -69,7 +95,7 @@ impl AsyncRead for CutStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        ready!(self.wire.poll_may_read(cx)).map_err(cut)?;
+        ready!(self.poll_may_read(cx))?;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
         let read = buf.filled().get(before..).unwrap_or_default();
@@ -89,7 +115,7 @@ impl AsyncWrite for CutStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.wire.poll_may_write(cx).map_err(cut)?;
+        self.wire.may_write(cx).map_err(cut)?;
         Pin::new(&mut self.tcp).poll_write(cx, buf)
     }
 
@@ -166,14 +192,24 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_resting_stream_reads_on_by_itself() {
+        let (mut stream, mut far, wire) = pair().await;
+        wire.hold(super::super::wire::WINDOW as usize);
+        wire.took(1);
+        far.write_all(b"x").await.unwrap();
+        let mut buf = [0; 1];
+        assert_eq!(stream.read(&mut buf).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
     async fn a_paused_stream_reads_on_when_input_was_taken() {
         let (mut stream, mut far, wire) = pair().await;
-        let held = wire.hold(64 << 20);
+        wire.hold(64 << 20);
         far.write_all(b"x").await.unwrap();
         let mut buf = [0; 1];
         let early = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut buf)).await;
         assert!(early.is_err());
-        drop(held);
+        wire.release(64 << 20);
         assert_eq!(stream.read(&mut buf).await.unwrap(), 1);
     }
 }

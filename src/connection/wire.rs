@@ -1,26 +1,36 @@
-//! What the rest of a connection knows of, and does to, its socket.
+//! What the rest of a connection knows of, and does to, its socket: flow control, the clock of its silence,
+//! and the cut.
 //!
-//! russh reads and refills channel windows as fast as packets arrive and offers no way to hold a window
-//! back, and its loop does nothing else while a callback waits. So the one place where input can be pushed
-//! back without stopping output, timers and kills is under russh: the socket stops reading while too much
-//! input of its channels is undelivered. That blocks further input of this connection only.
+//! russh gives a client its window back when a packet arrives, not when somebody has read it, and offers no
+//! way to hold that back but one: after each refill it asks how far to refill next time. So the answer is
+//! what is left of the window beside the input that nobody has taken ([`Wire::refill`]). When nothing is left, the
+//! client may still send [`TRICKLE`] bytes at a time, since russh asks again only when something arrives; the
+//! socket then rests a little after each of them. What matters more than input, such as the window adjustments
+//! that output waits for, closes and keepalives, therefore always comes through: a command that writes
+//! before it reads does not hang, and other channels go on. A client that keeps to its windows meets no other limit;
+//! for one that does not, the socket stops being read at [`PAUSE_AT`].
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::clock;
 
-/// Undelivered input of a connection at which reading pauses.
-const PAUSE_AT: usize = 512 * 1024;
+/// The window of each channel, and what a connection's undelivered input should stay under. As OpenSSH's:
+/// 160 Mbit/s at 100 ms.
+pub(crate) const WINDOW: u32 = 2 * 1024 * 1024;
 
-/// The same while output waits for the client's window. The adjustment that it waits for comes behind the
-/// unread input, so a command that writes before it reads would hang at `PAUSE_AT`. This is also the
-/// most that a connection's undelivered input takes in memory.
-const PAUSE_AT_WHILE_STARVING: usize = 8 * 1024 * 1024;
+/// The least that russh can refill a window to.
+const TRICKLE: u32 = 2;
+
+/// The pause after each trickle.
+const REST: Duration = Duration::from_millis(5);
+
+/// Undelivered input of a connection at which it is not read at all.
+const PAUSE_AT: usize = 8 * WINDOW as usize;
 
 /// One connection's socket as its tasks see it.
 #[derive(Debug)]
@@ -38,28 +48,42 @@ pub(super) struct Wire {
 struct State {
     cut: bool,
     undelivered: usize,
-    starving: usize,
+    rests_until: Option<Instant>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
 
 impl State {
-    fn paused(&self) -> bool {
-        let limit = if self.starving > 0 {
-            PAUSE_AT_WHILE_STARVING
-        } else {
-            PAUSE_AT
-        };
-        self.undelivered > limit
+    fn is_full(&self) -> bool {
+        self.undelivered >= WINDOW as usize
     }
 
-    fn wake_reader_unless_paused(&mut self) -> Option<Waker> {
-        if self.paused() {
-            None
-        } else {
-            self.reader.take()
+    fn may_read(&mut self) -> MayRead {
+        if self.cut {
+            return MayRead::Cut;
+        }
+        if self.undelivered > PAUSE_AT {
+            return MayRead::Later(None);
+        }
+        match self.rests_until {
+            Some(until) if self.is_full() && clock::monotonic() < until => {
+                MayRead::Later(Some(until))
+            }
+            _ => {
+                self.rests_until = None;
+                MayRead::Now
+            }
         }
     }
+}
+
+/// Whether the socket may be read.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum MayRead {
+    Now,
+    /// Not before this, or before input was taken: the reader is woken then.
+    Later(Option<Instant>),
+    Cut,
 }
 
 /// The connection was cut.
@@ -93,22 +117,15 @@ impl Wire {
         self.state().cut
     }
 
-    /// Ready when the socket may be read. Otherwise the reader is woken when it may, or when the wire is cut.
-    pub(super) fn poll_may_read(&self, cx: &Context<'_>) -> Poll<Result<(), Cut>> {
+    /// Whether the socket may be read. If not, the reader is woken when input was taken or the wire is cut.
+    pub(super) fn may_read(&self, cx: &Context<'_>) -> MayRead {
         let mut state = self.state();
-        if state.cut {
-            return Poll::Ready(Err(Cut));
-        }
         remember(&mut state.reader, cx);
-        if state.paused() {
-            Poll::Pending
-        } else {
-            Poll::Ready(Ok(()))
-        }
+        state.may_read()
     }
 
-    /// Wakes the writer when the wire is cut.
-    pub(super) fn poll_may_write(&self, cx: &Context<'_>) -> Result<(), Cut> {
+    /// Whether the socket may be written. The writer is woken when the wire is cut.
+    pub(super) fn may_write(&self, cx: &Context<'_>) -> Result<(), Cut> {
         let mut state = self.state();
         if state.cut {
             return Err(Cut);
@@ -117,32 +134,49 @@ impl Wire {
         Ok(())
     }
 
-    /// Whether reading pauses for input that nobody takes: silence is then ours, not the client's.
+    /// Whether the socket is not read at all: silence is then ours, not the client's.
     pub(super) fn is_paused(&self) -> bool {
-        self.state().paused()
+        self.state().undelivered > PAUSE_AT
     }
 
-    /// Counts input as undelivered until the guard is dropped.
-    pub(super) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
-        let mut state = self.state();
-        state.undelivered = state.undelivered.saturating_add(bytes);
-        Held {
-            wire: Arc::clone(self),
-            bytes,
+    /// How far a window is to be refilled next.
+    pub(super) fn refill(&self) -> u32 {
+        let undelivered = u32::try_from(self.state().undelivered).unwrap_or(u32::MAX);
+        WINDOW.saturating_sub(undelivered).max(TRICKLE)
+    }
+
+    /// A packet with so many bytes of input came. After a trickle the socket rests.
+    pub(super) fn took(&self, bytes: usize) {
+        self.used_now();
+        if bytes <= TRICKLE as usize {
+            let mut state = self.state();
+            if state.is_full() {
+                state.rests_until = Some(clock::monotonic() + REST);
+            }
         }
     }
 
-    /// Says that output waits for the client's window until the guard is dropped.
-    pub(super) fn starve(self: &Arc<Self>) -> Starving {
+    /// Counts input as undelivered.
+    pub(super) fn hold(&self, bytes: usize) {
+        let mut state = self.state();
+        state.undelivered = state.undelivered.saturating_add(bytes);
+    }
+
+    /// Input was taken, or is of no use any more.
+    pub(super) fn release(&self, bytes: usize) {
         let waker = {
             let mut state = self.state();
-            state.starving = state.starving.saturating_add(1);
-            state.wake_reader_unless_paused()
+            let waited = state.may_read() != MayRead::Now;
+            state.undelivered = state.undelivered.saturating_sub(bytes);
+            if waited && state.may_read() == MayRead::Now {
+                state.reader.take()
+            } else {
+                None
+            }
         };
         if let Some(waker) = waker {
             waker.wake();
         }
-        Starving(Arc::clone(self))
     }
 
     /// Bytes came in.
@@ -187,42 +221,6 @@ impl Wire {
     }
 }
 
-/// Input that nobody has taken yet.
-#[derive(Debug)]
-pub(super) struct Held {
-    wire: Arc<Wire>,
-    bytes: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let waker = {
-            let mut state = self.wire.state();
-            let was_paused = state.paused();
-            state.undelivered = state.undelivered.saturating_sub(self.bytes);
-            if was_paused {
-                state.wake_reader_unless_paused()
-            } else {
-                None
-            }
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
-/// Output that waits for the client's window.
-#[derive(Debug)]
-pub(super) struct Starving(Arc<Wire>);
-
-impl Drop for Starving {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.starving = state.starving.saturating_sub(1);
-    }
-}
-
 fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) if waker.will_wake(cx.waker()) => {}
@@ -263,35 +261,54 @@ mod tests {
     }
 
     #[test]
-    fn reading_pauses_at_the_bound_and_wakes_when_input_is_taken() {
+    fn what_nobody_took_is_no_window() {
         let wire = Wire::new();
-        let (woken, waker) = waker();
-        let cx = Context::from_waker(&waker);
-        let held = wire.hold(PAUSE_AT);
-        assert_eq!(wire.poll_may_read(&cx), Poll::Ready(Ok(())));
-        let one_more = wire.hold(1);
-        assert!(wire.is_paused());
-        assert_eq!(wire.poll_may_read(&cx), Poll::Pending);
-        drop(one_more);
-        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-        assert_eq!(wire.poll_may_read(&cx), Poll::Ready(Ok(())));
-        drop(held);
+        assert_eq!(wire.refill(), WINDOW);
+        wire.hold(1000);
+        assert_eq!(wire.refill(), WINDOW - 1000);
+        wire.hold(3 * WINDOW as usize);
+        assert_eq!(
+            wire.refill(),
+            TRICKLE,
+            "russh never asks again after a zero"
+        );
+        wire.release(3 * WINDOW as usize + 1000);
+        assert_eq!(wire.refill(), WINDOW);
     }
 
     #[test]
-    fn starving_output_lets_more_input_in_but_not_without_bound() {
+    fn the_socket_rests_after_a_trickle_until_input_is_taken() {
         let wire = Wire::new();
         let (woken, waker) = waker();
         let cx = Context::from_waker(&waker);
-        let _held = wire.hold(PAUSE_AT + 1);
-        assert_eq!(wire.poll_may_read(&cx), Poll::Pending);
-        let starving = wire.starve();
+        wire.took(1);
+        assert_eq!(
+            wire.may_read(&cx),
+            MayRead::Now,
+            "a keystroke is no trickle"
+        );
+        wire.hold(WINDOW as usize);
+        wire.took(32 * 1024);
+        assert_eq!(wire.may_read(&cx), MayRead::Now, "what was granted is read");
+        wire.took(2);
+        assert!(matches!(wire.may_read(&cx), MayRead::Later(Some(_))));
+        assert!(!wire.is_paused());
+        wire.release(1);
         assert_eq!(woken.0.load(Ordering::SeqCst), 1);
-        assert_eq!(wire.poll_may_read(&cx), Poll::Ready(Ok(())));
-        let _more = wire.hold(PAUSE_AT_WHILE_STARVING);
-        assert_eq!(wire.poll_may_read(&cx), Poll::Pending);
-        drop(starving);
+        assert_eq!(wire.may_read(&cx), MayRead::Now);
+    }
+
+    #[test]
+    fn a_client_that_ignores_its_windows_is_not_read() {
+        let wire = Wire::new();
+        let (woken, waker) = waker();
+        let cx = Context::from_waker(&waker);
+        wire.hold(PAUSE_AT + 1);
+        assert_eq!(wire.may_read(&cx), MayRead::Later(None));
         assert!(wire.is_paused());
+        wire.release(1);
+        assert_eq!(woken.0.load(Ordering::SeqCst), 1);
+        assert_eq!(wire.may_read(&cx), MayRead::Now);
     }
 
     #[test]
@@ -299,13 +316,13 @@ mod tests {
         let wire = Wire::new();
         let (woken, waker) = waker();
         let cx = Context::from_waker(&waker);
-        let _held = wire.hold(PAUSE_AT + 1);
-        assert_eq!(wire.poll_may_read(&cx), Poll::Pending);
-        assert_eq!(wire.poll_may_write(&cx), Ok(()));
+        wire.hold(PAUSE_AT + 1);
+        assert_eq!(wire.may_read(&cx), MayRead::Later(None));
+        assert_eq!(wire.may_write(&cx), Ok(()));
         wire.cut();
         assert_eq!(woken.0.load(Ordering::SeqCst), 2);
-        assert_eq!(wire.poll_may_read(&cx), Poll::Ready(Err(Cut)));
-        assert_eq!(wire.poll_may_write(&cx), Err(Cut));
+        assert_eq!(wire.may_read(&cx), MayRead::Cut);
+        assert_eq!(wire.may_write(&cx), Err(Cut));
     }
 
     #[test]

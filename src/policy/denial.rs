@@ -213,7 +213,7 @@ impl fmt::Display for Denial {
 
 fn offer(f: &mut fmt::Formatter<'_>, choices: &[String]) -> fmt::Result {
     if choices.is_empty() {
-        write!(f, " No binding gives you a role now.")
+        write!(f, " No binding gives you a role on a cluster now.")
     } else {
         write!(f, " Log in as one of: {}.", choices.join(", "))
     }

@@ -9,6 +9,7 @@ use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, m
 
 use super::host_keys::HostKeys;
 use crate::config::Limits;
+use crate::connection;
 
 /// Product and version, as RFC 4253 asks for; nothing of the platform.
 const SERVER_ID: &str = "SSH-2.0-bastion-audit_0.1";
@@ -67,8 +68,7 @@ pub(super) fn config(keys: &HostKeys, limits: &Limits) -> Config {
             .saturating_add(1),
         auth_rejection_time: Duration::from_millis(300),
         auth_rejection_time_initial: Some(Duration::ZERO),
-        // As OpenSSH: 160 Mbit/s at 100 ms. Costs nothing until a client sends; see `connection::wire`.
-        window_size: 2 * 1024 * 1024,
+        window_size: connection::WINDOW,
         maximum_packet_size: 32 * 1024,
         // Channels are not read through russh's buffers.
         channel_buffer_size: 8,

@@ -2,19 +2,23 @@
 
 // Helpers of tests are tests too: what fails in them fails the test, and they measure real time.
 #![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::unwrap_used,
     unreachable_pub
 )]
 
 mod faults_cluster;
 mod faults_disk;
 mod faults_process;
+mod front;
 mod harness;
 mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod session;

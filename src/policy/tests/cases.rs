@@ -183,7 +183,9 @@ fn an_unknown_login_name_gets_the_line_to_write_and_learns_nothing() {
         shell(&none, "operator-a"),
         Err(Denial::NoRole { .. })
     ));
-    assert!(outcome(shell(&none, "viewer")).ends_with("No binding gives you a role now."));
+    assert!(
+        outcome(shell(&none, "viewer")).ends_with("No binding gives you a role on a cluster now.")
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -11,19 +12,19 @@ use serde_json::Value;
 use super::cluster::ControlPlane;
 
 /// How long anything here may take before a test fails rather than hangs.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running daemon. Killed, and its files removed, when dropped.
-pub struct Bastion {
+pub(crate) struct Bastion {
     dir: tempfile::TempDir,
     child: Option<Child>,
     port: u16,
     stderr: PathBuf,
-    starts: u32,
+    log_filter: &'static str,
 }
 
 /// The people that every test configuration knows, each with a key of its own.
-pub const PEOPLE: &[&str] = &[
+pub(crate) const PEOPLE: &[&str] = &[
     "operator-a",
     "operator-b",
     "operator-c",
@@ -32,21 +33,31 @@ pub const PEOPLE: &[&str] = &[
 ];
 
 impl Bastion {
+    /// One with the standard documents for all tests that neither stop nor reconfigure it.
+    pub(crate) fn shared() -> &'static Self {
+        static SHARED: OnceLock<Bastion> = OnceLock::new();
+        SHARED.get_or_init(|| {
+            let bastion = Self::start();
+            bastion.outlive_nobody();
+            bastion
+        })
+    }
+
     /// With the standard documents: operator-a is a viewer by default and an editor by name, operator-b an
     /// editor who may have credentials, operator-c holds no role, auditor-a sees operator-a's sessions.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(|documents| documents)
     }
 
     /// With the standard documents changed by `edit` before the start.
-    pub fn with(edit: impl FnOnce(String) -> String) -> Self {
+    pub(crate) fn with(edit: impl FnOnce(String) -> String) -> Self {
         let mut bastion = Self::prepare(edit);
         bastion.run();
         bastion
     }
 
     /// Everything written, nothing started.
-    pub fn prepare(edit: impl FnOnce(String) -> String) -> Self {
+    pub(crate) fn prepare(edit: impl FnOnce(String) -> String) -> Self {
         let plane = ControlPlane::shared();
         // Sessions run under OS uids of their own: they must be able to pass.
         let dir = tempfile::Builder::new()
@@ -65,7 +76,11 @@ impl Bastion {
         for name in PEOPLE.iter().chain(&["host"]) {
             keygen(&dir.path().join("keys").join(name), name);
         }
-        std::fs::copy(plane.kubectl_path(), dir.path().join("bin/kubectl")).unwrap();
+        let kubectl = dir.path().join("bin/kubectl");
+        let program = plane.kubectl_path().canonicalize().unwrap();
+        std::fs::hard_link(&program, &kubectl)
+            .or_else(|_| std::fs::copy(&program, &kubectl).map(drop))
+            .unwrap();
         std::fs::copy(
             plane.bastion_kubeconfig(),
             dir.path().join("test.kubeconfig"),
@@ -81,7 +96,7 @@ impl Bastion {
             dir,
             child: None,
             port: 0,
-            starts: 0,
+            log_filter: "bastion_audit=trace,info",
         };
         bastion.write_config(&edit(bastion.standard_documents()));
         bastion
@@ -189,34 +204,34 @@ spec:
     }
 
     /// Where everything of this daemon lies.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    pub fn state_dir(&self) -> PathBuf {
+    pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
-    pub fn config_path(&self) -> PathBuf {
+    pub(crate) fn config_path(&self) -> PathBuf {
         self.dir.path().join("bastion.yaml")
     }
 
-    pub fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         std::fs::read_to_string(self.config_path()).unwrap()
     }
 
     /// Replaces the configuration the way editors do: a new file, renamed.
-    pub fn write_config(&self, documents: &str) {
+    pub(crate) fn write_config(&self, documents: &str) {
         let new = self.dir.path().join(".bastion.yaml.new");
         std::fs::write(&new, documents).unwrap();
         std::fs::rename(new, self.config_path()).unwrap();
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
 
@@ -226,8 +241,7 @@ spec:
     }
 
     /// Starts the daemon and waits until it serves.
-    pub fn run(&mut self) {
-        self.starts += 1;
+    pub(crate) fn run(&mut self) {
         let mut child = self.spawn();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let Some(Ok(line)) = lines.next() else {
@@ -238,8 +252,21 @@ spec:
         self.child = Some(child);
     }
 
+    /// Nothing is dropped when a test process ends: somebody else ends the daemon and removes its files then.
+    fn outlive_nobody(&self) {
+        let script = r#"cat; kill -KILL "$1"; while kill -0 "$1"; do sleep 0.1; done 2> /dev/null; rm -rf "$2""#;
+        let mut heir = Command::new("setsid")
+            .args(["sh", "-c", script, "heir", &self.pid().to_string()])
+            .arg(self.path())
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Closed by the kernel when this process ends, however it does.
+        std::mem::forget(heir.stdin.take());
+    }
+
     /// Starts a daemon on this configuration, whatever becomes of it.
-    pub fn spawn(&self) -> Child {
+    pub(crate) fn spawn(&self) -> Child {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -248,7 +275,7 @@ spec:
         Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
             .args(["serve", "--config"])
             .arg(self.config_path())
-            .env("RUST_LOG", "trace")
+            .env("RUST_LOG", self.log_filter)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -256,13 +283,18 @@ spec:
             .unwrap()
     }
 
-    /// Everything that the daemon has logged, at TRACE level.
-    pub fn log(&self) -> String {
+    /// From the next start on everything is logged, what other crates say of each packet included.
+    pub(crate) fn log_everything(&mut self) {
+        self.log_filter = "trace";
+    }
+
+    /// Everything that the daemon has logged.
+    pub(crate) fn log(&self) -> String {
         let bytes = std::fs::read(&self.stderr).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill")
             .args([&format!("-{signal}"), &self.pid().to_string()])
             .status();
@@ -270,7 +302,7 @@ spec:
     }
 
     /// Waits for the daemon's end.
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         let mut child = self.child.take().unwrap();
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -287,13 +319,13 @@ spec:
     }
 
     /// SIGTERM, and the wait for its end.
-    pub fn stop(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn stop(&mut self) -> std::process::ExitStatus {
         self.signal("TERM");
         self.wait()
     }
 
     /// A command line of ours on this daemon's configuration.
-    pub fn cli(&self, args: &[&str]) -> Output {
+    pub(crate) fn cli(&self, args: &[&str]) -> Output {
         let (word, rest) = args.split_first().unwrap();
         Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
             .args([word, "--config"])
@@ -304,7 +336,7 @@ spec:
     }
 
     /// All audit events so far.
-    pub fn events(&self) -> Vec<Value> {
+    pub(crate) fn events(&self) -> Vec<Value> {
         let text =
             std::fs::read_to_string(self.state_dir().join("audit.jsonl")).unwrap_or_default();
         text.lines()
@@ -313,7 +345,7 @@ spec:
     }
 
     /// Waits for an event that `wanted` likes.
-    pub fn event(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    pub(crate) fn event(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         eventually(&format!("audit event {name}"), || {
             self.events()
                 .into_iter()
@@ -322,7 +354,7 @@ spec:
     }
 
     /// A stock `ssh` as one of [`PEOPLE`], asking for `login`.
-    pub fn ssh(&self, who: &str, login: &str) -> Command {
+    pub(crate) fn ssh(&self, who: &str, login: &str) -> Command {
         let mut command = Command::new("ssh");
         command.args(["-F", "none", "-p", &self.port.to_string()]);
         for option in self.ssh_options(who) {
@@ -333,7 +365,7 @@ spec:
     }
 
     /// What makes a stock client use this daemon and one key only.
-    pub fn ssh_options(&self, who: &str) -> Vec<String> {
+    pub(crate) fn ssh_options(&self, who: &str) -> Vec<String> {
         let known_hosts = self.dir.path().join("known_hosts");
         let host = std::fs::read_to_string(self.dir.path().join("keys/host.pub")).unwrap();
         std::fs::write(&known_hosts, format!("[127.0.0.1]:{} {host}", self.port)).unwrap();
@@ -350,7 +382,7 @@ spec:
     }
 
     /// Runs one command over ssh to its end.
-    pub fn run_ssh(&self, who: &str, login: &str, command: &str) -> Ran {
+    pub(crate) fn run_ssh(&self, who: &str, login: &str, command: &str) -> Ran {
         let output = self
             .ssh(who, login)
             .arg(command)
@@ -375,10 +407,10 @@ impl Drop for Bastion {
 
 /// What a command left.
 #[derive(Debug)]
-pub struct Ran {
-    pub stdout: String,
-    pub stderr: String,
-    pub code: Option<i32>,
+pub(crate) struct Ran {
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) code: Option<i32>,
 }
 
 impl From<Output> for Ran {
@@ -392,7 +424,7 @@ impl From<Output> for Ran {
 }
 
 /// Asks again until there is an answer, for as long as [`PATIENCE`] goes.
-pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(answer) = ask() {
@@ -425,7 +457,7 @@ fn keygen(path: &Path, comment: &str) {
 }
 
 /// Reads a stream to its end in the background.
-pub fn drain(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
+pub(crate) fn drain(mut stream: impl Read + Send + 'static) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut all = Vec::new();
         stream.read_to_end(&mut all).unwrap();

@@ -6,3 +6,5 @@ pub(crate) mod grants;
 pub(crate) mod network;
 pub(crate) mod running;
 pub(crate) mod tls;
+pub(crate) mod terminal;
+pub(crate) mod ssh_client;

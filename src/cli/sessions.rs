@@ -1,0 +1,61 @@
+//! `bastion-audit sessions`.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use bastion_audit::clock::{Clock, SystemClock};
+use bastion_audit::mint::LeaseState;
+use bastion_audit::replay::{self, Filters};
+use bastion_audit::store::FsStore;
+
+use super::reading;
+
+/// List recorded sessions, the newest first; live ones are marked
+///
+/// The column END says `live`, the exit status, the signal, `cut` (ended by the bastion or its client) or
+/// `interrupted` (the daemon did not live to see the end). `show ID` tells more; the first characters of an id are
+/// enough.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sessions {
+    #[command(flatten)]
+    state: super::StatePath,
+    #[command(flatten)]
+    filters: Filters,
+}
+
+/// Where stdout is no terminal: as wide as lines usually get before they are a nuisance.
+const WIDTH: usize = 80;
+
+impl Sessions {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let state_dir = self.state.state_dir()?;
+        let query = self.filters.query(SystemClock.now())?;
+        let mut live = reading::live_sessions(&state_dir)?;
+        let store = FsStore::new(&state_dir);
+        let found = reading::block_on(async {
+            Ok(replay::find(&store, &query, &live.sessions, |_| true).await?)
+        })?;
+
+        live.handed_out
+            .retain(|lease| lease.state == LeaseState::HandedOut && self.filters.mean_lease(lease));
+        if self.filters.json {
+            reading::print(&replay::json_lines(&found.sessions)?)?;
+            reading::print(&replay::lease_lines(&live.handed_out)?)?;
+        } else {
+            let width = reading::terminal().map_or(WIDTH, |size| size.cols.into());
+            reading::print(&replay::table(&found.sessions, width))?;
+            if found.more {
+                reading::print("there are more: narrow the search, or give --limit\n")?;
+            }
+            reading::print(&replay::lease_table(&live.handed_out))?;
+        }
+        for (id, error) in &found.unreadable {
+            drop(writeln!(std::io::stderr(), "bastion-audit: {id}: {error}"));
+        }
+        Ok(if found.unreadable.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
