@@ -1,2 +1,78 @@
-//! Tables with a peer in the same run.
-fn main() {}
+//! `cargo bench`: one table, with Debian's OpenSSH as the peer in the same run and the same `ssh` as the client of both.
+//!
+//! `cargo bench -- --quick` for a short run, `cargo bench -- exec keystroke` for some rows. Everything is started on
+//! loopback and stopped again, by its id. Whether a reach is met is printed and never an exit status: this is a
+//! measurement of one machine at one time, not a test. How to read it: docs/PERFORMANCE.md.
+
+mod daemon;
+mod ending;
+mod files;
+mod harness;
+mod peer;
+mod process;
+mod rows;
+mod ssh;
+mod stage;
+mod stats;
+mod table;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use self::rows::Row;
+use self::stage::Stage;
+
+/// Measures the daemon against OpenSSH
+#[derive(Debug, Parser)]
+#[command(name = "cargo bench --")]
+struct Options {
+    /// Less of everything: a minute instead of several, and noisier numbers
+    #[arg(long)]
+    quick: bool,
+    /// Keep the directory with the logs and recordings
+    #[arg(long)]
+    keep: bool,
+    /// Given by cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+    /// Which rows; all without any
+    rows: Vec<Row>,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let done = ending::on_signals().and_then(|()| run(&options));
+    ending::now();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("cargo bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> anyhow::Result<()> {
+    let stage = Stage::set(options.quick, options.keep)?;
+    let chosen: &[Row] = match options.rows.as_slice() {
+        [] => Row::ALL,
+        some => some,
+    };
+    let mut measured = Vec::new();
+    for row in chosen {
+        let rows = row.measure(&stage);
+        measured.extend(rows.with_context(|| format!("measuring {row:?}"))?);
+    }
+    let table = table::render(&measured);
+    writeln!(std::io::stdout(), "\n{}\n\n{table}", stage.told())?;
+    Ok(())
+}
+
+/// What goes on, beside the table.
+fn say(line: &str) {
+    // Nobody is there to tell that telling failed.
+    drop(writeln!(std::io::stderr(), "{line}"));
+}

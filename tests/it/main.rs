@@ -15,6 +15,7 @@
 mod credential;
 mod faults_cluster;
 mod faults_disk;
+mod faults_process;
 mod front;
 mod harness;
 mod mint;

@@ -237,6 +237,11 @@ spec:
         self.child.as_ref().unwrap().id()
     }
 
+    /// Clients are to use a daemon that runs in this process.
+    pub(crate) fn served_at(&mut self, port: u16) {
+        self.port = port;
+    }
+
     /// Starts the daemon and waits until it serves.
     pub(crate) fn run(&mut self) {
         let mut child = self.spawn();

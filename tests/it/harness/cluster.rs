@@ -34,7 +34,8 @@ impl ControlPlane {
         SHARED.get_or_init(Self::start)
     }
 
-    fn start() -> Self {
+    /// One of the caller's own.
+    pub fn start() -> Self {
         let directory = fresh_directory();
         let build = Command::new(crate_root().join("tests/cluster/build.sh"))
             .stderr(Stdio::inherit())
@@ -70,6 +71,17 @@ impl ControlPlane {
             _stdin: stdin,
             _stdout: stdout,
         }
+    }
+
+    /// Ends it and waits until all of it is gone.
+    pub fn stop(self) {
+        let Self {
+            _process: mut process,
+            _stdin: stdin,
+            ..
+        } = self;
+        drop(stdin);
+        process.wait().unwrap();
     }
 
     /// The API server's URL.

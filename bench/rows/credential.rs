@@ -1,0 +1,96 @@
+//! Login and a credential that lives for minutes, against the jump-server way to one.
+
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use crate::process::cpu_time;
+use crate::ssh::Target;
+use crate::stage::Stage;
+use crate::stats::{median, percentile};
+use crate::table::{Measured, Reach, Unit};
+
+const OURS: &str = "bastion credential";
+
+/// One side: where to log in, what to type, whose time it takes.
+struct Side<'a> {
+    target: &'a Target,
+    line: &'a str,
+    server: u32,
+    middles: Vec<f64>,
+    logins: u32,
+    cpu: Duration,
+}
+
+pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
+    let daemon = stage.daemon()?;
+    let peer = stage.peer();
+    // RBAC reaches the API server's own cache after a moment.
+    until_it_works(&daemon.target, OURS)?;
+    let mut sides = vec![Side::new(&daemon.target, OURS, daemon.pid())];
+    if let Some(peer) = peer {
+        until_it_works(&peer.target, &peer.credential)?;
+        sides.push(Side::new(&peer.target, &peer.credential, peer.pid()));
+    }
+    for _ in 0..stage.of(7, 3) {
+        for side in &mut sides {
+            side.round(stage.of(40, 10))?;
+        }
+    }
+    let time: Vec<f64> = sides.iter().map(|side| median(&side.middles)).collect();
+    let cpu: Vec<f64> = sides.iter().map(Side::cpu_each).collect();
+    let row = |work: &str, values: &[f64], times| Measured {
+        work: work.to_owned(),
+        unit: Unit::Milliseconds,
+        ours: values.first().copied().unwrap_or(f64::NAN),
+        peer: values.get(1).copied(),
+        reach: Reach::TimesLess(times),
+    };
+    Ok(vec![
+        row("login + credential, p50", &time, 10.0),
+        row("login + credential, server CPU", &cpu, 15.0),
+    ])
+}
+
+impl<'a> Side<'a> {
+    fn new(target: &'a Target, line: &'a str, server: u32) -> Self {
+        Self {
+            target,
+            line,
+            server,
+            middles: Vec::new(),
+            logins: 0,
+            cpu: Duration::ZERO,
+        }
+    }
+
+    fn round(&mut self, logins: u32) -> anyhow::Result<()> {
+        let before = cpu_time(self.server)?;
+        let mut times = Vec::new();
+        for _ in 0..logins {
+            times.push(self.target.time(&[], self.line)?);
+        }
+        // What the server does after the client has gone counts too, and sshd has to wait for its children.
+        std::thread::sleep(Duration::from_millis(500));
+        self.cpu += cpu_time(self.server)?.saturating_sub(before);
+        self.logins += logins;
+        self.middles.push(percentile(&times, 0.5));
+        Ok(())
+    }
+
+    fn cpu_each(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1000.0 / f64::from(self.logins)
+    }
+}
+
+fn until_it_works(target: &Target, line: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        match target.ask(line) {
+            Ok(credential) if credential.contains("eyJ") => return Ok(()),
+            Ok(other) => bail!("`{line}` printed no credential, but {other:?}"),
+            Err(error) if Instant::now() > deadline => return Err(error),
+            Err(_) => std::thread::sleep(Duration::from_millis(200)),
+        }
+    }
+}
