@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -196,6 +196,7 @@ impl BubblewrapLauncher {
             what: "setting terminal modes".into(),
             source: errno.into(),
         })?;
+        give(&pts, uid)?;
         let mut command = pty_process::Command::new(&self.sandbox.bubblewrap)
             .args(args)
             .env_clear()
@@ -254,6 +255,9 @@ impl BubblewrapLauncher {
             .ok_or_else(missing)?
             .into_owned_fd()
             .map_err(failed())?;
+        for pipe in [&stdin, &stdout, &stderr] {
+            give(pipe, uid)?;
+        }
         let receiver = |fd: OwnedFd| {
             pipe::Receiver::from_owned_fd(fd)
                 .map(Output::Pipe)
@@ -265,6 +269,16 @@ impl BubblewrapLauncher {
             stdout: receiver(stdout)?,
             stderr: Some(receiver(stderr)?),
         })
+    }
+}
+
+/// Makes a session's uid the owner of its stream: what has it open may open it again as `/dev/stdin` or
+/// `/dev/stderr`.
+fn give(stream: impl AsFd, uid: Option<u32>) -> Result<(), LaunchError> {
+    match uid {
+        Some(uid) => std::os::unix::fs::fchown(stream, Some(uid), Some(uid))
+            .map_err(LaunchError::io("giving a session its streams")),
+        None => Ok(()),
     }
 }
 
