@@ -229,7 +229,9 @@ pub enum Event<'a> {
         peer: &'a Peer,
         /// `sessions`, `show`, `replay` or `fetch`.
         word: &'a str,
-        /// Which one; `None` for the list.
+        /// What was asked for, escaped and cut to 64 characters; `None` for the list.
+        asked: Option<&'a str>,
+        /// Which one that is; `None` for the list, and where the reader may see none that is meant.
         session: Option<SessionId>,
         /// Whether the reader's scope allowed it.
         allowed: bool,

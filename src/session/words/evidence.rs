@@ -22,6 +22,8 @@ use crate::session::{Caller, SessionId, steps};
 const BUFFER: usize = 32 * 1024;
 /// Keys on their way to a replay; one too many is dropped.
 const KEYS: usize = 16;
+/// Longest id that an audit event repeats, in characters.
+const ASKED_SHOWN: usize = 64;
 /// How wide a table is where there is no terminal to ask.
 const WIDTH: usize = 120;
 
@@ -61,7 +63,8 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     async fn sessions(&self, filters: &Filters, open: &Open) -> Result<String, String> {
-        self.on_record("sessions", None).await?;
+        self.on_record("sessions", None, self.scope.is_some())
+            .await?;
         let query = filters
             .query(self.monitor.clock.now())
             .map_err(|error| error.to_string())?;
@@ -203,23 +206,30 @@ impl Reader<'_> {
             self.sees(session)
         })
         .await;
-        self.on_record(word, found.as_ref().ok().map(Summary::id))
-            .await?;
+        let session = found.as_ref().ok().map(Summary::id);
+        let allowed = self.scope.is_some() && session.is_some();
+        self.on_record(word, Some((id, session)), allowed).await?;
         found.map_err(|error| error.to_string())
     }
 
-    async fn on_record(&self, word: &str, session: Option<SessionId>) -> Result<(), String> {
-        let allowed = self.scope.is_some();
+    async fn on_record(
+        &self,
+        word: &str,
+        one: Option<(&str, Option<SessionId>)>,
+        allowed: bool,
+    ) -> Result<(), String> {
         let (identity, peer) = (self.caller.identity.name(), &self.caller.peer);
+        let asked = one.map(|(asked, _)| steps::shown(asked, ASKED_SHOWN));
         let event = Event::RecordingRead {
             identity,
             peer,
             word,
-            session,
+            asked: asked.as_deref(),
+            session: one.and_then(|(_, session)| session),
             allowed,
         };
         steps::on_record(self.monitor, event).await?;
-        if allowed {
+        if self.scope.is_some() {
             Ok(())
         } else {
             Err(NO_SCOPE.into())
