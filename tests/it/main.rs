@@ -12,6 +12,7 @@
     unreachable_pub
 )]
 
+mod audit_over_ssh;
 mod credential;
 mod faults_cluster;
 mod faults_disk;
@@ -22,6 +23,7 @@ mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod recorded;
 mod sandbox;
 mod session;
 mod words;
