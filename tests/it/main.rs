@@ -23,6 +23,7 @@ mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod no_token;
 mod recorded;
 mod sandbox;
 mod session;
