@@ -68,7 +68,7 @@ impl Monitor {
     }
 
     /// Ends every session that is no longer allowed: at once when the configuration changes, and within
-    /// [`RECHECK`] when time alone has made it so. Runs until the configuration's publisher is gone.
+    /// half a minute when time alone has made it so. Runs until the configuration's publisher is gone.
     pub async fn enforce(self: Arc<Self>) {
         let mut config = self.config.clone();
         loop {

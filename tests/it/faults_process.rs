@@ -136,7 +136,11 @@ fn sigkill_leaves_recordings_to_the_last_event_and_a_restart_leaves_nothing_else
     assert_eq!(ran.stdout.matches("interrupted").count(), 2, "{ran:?}");
     let left = names_in(&bastion.state_dir().join("run"));
     assert_eq!(left, ["init"]);
-    assert_eq!(secrets_of(&not_ours.id).len(), 1, "it is another instance's");
+    assert_eq!(
+        secrets_of(&not_ours.id).len(),
+        1,
+        "it is another instance's"
+    );
 
     // What was handed out is not a leftover: it lives, and can be taken back still.
     assert_eq!(secrets_of(&handed_out).len(), 1);
@@ -203,7 +207,10 @@ fn a_client_behind_a_route_that_is_lost_is_noticed_by_keepalives() {
     let bastion = Bastion::with(|documents| limits(&documents, "drain: 5s, keepalive: 1s"));
     let network = Network::to(bastion.port());
     let mut far = bastion.ssh("operator-a", "viewer");
-    far.args(["-o", &format!("HostKeyAlias=[127.0.0.1]:{}", bastion.port())]);
+    far.args([
+        "-o",
+        &format!("HostKeyAlias=[127.0.0.1]:{}", bastion.port()),
+    ]);
     let far = replace_port(far, bastion.port(), network.port());
     let running = Running::by(far, "sleep 300");
     let near = Running::start(&bastion, "operator-a", "viewer", "sleep 300");
@@ -323,7 +330,9 @@ async fn a_clock_that_goes_back_harms_nothing() {
     let config = Arc::new(config::load(&bastion.config_path()).unwrap());
     let (_watch, reloads) = config::watch::follow(&bastion.config_path(), config);
     let program = Path::new(env!("CARGO_BIN_EXE_bastion-audit"));
-    let daemon = Daemon::start(reloads, program, clock.clone()).await.unwrap();
+    let daemon = Daemon::start(reloads, program, clock.clone())
+        .await
+        .unwrap();
     bastion.served_at(daemon.local_addr().port());
     let (stop, now) = (CancellationToken::new(), CancellationToken::new());
     let serving = tokio::spawn(daemon.serve(stop.clone(), now.clone()));
