@@ -12,6 +12,7 @@
     unreachable_pub
 )]
 
+mod credential;
 mod faults_cluster;
 mod faults_disk;
 mod faults_process;
@@ -21,4 +22,6 @@ mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod sandbox;
 mod session;
+mod words;
