@@ -91,7 +91,7 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         // What was typed and not read is not meant for the shell.
-        drop(tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0));
+        tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0).unwrap_or(());
     }
 }
 

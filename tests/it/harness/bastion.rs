@@ -76,6 +76,8 @@ impl Bastion {
         for name in PEOPLE.iter().chain(&["host"]) {
             keygen(&dir.path().join("keys").join(name), name);
         }
+        let host = std::fs::read_to_string(dir.path().join("keys/host.pub")).unwrap();
+        std::fs::write(dir.path().join("known_hosts"), format!("bastion {host}")).unwrap();
         let kubectl = dir.path().join("bin/kubectl");
         let program = plane.kubectl_path().canonicalize().unwrap();
         std::fs::hard_link(&program, &kubectl)
@@ -235,6 +237,11 @@ spec:
         self.child.as_ref().unwrap().id()
     }
 
+    /// Clients are to use a daemon that runs in this process.
+    pub(crate) fn served_at(&mut self, port: u16) {
+        self.port = port;
+    }
+
     /// Starts the daemon and waits until it serves.
     pub(crate) fn run(&mut self) {
         let mut child = self.spawn();
@@ -362,8 +369,6 @@ spec:
     /// What makes a stock client use this daemon and one key only.
     pub(crate) fn ssh_options(&self, who: &str) -> Vec<String> {
         let known_hosts = self.dir.path().join("known_hosts");
-        let host = std::fs::read_to_string(self.dir.path().join("keys/host.pub")).unwrap();
-        std::fs::write(&known_hosts, format!("[127.0.0.1]:{} {host}", self.port)).unwrap();
         let key = self.dir.path().join("keys").join(who);
         vec![
             format!("IdentityFile={}", key.display()),
@@ -371,6 +376,8 @@ spec:
             "IdentityAgent=none".into(),
             "BatchMode=yes".into(),
             "StrictHostKeyChecking=yes".into(),
+            // The port changes with each start.
+            "HostKeyAlias=bastion".into(),
             format!("UserKnownHostsFile={}", known_hosts.display()),
             "LogLevel=ERROR".into(),
         ]

@@ -1,10 +1,13 @@
 //! What the promises are tried on.
 
+pub(crate) mod background;
 pub(crate) mod bastion;
 pub(crate) mod cluster;
 pub(crate) mod grants;
 pub(crate) mod network;
+pub(crate) mod processes;
 pub(crate) mod running;
-pub(crate) mod tls;
-pub(crate) mod terminal;
 pub(crate) mod ssh_client;
+pub(crate) mod terminal;
+pub(crate) mod tls;
+pub(crate) mod token;
