@@ -136,9 +136,7 @@ fn a_session_that_is_being_opened_at_sigterm_is_ended_too() {
 
 fn has_ended(bastion: &Bastion, granted: &Value) -> bool {
     let mut events = bastion.events().into_iter();
-    events.any(|event| {
-        event["event"] == "session.closed" && event["session"] == granted["session"]
-    })
+    events.any(|event| event["event"] == "session.closed" && event["session"] == granted["session"])
 }
 
 #[test]
