@@ -87,10 +87,10 @@ fn a_credential_is_an_exec_credential_and_nothing_else() {
     let [line] = live.as_slice() else {
         panic!("{live:?}");
     };
-    assert_eq!(line["session"], session.as_str(), "{line}");
-    assert_eq!(line["kind"], "credential");
+    assert_eq!(line["session"]["session"], session.as_str(), "{line}");
+    assert_eq!(line["session"]["kind"], "credential");
     assert_eq!(line["state"], "live");
-    assert_eq!(line["jti"], jti.as_str());
+    assert_eq!(line["leases"][0]["jti"], jti.as_str());
     let table = bastion.run_ssh("auditor-a", "auditor-a", "bastion sessions");
     assert!(table.stdout.contains(&session), "{table:?}");
 }
