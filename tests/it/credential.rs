@@ -87,10 +87,10 @@ fn a_credential_is_an_exec_credential_and_nothing_else() {
     let [line] = live.as_slice() else {
         panic!("{live:?}");
     };
-    assert_eq!(line["session"], session.as_str(), "{line}");
-    assert_eq!(line["kind"], "credential");
+    assert_eq!(line["session"]["session"], session.as_str(), "{line}");
+    assert_eq!(line["session"]["kind"], "credential");
     assert_eq!(line["state"], "live");
-    assert_eq!(line["jti"], jti.as_str());
+    assert_eq!(line["leases"][0]["jti"], jti.as_str());
     let table = bastion.run_ssh("auditor-a", "auditor-a", "bastion sessions");
     assert!(table.stdout.contains(&session), "{table:?}");
 }
@@ -177,7 +177,7 @@ fn no_token_outlives_what_it_was_minted_for() {
     });
     assert!(kept.user().is_some(), "nobody took this one back");
     let live: Vec<Value> = live(&bastion);
-    let sessions: Vec<&Value> = live.iter().map(|line| &line["session"]).collect();
+    let sessions: Vec<&Value> = live.iter().map(|line| &line["session"]["session"]).collect();
     assert_eq!(sessions, [kept_session.as_str()], "{live:?}");
 
     // Each is on both records.
