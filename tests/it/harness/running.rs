@@ -71,10 +71,6 @@ impl Running {
         drop(self.stdin.take());
     }
 
-    pub(crate) fn has_ended(&mut self) -> bool {
-        self.client.try_wait().unwrap().is_some()
-    }
-
     /// Waits for the client's end, its standard input left as it is. What came after the session's id.
     pub(crate) fn wait(mut self) -> Ran {
         let status = eventually("the end of ssh", || self.client.try_wait().unwrap());
