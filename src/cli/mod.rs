@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod export;
 mod init;
+mod inherited;
 mod log;
 mod reading;
 mod replay;

@@ -14,6 +14,9 @@ use super::cluster::ControlPlane;
 /// How long anything here may take before a test fails rather than hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long one command over ssh may take before the test fails rather than hangs.
+const LONGEST_COMMAND: Duration = Duration::from_secs(120);
+
 /// A running daemon. Killed, and its files removed, when dropped.
 pub(crate) struct Bastion {
     dir: tempfile::TempDir,
@@ -277,7 +280,11 @@ spec:
             .append(true)
             .open(&self.stderr)
             .unwrap();
-        Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
+        // Somebody forgot a file that is open. No sandbox may get it.
+        Command::new("sh")
+            .args(["-c", r#"exec 9< "$0"; exec "$@""#])
+            .arg(self.dir.path().join("keys/host"))
+            .arg(env!("CARGO_BIN_EXE_bastion-audit"))
             .args(["serve", "--config"])
             .arg(self.config_path())
             .env("RUST_LOG", self.log_filter)
@@ -388,12 +395,15 @@ spec:
 
     /// Runs one command over ssh to its end.
     pub(crate) fn run_ssh(&self, who: &str, login: &str, command: &str) -> Ran {
-        let output = self
-            .ssh(who, login)
+        let output = Command::new("timeout")
+            .arg(LONGEST_COMMAND.as_secs().to_string())
+            .arg("ssh")
+            .args(self.ssh(who, login).get_args())
             .arg(command)
             .stdin(Stdio::null())
             .output()
             .unwrap();
+        assert_ne!(output.status.code(), Some(124), "{command}: no end");
         Ran::from(output)
     }
 }
