@@ -27,4 +27,5 @@ mod no_token;
 mod recorded;
 mod sandbox;
 mod session;
+mod time;
 mod words;
