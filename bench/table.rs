@@ -1,6 +1,5 @@
 //! What was measured, as a table that is valid Markdown.
 
-
 /// One row.
 #[derive(Debug)]
 pub(crate) struct Measured {

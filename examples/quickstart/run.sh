@@ -274,7 +274,7 @@ demonstrate() {
     heading '... and deleting is refused, by Kubernetes'
     refused bastion operator-a kubectl delete pod web
     heading 'operator-b is an editor, and works in a shell'
-    typed operator-b 'kubectl auth whoami -o jsonpath={.status.userInfo.username}; echo' 'kubectl delete pod web --wait=false' exit
+    typed operator-b 'kubectl auth whoami | head -n 2' 'kubectl delete pod web --wait=false' exit
     heading 'An auditor looks at what happened, over the same ssh'
     bastion auditor-a bastion sessions
     bastion auditor-a bastion show latest
@@ -300,7 +300,7 @@ typed() {
     shift
     show "ssh -F $dir/ssh $who@bastion"
     : >"$dir/screen"
-    type_at_prompts "$@" | ssh -tt -F "$dir/ssh" "$who@bastion" 2>&1 | tee -a "$dir/screen" |
+    type_at_prompts "$@" | TERM=xterm ssh -tt -F "$dir/ssh" "$who@bastion" 2>&1 | tee -a "$dir/screen" |
         sed -u 's/\r//; s/\x1b\[?2004[hl]//g'
 }
 
@@ -397,7 +397,7 @@ fail() {
     exit 1
 }
 
-bold= plain=
+bold='' plain=''
 if [[ -t 1 ]]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 
 main "$@"

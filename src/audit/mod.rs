@@ -3,6 +3,8 @@
 //! An event that must precede what it tells of (a grant, an issued lease, an opened session) is awaited,
 //! and a failure to write it is a refusal. Everything goes to `tracing` too.
 
+#[cfg(test)]
+mod documented;
 mod event;
 mod log;
 

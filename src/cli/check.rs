@@ -196,7 +196,7 @@ fn ambiguous_defaults(config: &Config) -> impl Iterator<Item = (&Name, &Name)> {
             .filter(|one| one.role == *default)
             .map(|one| one.gives.clusters().len())
             .sum();
-        (clusters > 1).then(|| (default, &identity.name))
+        (clusters > 1).then_some((default, &identity.name))
     })
 }
 

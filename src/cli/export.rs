@@ -61,7 +61,7 @@ impl Export {
                 .await?
                 .id();
             let Some(path) = &self.output else {
-                return match export::export(&store, id, what, &mut tokio::io::stdout()).await {
+                return match export::export(&store, id, what, &mut reading::stdout()?).await {
                     Err(PlayError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
                     result => Ok(result?),
                 };

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use bastion_audit::admin::{self, AdminError, Reply, Request};
@@ -50,6 +51,12 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
     }
+}
+
+/// Stdout for what is written piece by piece.
+pub(super) fn stdout() -> std::io::Result<tokio::fs::File> {
+    let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
+    Ok(tokio::fs::File::from_std(std::fs::File::from(stdout)))
 }
 
 /// The size of the terminal on stdout, if there is one.

@@ -39,7 +39,7 @@ impl Replay {
         reading::block_on(async {
             let summary = replay::resolve(&store, &self.how.id, &live.sessions, |_| true).await?;
             let at = self.how.begin(summary.session.opened, SystemClock.now())?;
-            let mut out = tokio::io::stdout();
+            let mut out = reading::stdout()?;
             let result = match reading::terminal().filter(|_| std::io::stdin().is_terminal()) {
                 Some(terminal) => {
                     let play = Play {
@@ -91,7 +91,7 @@ impl RawMode {
 impl Drop for RawMode {
     fn drop(&mut self) {
         // What was typed and not read is not meant for the shell.
-        drop(tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0));
+        tcsetattr(std::io::stdin(), OptionalActions::Flush, &self.0).unwrap_or(());
     }
 }
 

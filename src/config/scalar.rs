@@ -237,9 +237,9 @@ mod tests {
 
         #[test]
         fn no_text_makes_a_scalar_panic(text in "\\PC{0,40}") {
-            let _ = duration(&text);
-            let _ = host_port(&text);
-            let _ = service_account_name(&text);
+            drop(duration(&text));
+            drop(host_port(&text));
+            drop(service_account_name(&text));
         }
     }
 

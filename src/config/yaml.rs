@@ -67,6 +67,8 @@ fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         // No document of ours needs depth; a deep one is an attack on the stack.
         budget: serde_saphyr::budget! { max_depth: 32 },
+        // Enough for a key or a selector used twice, not for a bomb.
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 50_000 },
         with_snippet: false,
     }
 }

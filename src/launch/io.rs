@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use pty_process::{OwnedReadPty, OwnedWritePty};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe;
-use tokio::sync::oneshot;
+use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
 use super::session_dir::SessionDir;
@@ -32,11 +32,28 @@ pub struct Running {
     /// Signals and the end.
     pub control: Control,
     /// How it ended; comes after the last process of the sandbox is gone.
-    pub exit: oneshot::Receiver<ExitStatus>,
+    pub exit: Exit,
     /// Where a renewed lease's token goes.
     pub credentials: Arc<SessionDir>,
     /// Ends the command, and everything that it started, when dropped.
     pub end: DropGuard,
+}
+
+/// The end of a command. Can be waited for again and again.
+#[derive(Clone, Debug)]
+pub struct Exit(watch::Receiver<Option<ExitStatus>>);
+
+impl Exit {
+    pub(super) fn new() -> (watch::Sender<Option<ExitStatus>>, Self) {
+        let (status, exit) = watch::channel(None);
+        (status, Self(exit))
+    }
+
+    /// How it ended; `None` if nobody knows, because whoever watched it is gone.
+    pub async fn wait(&mut self) -> Option<ExitStatus> {
+        let status = self.0.wait_for(Option::is_some).await.ok()?;
+        status.clone()
+    }
 }
 
 /// Where input goes.

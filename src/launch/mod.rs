@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use io::{Input, Output, Running};
+pub use io::{Exit, Input, Output, Running};
 pub use sandbox::BubblewrapLauncher;
 pub use session_dir::SessionDir;
 

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::session_dir::SessionDir;
 use super::supervise::Supervised;
 use super::uids::{Uid, Uids};
-use super::{Control, Input, Launch, LaunchError, Launcher, Output, Running, arguments};
+use super::{Control, Exit, Input, Launch, LaunchError, Launcher, Output, Running, arguments};
 use crate::config::Sandbox;
 use crate::messages::Terminal;
 
@@ -126,7 +126,7 @@ impl Launcher for BubblewrapLauncher {
         };
         let (signals, signals_rx) = mpsc::channel(SIGNALS);
         let kill = CancellationToken::new();
-        let (status, exit) = oneshot::channel();
+        let (status, exit) = Exit::new();
         let dir = Arc::new(dir);
         let supervised = Supervised {
             child: spawned.child,
@@ -137,8 +137,7 @@ impl Launcher for BubblewrapLauncher {
             _dir: Arc::clone(&dir),
         };
         tokio::spawn(async move {
-            // The session may have gone away without waiting.
-            drop(status.send(supervised.run().await));
+            status.send_replace(Some(supervised.run().await));
         });
         Ok(Running {
             input: spawned.input,

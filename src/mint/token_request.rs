@@ -244,3 +244,50 @@ fn json(object: &impl serde::Serialize) -> Bytes {
         .map(Bytes::from)
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::testing::jwt;
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_token_is_read_or_the_token_is_refused() {
+        assert_eq!(
+            jti(&jwt(&json!({"jti": "1f0c-9", "sub": "x"}))).as_deref(),
+            Some("1f0c-9")
+        );
+        for payload in [
+            json!({"sub": "x"}),
+            json!({"jti": ""}),
+            json!({"jti": 7}),
+            json!({"jti": "line\nbreak"}),
+            json!({"jti": "x".repeat(129)}),
+        ] {
+            assert_eq!(jti(&jwt(&payload)), None, "{payload}");
+        }
+        for token in ["", "a", "a.b", "a.b.c", "a.b.c.d", "..", "eyJ.!!.x"] {
+            assert_eq!(jti(token), None, "{token}");
+        }
+    }
+
+    #[test]
+    fn a_secrets_name_is_valid_for_the_longest_instance() {
+        let instance = crate::config::Name::new(&"a".repeat(63)).unwrap();
+        let name = secret_name(&instance, SessionId::new(Timestamp::UNIX_EPOCH));
+        assert!(name.len() <= 253 && name.starts_with("session-a"), "{name}");
+        assert!(
+            name.bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_token_is_read_without_a_panic(token in "[a-zA-Z0-9_.-]{0,200}") {
+            let _id = jti(&token);
+        }
+    }
+}

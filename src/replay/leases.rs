@@ -1,11 +1,11 @@
 //! Credentials that were handed out: their sessions have ended, and live on in them.
 
-use serde::Serialize;
+use serde_json::json;
 
 use super::words::Filters;
 use crate::clock::to_the_second;
+use crate::config::SessionKind;
 use crate::mint::LiveLease;
-use crate::session::SessionId;
 
 impl Filters {
     /// Whether a credential that is out is looked for. It has no recording: a search for a command or for
@@ -44,40 +44,22 @@ pub fn lease_table(leases: &[LiveLease]) -> String {
     text
 }
 
-/// One JSON object a line.
+/// One JSON object a line, of the same shape as a recorded session's as far as there is something to say.
 pub fn lease_lines(leases: &[LiveLease]) -> Result<String, serde_json::Error> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Line<'a> {
-        state: &'static str,
-        kind: &'static str,
-        session: SessionId,
-        #[serde(flatten)]
-        lease: Lease<'a>,
-    }
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Lease<'a> {
-        identity: &'a str,
-        role: &'a str,
-        cluster: &'a str,
-        jti: Option<&'a str>,
-        expires: jiff::Timestamp,
-    }
     let mut out = String::new();
     for lease in leases {
-        let line = Line {
-            state: "live",
-            kind: "credential",
-            session: lease.session,
-            lease: Lease {
-                identity: lease.identity.as_str(),
-                role: lease.role.as_str(),
-                cluster: lease.cluster.as_str(),
-                jti: lease.jti.as_deref(),
-                expires: lease.expires,
+        let line = json!({
+            "state": "live",
+            "session": {
+                "session": lease.session,
+                "kind": SessionKind::Credential,
+                "identity": lease.identity,
+                "role": lease.role,
+                "cluster": lease.cluster,
+                "subject": lease.subject.to_string(),
             },
-        };
+            "leases": [{"jti": lease.jti, "expires": lease.expires}],
+        });
         out.push_str(&serde_json::to_string(&line)?);
         out.push('\n');
     }

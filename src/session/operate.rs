@@ -23,6 +23,8 @@ use super::{Caller, SessionId};
 
 /// What a command gets to say goodbye when its client is gone or its time is over.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// From killing a sandbox to its last process being gone.
+const LAST_PROCESS: Duration = Duration::from_secs(5);
 /// A renewal under way when a session ends is waited for, so that its token is on record.
 const RENEWAL: Duration = Duration::from_secs(10);
 /// The exit status of a session that we ended.
@@ -204,7 +206,7 @@ impl Session {
         };
         let work = async {
             match streams.await {
-                Ok(_) => Ok((&mut exit).await),
+                Ok(_) => Ok(exit.wait().await),
                 Err(stopped) => Err(stopped),
             }
         };
@@ -217,7 +219,7 @@ impl Session {
         ));
         let ended = tokio::select! {
             worked = work => match worked {
-                Ok(status) => told(status.ok()),
+                Ok(status) => told(status),
                 Err(Stopped::ClientGone) => client_gone(),
                 Err(Stopped::Unrecorded(error)) => unrecorded(&error),
             },
@@ -233,9 +235,16 @@ impl Session {
         };
         if matches!(ended, Ended::Cut { .. }) {
             control.signal("HUP");
-            drop(tokio::time::timeout(GOODBYE, &mut exit).await);
+            drop(tokio::time::timeout(GOODBYE, exit.wait()).await);
         }
         drop(end);
+        // What is sealed has ended: nothing of it runs on.
+        if tokio::time::timeout(LAST_PROCESS, exit.wait())
+            .await
+            .is_err()
+        {
+            tracing::error!("session {}: its sandbox does not end", recording.id());
+        }
         if renewing.load(Ordering::Relaxed) {
             drop(tokio::time::timeout(RENEWAL, renewals).await);
         }

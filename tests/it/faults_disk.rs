@@ -93,7 +93,9 @@ fn a_full_disk_ends_what_cannot_be_recorded_and_is_survived() {
         "{ended:?}"
     );
     bastion.nothing_left(&id);
-    let failed = format!(r#""event":"session.failed","session":"{id}","identity":"operator-a","step":"recording""#);
+    let failed = format!(
+        r#""event":"session.failed","session":"{id}","identity":"operator-a","step":"recording""#
+    );
     eventually("a word in the daemon's log", || {
         let log = bastion.log();
         let told = log.contains("no space is left for recordings") && log.contains(&failed);
@@ -156,8 +158,7 @@ fn a_recording_that_cannot_be_opened_is_a_session_that_is_refused() {
 
     let ran = bastion.run_ssh("operator-a", "viewer", "echo it runs");
     refused(&ran);
-    let sentence =
-        "this session cannot be recorded, so it is refused; tell your administrator";
+    let sentence = "this session cannot be recorded, so it is refused; tell your administrator";
     assert!(ran.stderr.contains(sentence), "{ran:?}");
     let failed = bastion.event("session.failed", |_| true);
     assert_eq!(failed["step"], "recording", "{failed}");
@@ -247,8 +248,5 @@ fn two_daemons_on_one_state_directory_are_one_too_many() {
     assert!(bastion.state_dir().join("run").join(&running.id).exists());
     let killed = bastion.cli(&["kill", &running.id]);
     assert!(killed.status.success(), "{killed:?}");
-    assert_eq!(
-        bastion.cut_reason(&running.id),
-        "an administrator ended it"
-    );
+    assert_eq!(bastion.cut_reason(&running.id), "an administrator ended it");
 }

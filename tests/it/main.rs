@@ -12,12 +12,16 @@
     unreachable_pub
 )]
 
+mod credential;
 mod faults_cluster;
 mod faults_disk;
+mod faults_process;
 mod front;
 mod harness;
 mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod sandbox;
 mod session;
+mod words;

@@ -238,3 +238,46 @@ fn not_even_an_administrator_mints_here() {
     ]);
     refused(answer(secret), BY_SECRET_POLICY);
 }
+
+/// The example roles themselves: neither leads to the bastion or to another role.
+#[test]
+fn no_role_becomes_the_bastion() {
+    let plane = ControlPlane::shared();
+    plane.bastion_kubeconfig();
+    for role in ["viewer", "editor"] {
+        let who = format!("--as=system:serviceaccount:bastion-{role}:{role}");
+        let can = |args: &[&str]| {
+            let output = plane.kubectl(&[&["auth", "can-i"], args, &[who.as_str()]].concat());
+            String::from_utf8(output.stdout).unwrap().trim() == "yes"
+        };
+        assert!(
+            can(&["list", "pods", "-n", "kube-system"]),
+            "{role} may look"
+        );
+        assert_eq!(
+            can(&["create", "deployments", "-n", "default"]),
+            role == "editor"
+        );
+        for namespace in [
+            "bastion-audit",
+            "bastion-viewer",
+            "bastion-editor",
+            "kube-system",
+        ] {
+            for right in [
+                ["create", "serviceaccounts/token"],
+                ["impersonate", "serviceaccounts"],
+                ["create", "pods"],
+                ["create", "secrets"],
+                ["get", "secrets"],
+                ["delete", "secrets"],
+            ] {
+                assert!(
+                    !can(&[&right[..], &["-n", namespace]].concat()),
+                    "{role}: {right:?} in {namespace}"
+                );
+            }
+        }
+        assert!(!can(&["impersonate", "users"]) && !can(&["patch", "namespaces"]));
+    }
+}

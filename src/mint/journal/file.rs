@@ -394,4 +394,13 @@ mod tests {
             [&session(0), &session(9_999)]
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_is_in_the_file_can_be_read(text in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400)) {
+            let (book, damaged) = parse(&text);
+            let lines = text.iter().filter(|byte| **byte == b'\n').count();
+            proptest::prop_assert!(book.open.len() + damaged.len() <= lines);
+        }
+    }
 }

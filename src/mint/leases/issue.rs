@@ -202,3 +202,31 @@ impl Inner {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_object_name;
+
+    #[test]
+    fn only_object_names_become_part_of_a_path() {
+        for name in ["viewer", "a", "team-a.viewer", "0"] {
+            assert!(is_object_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "..",
+            ".",
+            "a/b",
+            "a?x=y",
+            "a%2fb",
+            "A",
+            "-a",
+            "a-",
+            "a..b",
+            "a b",
+            &"a".repeat(254),
+        ] {
+            assert!(!is_object_name(name), "{name}");
+        }
+    }
+}

@@ -76,6 +76,8 @@ impl Bastion {
         for name in PEOPLE.iter().chain(&["host"]) {
             keygen(&dir.path().join("keys").join(name), name);
         }
+        let host = std::fs::read_to_string(dir.path().join("keys/host.pub")).unwrap();
+        std::fs::write(dir.path().join("known_hosts"), format!("bastion {host}")).unwrap();
         let kubectl = dir.path().join("bin/kubectl");
         let program = plane.kubectl_path().canonicalize().unwrap();
         std::fs::hard_link(&program, &kubectl)
@@ -235,6 +237,11 @@ spec:
         self.child.as_ref().unwrap().id()
     }
 
+    /// Clients are to use a daemon that runs in this process.
+    pub(crate) fn served_at(&mut self, port: u16) {
+        self.port = port;
+    }
+
     /// Starts the daemon and waits until it serves.
     pub(crate) fn run(&mut self) {
         let mut child = self.spawn();
@@ -249,15 +256,18 @@ spec:
 
     /// Nothing is dropped when a test process ends: somebody else ends the daemon and removes its files then.
     fn outlive_nobody(&self) {
-        let script = r#"cat; kill -KILL "$1"; while kill -0 "$1"; do sleep 0.1; done 2> /dev/null; rm -rf "$2""#;
+        // A sandbox ends with its daemon, but not before it.
+        let script = r#"cat; kill -KILL "$1"; sleep 1; rm -rf "$2""#;
         let mut heir = Command::new("setsid")
-            .args(["sh", "-c", script, "heir", &self.pid().to_string()])
+            .args(["--fork", "sh", "-c", script, "heir"])
+            .arg(self.pid().to_string())
             .arg(self.path())
             .stdin(Stdio::piped())
             .spawn()
             .unwrap();
         // Closed by the kernel when this process ends, however it does.
         std::mem::forget(heir.stdin.take());
+        heir.wait().unwrap();
     }
 
     /// Starts a daemon on this configuration, whatever becomes of it.
@@ -362,8 +372,6 @@ spec:
     /// What makes a stock client use this daemon and one key only.
     pub(crate) fn ssh_options(&self, who: &str) -> Vec<String> {
         let known_hosts = self.dir.path().join("known_hosts");
-        let host = std::fs::read_to_string(self.dir.path().join("keys/host.pub")).unwrap();
-        std::fs::write(&known_hosts, format!("[127.0.0.1]:{} {host}", self.port)).unwrap();
         let key = self.dir.path().join("keys").join(who);
         vec![
             format!("IdentityFile={}", key.display()),
@@ -371,6 +379,8 @@ spec:
             "IdentityAgent=none".into(),
             "BatchMode=yes".into(),
             "StrictHostKeyChecking=yes".into(),
+            // The port changes with each start.
+            "HostKeyAlias=bastion".into(),
             format!("UserKnownHostsFile={}", known_hosts.display()),
             "LogLevel=ERROR".into(),
         ]

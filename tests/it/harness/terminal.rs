@@ -45,9 +45,7 @@ impl Terminal {
     }
 
     pub(crate) fn resize(&self, cols: u16, rows: u16) {
-        self.pty
-            .resize(pty_process::Size::new(rows, cols))
-            .unwrap();
+        self.pty.resize(pty_process::Size::new(rows, cols)).unwrap();
     }
 
     /// Waits until `text` is shown, and forgets everything up to it. What was shown before it.

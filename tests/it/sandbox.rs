@@ -1,0 +1,309 @@
+//! What an operator's command can reach: its own, and nothing of the daemon's or of other sessions.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::harness::bastion::{Bastion, Ran, eventually};
+use crate::harness::processes::{running, status};
+use crate::harness::running::Running;
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// Seconds that nobody else sleeps: what a process is known by.
+fn unique(n: u32) -> u32 {
+    1_000_000 + std::process::id() * 100 + n
+}
+
+#[test]
+fn nothing_of_the_daemons_can_be_read() {
+    let bastion = Bastion::shared();
+    let secrets = [
+        bastion.path().join("keys/host"),
+        bastion.path().join("test.kubeconfig"),
+        bastion.config_path(),
+        bastion.state_dir().join("recordings"),
+        bastion.state_dir().join("audit.jsonl"),
+        bastion.state_dir().join("admin.sock"),
+        bastion.state_dir().join("run"),
+        bastion.state_dir(),
+        bastion.path().to_owned(),
+    ];
+    for path in &secrets {
+        assert!(path.exists(), "{}", path.display());
+        for way in ["", "/proc/1/root", "/proc/self/root", "/proc/$PPID/root"] {
+            let look = format!("ls -d {way}{} 2>&1", path.display());
+            let ran = bastion.run_ssh("operator-a", "viewer", &look);
+            assert_eq!(ran.code, Some(2), "{look}: {ran:?}");
+            assert!(ran.stdout.contains("No such file"), "{look}: {ran:?}");
+        }
+    }
+    // Wherever it might lie: no file holds the beginning of a private key, no socket has that name.
+    let search = "find / -xdev -name admin.sock 2>/dev/null; \
+                  grep -rIlsF -e 'OPENSSH PRIVATE KEY' /home /tmp /run /etc /opt /var /root; \
+                  find / -xdev -newermt '-1 hour' -type f -name '*.cast' 2>/dev/null; true";
+    let ran = bastion.run_ssh("operator-a", "viewer", search);
+    assert_eq!((ran.stdout.as_str(), ran.code), ("", Some(0)), "{ran:?}");
+}
+
+#[test]
+fn neither_the_daemon_nor_other_sessions_are_seen() {
+    let bastion = Bastion::shared();
+    let other = format!("sleep {}", unique(1));
+    let background = Running::start(bastion, "operator-b", "editor", &format!("exec {other}"));
+    let there = eventually("the other session's command", || running(&other).pop());
+    let pid = bastion.pid();
+
+    let look = "cat /proc/[0-9]*/cmdline | tr '\\0' ' '";
+    let ran = bastion.run_ssh("operator-a", "viewer", look);
+    assert!(ran.stdout.contains("sandbox-init"), "its own: {ran:?}");
+    assert!(!ran.stdout.contains(&other), "{ran:?}");
+    assert!(!ran.stdout.contains("serve --config"), "{ran:?}");
+
+    for (host_pid, what) in [(pid, "the daemon"), (there, "another session's")] {
+        let touch = format!(
+            "cat /proc/{host_pid}/environ || cat /proc/{host_pid}/maps || kill -0 {host_pid}"
+        );
+        let ran = bastion.run_ssh("operator-a", "viewer", &touch);
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (Some(1), ""),
+            "{what}: {ran:?}"
+        );
+        assert!(ran.stderr.contains("No such process"), "{what}: {ran:?}");
+    }
+    // Nor by the host's names of what belongs to the other session.
+    let dir = bastion.state_dir().join("run").join(&background.id);
+    assert!(dir.join("token").exists());
+    let look = format!(
+        "ls /run/bastion/../*/ {}; cat {}/token",
+        dir.display(),
+        dir.display()
+    );
+    let ran = bastion.run_ssh("operator-a", "viewer", &look);
+    assert!(!ran.stdout.contains(&background.id), "{ran:?}");
+    assert_eq!(ran.code, Some(1));
+}
+
+#[test]
+fn sessions_run_under_uids_of_their_own() {
+    if !is_root() {
+        println!("skipped: only a daemon that is root can give each session an OS uid");
+        return;
+    }
+    let bastion = Bastion::shared();
+    let commands = [unique(2), unique(3)].map(|n| format!("sleep {n}"));
+    let sessions = commands
+        .each_ref()
+        .map(|command| Running::start(bastion, "operator-a", "viewer", &format!("exec {command}")));
+    let uids = commands.each_ref().map(|command| {
+        let pid = eventually("the command", || running(command).pop());
+        let uids = status(pid, "Uid");
+        let uids: Vec<u32> = uids.split('\t').map(|uid| uid.parse().unwrap()).collect();
+        assert!(uids.iter().all(|uid| *uid == uids[0]), "{uids:?}");
+        assert!(uids[0] >= 1000, "{uids:?}");
+        let groups = status(pid, "Groups");
+        assert!(!groups.split(' ').any(|group| group == "0"), "{groups:?}");
+        uids[0]
+    });
+    assert_ne!(uids[0], uids[1]);
+    // Were a sandbox to fail, the uid would still find nothing.
+    let other = &sessions[1];
+    let state = bastion.state_dir();
+    for path in [
+        state.clone(),
+        state.join("recordings"),
+        state.join("run"),
+        state.join("run").join(&other.id),
+        bastion.path().join("keys"),
+    ] {
+        let uid = format!("--reuid={}", uids[0]);
+        let gid = format!("--regid={}", uids[0]);
+        let look = Command::new("setpriv")
+            .args([&uid, &gid, "--clear-groups", "ls"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        let ran = Ran::from(look);
+        assert!(
+            ran.stderr.contains("Permission denied"),
+            "{}: {ran:?}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn a_command_has_no_privileges_and_a_root_that_cannot_be_written() {
+    let bastion = Bastion::shared();
+    let ran = bastion.run_ssh(
+        "operator-a",
+        "viewer",
+        "grep -E '^(Cap|NoNewPrivs)' /proc/self/status; id -u; hostname",
+    );
+    let mut lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines.pop(), Some("bastion"));
+    assert_eq!(lines.pop(), Some("1000"));
+    assert_eq!(lines.pop(), Some("NoNewPrivs:\t1"), "{ran:?}");
+    assert_eq!(lines.len(), 5, "{ran:?}");
+    for line in lines {
+        assert!(line.ends_with("\t0000000000000000"), "{line}");
+    }
+    for path in [
+        "/usr/new",
+        "/usr/bin/new",
+        "/etc/new",
+        "/new",
+        "/opt/bastion/bin/kubectl",
+        "/run/bastion/new",
+    ] {
+        let ran = bastion.run_ssh("operator-a", "viewer", &format!("echo x >> {path}"));
+        assert_eq!(ran.code, Some(1), "{path}: {ran:?}");
+        let why = ["Read-only file system", "Permission denied"];
+        assert!(
+            why.iter().any(|why| ran.stderr.contains(why)),
+            "{path}: {ran:?}"
+        );
+    }
+    let ran = bastion.run_ssh(
+        "operator-a",
+        "viewer",
+        "echo mine > ~/file && echo too > /tmp/file && cat ~/file /tmp/file && ls ~ /tmp",
+    );
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    // Both are gone with the session.
+    let ran = bastion.run_ssh("operator-a", "viewer", "ls -A ~ /tmp");
+    assert!(!ran.stdout.contains("file"), "{ran:?}");
+}
+
+#[test]
+fn a_commands_environment_is_clean() {
+    let bastion = Bastion::shared();
+    let ran = bastion.run_ssh("operator-a", "viewer", "env | cut -d= -f1 | sort");
+    let names: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(
+        names,
+        [
+            "BASTION_CLUSTER",
+            "BASTION_IDENTITY",
+            "BASTION_ROLE",
+            "BASTION_SESSION",
+            "HOME",
+            "KUBECONFIG",
+            "LANG",
+            "LOGNAME",
+            "PATH",
+            "PWD",
+            "SHELL",
+            "SHLVL",
+            "USER",
+            "_"
+        ]
+    );
+    // And no file of the daemon's is open in it.
+    let look = "for p in /proc/[0-9]*; do readlink $p/fd/*; done 2>/dev/null | \
+                grep -vE '^(pipe|socket|anon_inode):|^/dev/|^/proc/'";
+    let ran = bastion.run_ssh("operator-a", "viewer", look);
+    assert_eq!(ran.stdout, "", "{ran:?}");
+}
+
+#[test]
+fn nothing_outlives_its_session() {
+    let bastion = Bastion::shared();
+    let sleeps: Vec<String> = (10..14).map(|n| format!("sleep {}", unique(n))).collect();
+    let command = format!(
+        "nohup {} >/dev/null 2>&1 & setsid {} >/dev/null 2>&1 & \
+         (setsid sh -c '{} & disown; trap \"\" HUP TERM INT; exec {}' >/dev/null 2>&1 &) ; \
+         sleep 0.5; ps -e | grep -c sleep",
+        sleeps[0], sleeps[1], sleeps[2], sleeps[3]
+    );
+    let ran = bastion.run_ssh("operator-a", "viewer", &command);
+    assert_eq!(ran.stdout, "4\n", "{ran:?}");
+    for sleep in &sleeps {
+        assert_eq!(running(sleep), Vec::<u32>::new(), "{sleep}");
+    }
+    // One that keeps the output open does not keep the session open either.
+    let began = std::time::Instant::now();
+    let holds = format!("sleep {} & echo done", unique(15));
+    let ran = bastion.run_ssh("operator-a", "viewer", &holds);
+    assert_eq!((ran.stdout.as_str(), ran.code), ("done\n", Some(0)));
+    assert!(
+        began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[test]
+fn killing_a_sandbox_or_the_daemon_leaves_no_process() {
+    let mut bastion = Bastion::start();
+    let (one, other) = (
+        format!("sleep {}", unique(20)),
+        format!("sleep {}", unique(21)),
+    );
+    let stubborn = |sleep: &str| format!("trap '' HUP TERM; setsid {sleep} & {sleep}");
+    let lost = Running::start(&bastion, "operator-a", "viewer", &stubborn(&one));
+    let _kept = Running::start(&bastion, "operator-a", "viewer", &stubborn(&other));
+    eventually("the commands", || {
+        (running(&one).len() == 2 && running(&other).len() == 2).then_some(())
+    });
+
+    // bubblewrap itself: the daemon's child with this session's directory in its arguments.
+    let bwrap = Command::new("pgrep")
+        .args(["-P", &bastion.pid().to_string(), "-f", &lost.id])
+        .output()
+        .unwrap();
+    let bwrap = String::from_utf8(bwrap.stdout).unwrap();
+    assert_eq!(bwrap.lines().count(), 1, "{bwrap}");
+    let status = Command::new("kill").args(["-KILL", bwrap.trim()]).status();
+    assert!(status.unwrap().success());
+    eventually("the end of its processes", || {
+        running(&one).is_empty().then_some(())
+    });
+    let id = lost.id.clone();
+    let ran = lost.wait();
+    assert_eq!(ran.code, Some(255), "{ran:?}");
+    bastion.event("session.closed", |event| event["session"] == id.as_str());
+    assert_eq!(
+        running(&other).len(),
+        2,
+        "another session is none of its business"
+    );
+
+    bastion.signal("KILL");
+    bastion.wait();
+    eventually("the end of all processes", || {
+        running(&other).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn without_bubblewrap_no_command_runs_and_the_rest_works() {
+    let bastion = Bastion::with(|documents| {
+        documents.replace(
+            "sandbox: {tools: [bin/kubectl]}",
+            "sandbox: {tools: [bin/kubectl], bubblewrap: /nonexistent/bwrap}",
+        )
+    });
+    assert!(
+        bastion
+            .log()
+            .contains("bastion-audit: operators' commands will not be run: /nonexistent/bwrap"),
+        "{}",
+        bastion.log()
+    );
+    for command in ["true", "kubectl get pods"] {
+        let ran = bastion.run_ssh("operator-a", "viewer", command);
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(255), ""), "{ran:?}");
+        assert!(ran.stderr.contains("cannot run commands"), "{ran:?}");
+    }
+    let ran = bastion.run_ssh("operator-a", "viewer", "bastion whoami");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let ran = bastion.run_ssh("operator-a", "editor", "bastion credential");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(document["kind"], "ExecCredential");
+}
