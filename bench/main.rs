@@ -7,6 +7,7 @@
 // A stopwatch is what this is.
 #![allow(clippy::disallowed_methods)]
 
+mod cpu;
 mod daemon;
 mod ending;
 mod files;
