@@ -14,6 +14,11 @@ pub(crate) fn then(undo: impl FnOnce() + Send + 'static) {
     list().push(Box::new(undo));
 }
 
+/// Does this after everything else.
+pub(crate) fn at_last(undo: impl FnOnce() + Send + 'static) {
+    list().insert(0, Box::new(undo));
+}
+
 /// Undoes everything.
 pub(crate) fn now() {
     // One at a time and without the lock: undoing takes a while, and a signal may come meanwhile.

@@ -4,6 +4,10 @@
 //! loopback and stopped again, by its id. Whether a reach is met is printed and never an exit status: this is a
 //! measurement of one machine at one time, not a test. How to read it: docs/PERFORMANCE.md.
 
+// A stopwatch is what this is.
+#![allow(clippy::disallowed_methods)]
+
+mod cpu;
 mod daemon;
 mod ending;
 mod files;

@@ -126,9 +126,10 @@ fn furnish(plane: &ControlPlane, dir: &Path, home: &Path, login: &str) -> anyhow
         "--duration=24h",
     ]);
     // Where the account may read it; it is no secret.
-    std::fs::copy(
-        plane.kubeconfig().with_file_name("ca.crt"),
-        dir.join("files/ca.crt"),
+    let ca = dir.join("files/ca.crt");
+    std::fs::write(
+        &ca,
+        std::fs::read(plane.kubeconfig().with_file_name("ca.crt"))?,
     )?;
     write_private(
         &home.join(".kube/config"),
@@ -141,7 +142,7 @@ users: [{{name: jump, user: {{token: "{}"}}}}]
 contexts: [{{name: prod, context: {{cluster: prod, user: jump}}}}]
 "#,
             plane.server(),
-            dir.join("files/ca.crt").display(),
+            ca.display(),
             token.trim(),
         ),
     );

@@ -13,9 +13,6 @@ use super::ending;
 /// How long a process may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Ticks of `/proc/PID/stat` in a second: 100 on every Linux, whatever the kernel's own clock does.
-const TICKS: u64 = 100;
-
 /// A process that ends with this run, by its id.
 #[derive(Clone, Debug)]
 pub(crate) struct Process {
@@ -98,22 +95,6 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
-
-/// CPU time of a process and of all its descendants that have ended and were waited for, user and system.
-///
-/// The kernel hands a descendant's time up when its parent waits for it; sshd and the daemon wait for all of theirs.
-pub(crate) fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let after_name = stat.rsplit_once(')').context("/proc/PID/stat")?.1;
-    // utime, stime, cutime, cstime: fields 14 to 17 of proc(5), the state after the name being field 3.
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(4)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    Ok(Duration::from_millis(ticks * 1000 / TICKS))
 }
 
 /// Proportional set size in KiB: private memory, and a fair share of what is shared.

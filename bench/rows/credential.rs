@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use crate::process::cpu_time;
+use crate::cpu::CpuMeter;
 use crate::ssh::Target;
 use crate::stage::Stage;
 use crate::stats::{median, percentile};
@@ -16,7 +16,8 @@ const OURS: &str = "bastion credential";
 struct Side<'a> {
     target: &'a Target,
     line: &'a str,
-    server: u32,
+    /// None where CPU time cannot be told apart, as without root.
+    meter: Option<CpuMeter>,
     middles: Vec<f64>,
     logins: u32,
     cpu: Duration,
@@ -46,10 +47,11 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
         peer: values.get(1).copied(),
         reach: Reach::TimesLess(times),
     };
-    Ok(vec![
-        row("login + credential, p50", &time, 10.0),
-        row("login + credential, server CPU", &cpu, 15.0),
-    ])
+    let mut rows = vec![row("login + credential, p50", &time, 10.0)];
+    if sides.iter().all(|side| side.meter.is_some()) {
+        rows.push(row("login + credential, server CPU", &cpu, 15.0));
+    }
+    Ok(rows)
 }
 
 impl<'a> Side<'a> {
@@ -57,7 +59,9 @@ impl<'a> Side<'a> {
         Self {
             target,
             line,
-            server,
+            meter: CpuMeter::of(server)
+                .inspect_err(|error| crate::say(&format!("CPU time is not measured: {error:#}")))
+                .ok(),
             middles: Vec::new(),
             logins: 0,
             cpu: Duration::ZERO,
@@ -65,17 +69,21 @@ impl<'a> Side<'a> {
     }
 
     fn round(&mut self, logins: u32) -> anyhow::Result<()> {
-        let before = cpu_time(self.server)?;
+        let before = self.cpu()?;
         let mut times = Vec::new();
         for _ in 0..logins {
             times.push(self.target.time(&[], self.line)?);
         }
-        // What the server does after the client has gone counts too, and sshd has to wait for its children.
+        // What the server does after the client has gone counts too.
         std::thread::sleep(Duration::from_millis(500));
-        self.cpu += cpu_time(self.server)?.saturating_sub(before);
+        self.cpu += self.cpu()?.saturating_sub(before);
         self.logins += logins;
         self.middles.push(percentile(&times, 0.5));
         Ok(())
+    }
+
+    fn cpu(&self) -> anyhow::Result<Duration> {
+        self.meter.as_ref().map_or(Ok(Duration::ZERO), CpuMeter::read)
     }
 
     fn cpu_each(&self) -> f64 {

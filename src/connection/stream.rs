@@ -101,11 +101,21 @@ impl AsyncRead for CutStream {
         let read = buf.filled().get(before..).unwrap_or_default();
         if !read.is_empty() {
             self.wire.heard_now();
+            acknowledge(&self.tcp);
             if self.first.is_some() {
                 self.note_version(read);
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+/// Acknowledges at once what was read. Clients that leave Nagle's algorithm on (OpenSSH does without a terminal) send a
+/// second small packet only after that, and the kernel would wait 40 ms for something of ours to send along:
+/// once in each key exchange. The kernel forgets the wish, so it is told again with each read.
+fn acknowledge(tcp: &TcpStream) {
+    if let Err(error) = rustix::net::sockopt::set_tcp_quickack(tcp, true) {
+        tracing::debug!(%error, "no TCP_QUICKACK");
     }
 }
 
