@@ -65,7 +65,7 @@ impl Process {
         // Where the end of its input is the sign to end.
         drop(child.stdin.take());
         // Gone already is as good.
-        drop(kill_process(Pid::from_child(&child), Signal::TERM));
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap_or(());
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             if !matches!(child.try_wait(), Ok(None)) {

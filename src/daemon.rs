@@ -72,7 +72,7 @@ pub enum StartError {
     Server(#[from] ServerError),
 }
 
-/// From the end of the last session to the end of its connection.
+/// From the end of the last session to the end of its connection, which clients do by themselves.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// Longest state directory: `run/` + an id + `/init.sock` must fit into a socket's 108 bytes.
@@ -149,6 +149,7 @@ impl Daemon {
             clock,
             live: Live::default(),
             tasks: TaskTracker::new(),
+            over: CancellationToken::new(),
         });
         Ok(Self {
             monitor,
@@ -204,9 +205,7 @@ impl Daemon {
             () = tokio::time::sleep(drain) => {}
             () = now.cancelled() => {}
         }
-        monitor
-            .live
-            .cut_where(|_, _, _| Some("the bastion is stopping".into()));
+        monitor.live.close("the bastion is stopping");
         if tokio::time::timeout(LAST_SEALS, no_session(&monitor.live))
             .await
             .is_err()
@@ -216,14 +215,19 @@ impl Daemon {
             );
         }
         monitor.tasks.close();
-        if tokio::time::timeout(LAST_SEALS, monitor.tasks.wait())
-            .await
-            .is_err()
+        let parted = tokio::time::timeout(LAST_WORDS, monitor.tasks.wait()).await;
+        monitor.over.cancel();
+        if parted.is_err()
+            && tokio::time::timeout(LAST_SEALS, monitor.tasks.wait())
+                .await
+                .is_err()
         {
-            tracing::error!("some connections did not end in time");
+            tracing::error!("some sessions did not end in time; the next start closes them");
         }
-        if let Err(error) = serving.await {
-            tracing::error!("the SSH side ended badly: {error}");
+        match tokio::time::timeout(LAST_WORDS, serving).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("the SSH side ended badly: {error}"),
+            Err(_) => tracing::error!("some connections did not end in time"),
         }
         admin.abort();
         enforce.abort();
@@ -321,9 +325,10 @@ fn front(config: &watch::Receiver<Arc<Config>>) -> Result<Front, StartError> {
     Ok(Front { host_keys, limits })
 }
 
-/// Connections outlast the sessions' drain a little: an operator is told why a session was ended.
+/// Connections outlast the sessions' drain: an operator is told why a session was ended, once its credential is
+/// taken back. [`Daemon::serve`] ends them when all that is done.
 fn of_connections(config: &Config) -> Limits {
     let mut limits = config.bastion.limits.clone();
-    limits.drain = limits.drain.saturating_add(LAST_WORDS);
+    limits.drain = limits.drain.saturating_add(LAST_SEALS);
     limits
 }

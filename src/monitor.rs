@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, Event};
@@ -45,6 +46,8 @@ pub struct Monitor {
     pub live: Live,
     /// Conversations and sessions, for whoever waits for their end.
     pub tasks: TaskTracker,
+    /// Cancelled when no conversation may go on; their connections end with them.
+    pub over: CancellationToken,
 }
 
 impl Monitor {
@@ -68,7 +71,7 @@ impl Monitor {
     }
 
     /// Ends every session that is no longer allowed: at once when the configuration changes, and within
-    /// [`RECHECK`] when time alone has made it so. Runs until the configuration's publisher is gone.
+    /// half a minute when time alone has made it so. Runs until the configuration's publisher is gone.
     pub async fn enforce(self: Arc<Self>) {
         let mut config = self.config.clone();
         loop {
@@ -117,6 +120,7 @@ impl Conversation {
                     None => break,
                 },
                 Ok(()) = config.changed() => self.prove_again(),
+                () = monitor.over.cancelled() => break,
             }
         }
         let identity = self.proven.as_ref().map(|(_, identity)| identity.name());

@@ -1,8 +1,8 @@
 //! One SSH connection: what speaks to the network. It decides nothing and reaches what does only through
 //! the messages of [`crate::messages`].
 //!
-//! Below russh lies a socket that can be cut ([`wire`], [`stream`]); above it callbacks become messages
-//! ([`callbacks`], [`authentication`], [`channels`]) and each session channel has a task ([`session`]). This file watches over them: it holds the
+//! Below russh lies a socket that can be cut (`wire`, `stream`); above it callbacks become messages
+//! (`callbacks`, `authentication`, `channels`) and each session channel has a task (`session`). This file watches over them: it holds the
 //! timers and the orders, and whatever a client does, an end that is due happens.
 
 mod authentication;

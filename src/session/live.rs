@@ -37,7 +37,14 @@ pub struct LiveSession {
 
 /// All open sessions. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Live(Arc<Mutex<BTreeMap<SessionId, Entry>>>);
+pub struct Live(Arc<Mutex<Sessions>>);
+
+#[derive(Debug, Default)]
+struct Sessions {
+    open: BTreeMap<SessionId, Entry>,
+    /// Why none may be open any more.
+    closed: Option<String>,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -57,9 +64,10 @@ pub(super) struct Place {
 
 impl Live {
     pub(super) fn enter(&self, told: LiveSession, identity: Identity, grant: Grant) -> Place {
-        let (cut, cut_rx) = watch::channel(None);
+        let mut sessions = self.sessions();
+        let (cut, cut_rx) = watch::channel(sessions.closed.clone());
         let session = told.session;
-        self.entries().insert(
+        sessions.open.insert(
             session,
             Entry {
                 told,
@@ -77,7 +85,8 @@ impl Live {
 
     /// The open sessions, oldest first.
     pub fn list(&self) -> Vec<LiveSession> {
-        self.entries()
+        self.sessions()
+            .open
             .values()
             .map(|entry| entry.told.clone())
             .collect()
@@ -88,13 +97,19 @@ impl Live {
         self.cut_where(|told, _, _| (told.session == session).then(|| reason.to_owned())) > 0
     }
 
+    /// Ends every session, and each that begins from now on: one that was being opened would be missed otherwise.
+    pub fn close(&self, reason: &str) {
+        self.sessions().closed = Some(reason.to_owned());
+        self.cut_where(|_, _, _| Some(reason.to_owned()));
+    }
+
     /// Ends every session for which `judge` gives a reason; how many.
     pub fn cut_where(
         &self,
         judge: impl Fn(&LiveSession, &Identity, &Grant) -> Option<String>,
     ) -> usize {
         let mut met = 0;
-        for entry in self.entries().values() {
+        for entry in self.sessions().open.values() {
             if let Some(reason) = judge(&entry.told, &entry.identity, &entry.grant) {
                 met += 1;
                 // The first reason stands.
@@ -109,7 +124,7 @@ impl Live {
         met
     }
 
-    fn entries(&self) -> std::sync::MutexGuard<'_, BTreeMap<SessionId, Entry>> {
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -133,6 +148,6 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.live.entries().remove(&self.session);
+        self.live.sessions().open.remove(&self.session);
     }
 }

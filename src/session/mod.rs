@@ -1,6 +1,6 @@
 //! A session: one grant, one recording, one lease.
 //!
-//! [`serve`] reads like the product, top to bottom.
+//! `serve` and `operate` read like the product, top to bottom.
 
 mod client;
 mod credential;

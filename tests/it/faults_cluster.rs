@@ -165,31 +165,10 @@ fn a_missing_kubeconfig_works_as_soon_as_it_is_there() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
 }
 
-/// A daemon whose way to the cluster can fail.
-fn behind(network: &Network) -> Bastion {
-    let bastion = Bastion::prepare(|standard| standard);
-    let path = bastion.path().join("test.kubeconfig");
-    let direct = std::fs::read_to_string(&path).unwrap();
-    let through = direct.replace(
-        ControlPlane::shared().server(),
-        &format!("https://127.0.0.1:{}", network.port()),
-    );
-    assert_ne!(direct, through);
-    write_private(&path, &through);
-    let mut bastion = bastion;
-    bastion.run();
-    bastion
-}
-
-fn to_the_cluster() -> Network {
-    let server = ControlPlane::shared().server();
-    Network::to(server.rsplit(':').next().unwrap().parse().unwrap())
-}
-
 /// A session outlives its API server, says at its end what is still valid, and is tidied up after once that is back.
 fn outlives(fail: impl Fn(&Network)) {
-    let network = to_the_cluster();
-    let bastion = behind(&network);
+    let network = Network::to(ControlPlane::shared().port());
+    let bastion = Bastion::behind(&network);
     let mut session = Running::start(&bastion, "operator-a", "viewer", "cat");
     let id = session.id.clone();
     assert_eq!(secrets_of(&id).len(), 1, "one Secret for each open session");
@@ -228,8 +207,8 @@ fn a_session_outlives_an_api_server_that_falls_silent() {
 
 #[test]
 fn a_secret_that_a_dead_cluster_kept_is_deleted_after_a_restart_too() {
-    let network = to_the_cluster();
-    let mut bastion = behind(&network);
+    let network = Network::to(ControlPlane::shared().port());
+    let mut bastion = Bastion::behind(&network);
     let session = Running::start(&bastion, "operator-a", "viewer", "cat");
     let id = session.id.clone();
     network.cut();

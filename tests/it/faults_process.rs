@@ -11,10 +11,11 @@ use bastion_audit::daemon::Daemon;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::bastion::{Bastion, eventually};
+use crate::harness::bastion::{Bastion, Ran, eventually};
 use crate::harness::cluster::ControlPlane;
 use crate::harness::network::Network;
 use crate::harness::running::{Running, processes_of, secrets_of};
+use crate::harness::ssh_client::SshClient;
 
 /// The API server caches a token's acceptance for 10 s.
 const REFUSED_WITHIN: Duration = Duration::from_secs(11);
@@ -84,6 +85,62 @@ fn a_second_sigterm_ends_what_is_open_at_once() {
     bastion.nothing_left(&id);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_never_ends_its_channel_does_not_hold_up_the_end() {
+    let mut bastion = Bastion::with(|documents| limits(&documents, "drain: 1h"));
+    let client = SshClient::login(&bastion, "operator-a", "viewer").await;
+    let client = client.unwrap();
+    let _channel = client.idle_channel().await;
+    tokio::task::spawn_blocking(move || {
+        bastion.signal("TERM");
+        let began = Instant::now();
+        let status = bastion.wait();
+        assert_eq!(status.code(), Some(0), "{status}");
+        assert!(began.elapsed() < Duration::from_secs(8));
+    })
+    .await
+    .unwrap();
+}
+
+#[test]
+fn a_session_that_is_being_opened_at_sigterm_is_ended_too() {
+    let network = Network::to(ControlPlane::shared().port());
+    let mut bastion = Bastion::behind(&network);
+    // It knows its cluster; only then does the cluster fall silent.
+    let ran = bastion.run_ssh("operator-a", "viewer", "true");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    network.freeze();
+    let mut ssh = bastion.ssh("operator-a", "viewer");
+    ssh.arg("echo it runs; exec sleep 300")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let client = ssh.spawn().unwrap();
+    let granted = bastion.event("policy.granted", |event| {
+        event["grant"]["kind"] == "exec" && !has_ended(&bastion, event)
+    });
+    let id = granted["session"].as_str().unwrap().to_owned();
+    bastion.signal("TERM");
+    eventually("the daemon to stop", || {
+        bastion.log().contains("stopping:").then_some(())
+    });
+    network.mend();
+    let ran = Ran::from(client.wait_with_output().unwrap());
+    assert_eq!(ran.code, Some(255), "{ran:?}");
+    assert!(ran.stderr.contains("the bastion is stopping"), "{ran:?}");
+    let status = bastion.wait();
+    assert_eq!(status.code(), Some(0), "{status}");
+    assert_eq!(bastion.cut_reason(&id), "the bastion is stopping");
+    bastion.nothing_left(&id);
+}
+
+fn has_ended(bastion: &Bastion, granted: &Value) -> bool {
+    let mut events = bastion.events().into_iter();
+    events.any(|event| {
+        event["event"] == "session.closed" && event["session"] == granted["session"]
+    })
+}
+
 #[test]
 fn sigkill_leaves_recordings_to_the_last_event_and_a_restart_leaves_nothing_else() {
     let mut bastion = Bastion::start();
@@ -136,7 +193,11 @@ fn sigkill_leaves_recordings_to_the_last_event_and_a_restart_leaves_nothing_else
     assert_eq!(ran.stdout.matches("interrupted").count(), 2, "{ran:?}");
     let left = names_in(&bastion.state_dir().join("run"));
     assert_eq!(left, ["init"]);
-    assert_eq!(secrets_of(&not_ours.id).len(), 1, "it is another instance's");
+    assert_eq!(
+        secrets_of(&not_ours.id).len(),
+        1,
+        "it is another instance's"
+    );
 
     // What was handed out is not a leftover: it lives, and can be taken back still.
     assert_eq!(secrets_of(&handed_out).len(), 1);
@@ -203,7 +264,10 @@ fn a_client_behind_a_route_that_is_lost_is_noticed_by_keepalives() {
     let bastion = Bastion::with(|documents| limits(&documents, "drain: 5s, keepalive: 1s"));
     let network = Network::to(bastion.port());
     let mut far = bastion.ssh("operator-a", "viewer");
-    far.args(["-o", &format!("HostKeyAlias=[127.0.0.1]:{}", bastion.port())]);
+    far.args([
+        "-o",
+        &format!("HostKeyAlias=[127.0.0.1]:{}", bastion.port()),
+    ]);
     let far = replace_port(far, bastion.port(), network.port());
     let running = Running::by(far, "sleep 300");
     let near = Running::start(&bastion, "operator-a", "viewer", "sleep 300");
@@ -323,7 +387,9 @@ async fn a_clock_that_goes_back_harms_nothing() {
     let config = Arc::new(config::load(&bastion.config_path()).unwrap());
     let (_watch, reloads) = config::watch::follow(&bastion.config_path(), config);
     let program = Path::new(env!("CARGO_BIN_EXE_bastion-audit"));
-    let daemon = Daemon::start(reloads, program, clock.clone()).await.unwrap();
+    let daemon = Daemon::start(reloads, program, clock.clone())
+        .await
+        .unwrap();
     bastion.served_at(daemon.local_addr().port());
     let (stop, now) = (CancellationToken::new(), CancellationToken::new());
     let serving = tokio::spawn(daemon.serve(stop.clone(), now.clone()));

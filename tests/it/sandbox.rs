@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::background::Background;
 use crate::harness::bastion::{Bastion, Ran, eventually};
 use crate::harness::processes::{running, status};
+use crate::harness::running::Running;
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -53,8 +53,7 @@ fn nothing_of_the_daemons_can_be_read() {
 fn neither_the_daemon_nor_other_sessions_are_seen() {
     let bastion = Bastion::shared();
     let other = format!("sleep {}", unique(1));
-    let mut background =
-        Background::start(bastion, "operator-b", "editor", &format!("exec {other}"));
+    let background = Running::start(bastion, "operator-b", "editor", &format!("exec {other}"));
     let there = eventually("the other session's command", || running(&other).pop());
     let pid = bastion.pid();
 
@@ -87,7 +86,6 @@ fn neither_the_daemon_nor_other_sessions_are_seen() {
     let ran = bastion.run_ssh("operator-a", "viewer", &look);
     assert!(!ran.stdout.contains(&background.id), "{ran:?}");
     assert_eq!(ran.code, Some(1));
-    background.stdin = None;
 }
 
 #[test]
@@ -98,9 +96,9 @@ fn sessions_run_under_uids_of_their_own() {
     }
     let bastion = Bastion::shared();
     let commands = [unique(2), unique(3)].map(|n| format!("sleep {n}"));
-    let sessions = commands.each_ref().map(|command| {
-        Background::start(bastion, "operator-a", "viewer", &format!("exec {command}"))
-    });
+    let sessions = commands
+        .each_ref()
+        .map(|command| Running::start(bastion, "operator-a", "viewer", &format!("exec {command}")));
     let uids = commands.each_ref().map(|command| {
         let pid = eventually("the command", || running(command).pop());
         let uids = status(pid, "Uid");
@@ -113,7 +111,7 @@ fn sessions_run_under_uids_of_their_own() {
     });
     assert_ne!(uids[0], uids[1]);
     // Were a sandbox to fail, the uid would still find nothing.
-    let [one, other] = &sessions;
+    let other = &sessions[1];
     let state = bastion.state_dir();
     for path in [
         state.clone(),
@@ -136,7 +134,6 @@ fn sessions_run_under_uids_of_their_own() {
             path.display()
         );
     }
-    drop((one, other));
 }
 
 #[test]
@@ -248,8 +245,8 @@ fn killing_a_sandbox_or_the_daemon_leaves_no_process() {
         format!("sleep {}", unique(21)),
     );
     let stubborn = |sleep: &str| format!("trap '' HUP TERM; setsid {sleep} & {sleep}");
-    let mut lost = Background::start(&bastion, "operator-a", "viewer", &stubborn(&one));
-    let _kept = Background::start(&bastion, "operator-a", "viewer", &stubborn(&other));
+    let lost = Running::start(&bastion, "operator-a", "viewer", &stubborn(&one));
+    let _kept = Running::start(&bastion, "operator-a", "viewer", &stubborn(&other));
     eventually("the commands", || {
         (running(&one).len() == 2 && running(&other).len() == 2).then_some(())
     });
@@ -266,9 +263,9 @@ fn killing_a_sandbox_or_the_daemon_leaves_no_process() {
     eventually("the end of its processes", || {
         running(&one).is_empty().then_some(())
     });
-    let (code, said) = lost.end();
-    assert_eq!(code, Some(255), "{said}");
     let id = lost.id.clone();
+    let ran = lost.wait();
+    assert_eq!(ran.code, Some(255), "{ran:?}");
     bastion.event("session.closed", |event| event["session"] == id.as_str());
     assert_eq!(
         running(&other).len(),

@@ -89,6 +89,12 @@ impl ControlPlane {
         &self.server
     }
 
+    /// The API server's port on loopback.
+    pub(crate) fn port(&self) -> u16 {
+        let (_, port) = self.server.rsplit_once(':').unwrap();
+        port.parse().unwrap()
+    }
+
     /// The cluster administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

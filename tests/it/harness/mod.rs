@@ -1,6 +1,5 @@
 //! What the promises are tried on.
 
-pub(crate) mod background;
 pub(crate) mod bastion;
 pub(crate) mod cluster;
 pub(crate) mod grants;

@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 
 use super::bastion::{Bastion, Ran, drain, eventually};
-use super::cluster::ControlPlane;
+use super::cluster::{ControlPlane, write_private};
+use super::network::Network;
 
 /// A stock ssh with a session that has begun. Killed when dropped.
 pub(crate) struct Running {
@@ -103,6 +104,20 @@ impl Drop for Running {
 }
 
 impl Bastion {
+    /// With the standard documents, and a way to the cluster that can fail.
+    pub(crate) fn behind(network: &Network) -> Self {
+        let mut bastion = Self::prepare(|documents| documents);
+        let path = bastion.path().join("test.kubeconfig");
+        let direct = std::fs::read_to_string(&path).unwrap();
+        let through = format!("https://127.0.0.1:{}", network.port());
+        write_private(
+            &path,
+            &direct.replace(ControlPlane::shared().server(), &through),
+        );
+        bastion.run();
+        bastion
+    }
+
     /// The directory of a recording.
     pub(crate) fn recording(&self, id: &str) -> Option<PathBuf> {
         let mut found = vec![self.state_dir().join("recordings")];

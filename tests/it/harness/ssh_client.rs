@@ -46,6 +46,11 @@ impl SshClient {
         answer.success().then_some(Self { handle })
     }
 
+    /// A session channel on which nothing is asked for.
+    pub(crate) async fn idle_channel(&self) -> russh::Channel<client::Msg> {
+        self.handle.channel_open_session().await.unwrap()
+    }
+
     /// Runs one command to its end.
     pub(crate) async fn run(&self, command: &str) -> Ended {
         let mut channel = self.handle.channel_open_session().await.unwrap();
