@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, Event};
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::identity::{self, Identity, Proof};
 use crate::launch::{LaunchError, Launcher};
@@ -24,7 +24,7 @@ const ASKS: usize = 8;
 /// Orders under way to one connection: the first one ends it.
 const ORDERS: usize = 1;
 
-/// How often open sessions are held against the clock.
+/// How often open sessions are held against the clock at least: it may be set.
 const RECHECK: Duration = Duration::from_secs(30);
 
 /// What decides, mints, records and launches.
@@ -70,17 +70,19 @@ impl Monitor {
         MonitorLink { asks, orders }
     }
 
-    /// Ends every session that is no longer allowed: at once when the configuration changes, and within
-    /// half a minute when time alone has made it so. Runs until the configuration's publisher is gone.
+    /// Ends every session that is no longer allowed, and takes back every credential that nobody may hold any more:
+    /// at once when the configuration changes or by its own dates, and within half a minute when the clock was set.
+    /// Runs until the configuration's publisher is gone.
     pub async fn enforce(self: Arc<Self>) {
-        let mut config = self.config.clone();
+        // Side by side: a cluster that does not take a credential back must not keep a session alive.
+        tokio::join!(self.enforce_on_sessions(), self.enforce_on_credentials());
+    }
+
+    async fn enforce_on_sessions(&self) {
+        let mut changes = self.config.clone();
         loop {
-            match tokio::time::timeout(RECHECK, config.changed()).await {
-                Ok(Ok(())) => self.leases.update(&config.borrow_and_update()),
-                Ok(Err(_)) => return,
-                Err(_) => {}
-            }
-            let config = self.config();
+            let config = Arc::clone(&changes.borrow_and_update());
+            self.leases.update(&config);
             let now = self.clock.now();
             self.live.cut_where(|_, identity, grant| {
                 match policy::still_allowed(&config, grant, identity, now) {
@@ -89,7 +91,34 @@ impl Monitor {
                     Err(denial) => Some(format!("it is no longer allowed. {denial}")),
                 }
             });
-            revoke::no_longer_allowed(&self, &config).await;
+            if self.next_look(&mut changes).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn enforce_on_credentials(self: &Arc<Self>) {
+        let mut changes = self.config.clone();
+        loop {
+            let config = Arc::clone(&changes.borrow_and_update());
+            revoke::no_longer_allowed(self, &config).await;
+            if self.next_look(&mut changes).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until something may not be allowed any more.
+    async fn next_look(
+        &self,
+        changes: &mut watch::Receiver<Arc<Config>>,
+    ) -> Result<(), watch::error::RecvError> {
+        let now = self.clock.now();
+        let wait = policy::next_end(&changes.borrow(), now)
+            .map_or(RECHECK, |end| clock::remaining(end, now).min(RECHECK));
+        match tokio::time::timeout(wait, changes.changed()).await {
+            Ok(changed) => changed,
+            Err(_) => Ok(()),
         }
     }
 }
@@ -221,6 +250,11 @@ impl Conversation {
             _ => {
                 let reason =
                     "your key no longer proves who you are; ask your administrator".to_owned();
+                // First, so that their records say more than that the client went away.
+                let own = self.peer.address;
+                self.monitor
+                    .live
+                    .cut_where(|told, _, _| (told.client.address == own).then(|| reason.clone()));
                 // One order under way is enough: it ends the connection.
                 drop(self.orders.try_send(Order::Disconnect { reason }));
             }

@@ -1,6 +1,9 @@
 //! Takes things back: by an administrator's word, or because the configuration changed.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
+use tokio::task::JoinSet;
 
 use crate::audit::Event;
 use crate::config::{Config, Name};
@@ -8,6 +11,9 @@ use crate::mint::{self, LeaseState, Release};
 use crate::monitor::Monitor;
 use crate::policy;
 use crate::session::SessionId;
+
+/// Credentials that are taken back at once.
+const AT_ONCE: usize = 64;
 
 /// What is taken back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,14 +54,23 @@ pub async fn revoke(monitor: &Monitor, filter: &Filter, reason: &str) -> Revoked
 }
 
 /// Takes back the handed-out credentials of identities that may no longer hold them.
-pub(crate) async fn no_longer_allowed(monitor: &Monitor, config: &Config) {
+pub(crate) async fn no_longer_allowed(monitor: &Arc<Monitor>, config: &Config) {
     let now = monitor.clock.now();
     let handed_out = |lease: &mint::LiveLease| lease.state == LeaseState::HandedOut;
+    // At once: a cluster that does not answer must not hold up the others.
+    let mut all = JoinSet::new();
     for lease in monitor.leases.live().into_iter().filter(handed_out) {
         if !policy::may_hold(config, &lease.identity, &lease.role, &lease.cluster, now) {
-            take_back(monitor, &mint::Filter::Session(lease.session)).await;
+            let monitor = Arc::clone(monitor);
+            all.spawn(async move {
+                take_back(&monitor, &mint::Filter::Session(lease.session)).await;
+            });
+            if all.len() >= AT_ONCE {
+                all.join_next().await;
+            }
         }
     }
+    while all.join_next().await.is_some() {}
 }
 
 async fn take_back(

@@ -40,9 +40,14 @@ pub fn ask(state_dir: &Path, request: &Request) -> Result<Reply, AdminError> {
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut line = serde_json::to_vec(request).map_err(std::io::Error::other)?;
         line.push(b'\n');
-        stream.write_all(&line)?;
+        let asked = stream.write_all(&line);
         let mut answer = String::new();
-        BufReader::new(stream.take(LONGEST)).read_line(&mut answer)?;
+        // Whoever may not ask is told so without being listened to.
+        let answered = BufReader::new(stream.take(LONGEST)).read_line(&mut answer);
+        if answer.is_empty() {
+            asked?;
+        }
+        answered?;
         Ok(answer)
     };
     let answer = exchange(&mut stream).map_err(AdminError::Broken)?;

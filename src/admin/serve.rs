@@ -17,7 +17,9 @@ use crate::revoke;
 
 /// Administrators at once.
 const AT_ONCE: usize = 16;
-/// A silent administrator is sent away.
+/// A silent administrator is sent away: programs say at once what they want.
+const SILENCE: Duration = Duration::from_secs(5);
+/// From a request to the end of its answer: a revoke waits for an API server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The bound socket; its file goes when this is dropped.
@@ -84,11 +86,10 @@ async fn answer(monitor: &Monitor, stream: UnixStream) -> std::io::Result<()> {
         // The file's mode says so already; whoever passed the socket on does not make it theirs.
         Reply::Error("only the daemon's own OS user and root may ask".into())
     } else {
-        let mut line = String::new();
-        BufReader::new(read.take(LONGEST))
-            .read_line(&mut line)
-            .await?;
-        match serde_json::from_str(&line) {
+        let mut line = Vec::new();
+        let mut read = BufReader::new(read.take(LONGEST));
+        tokio::time::timeout(SILENCE, read.read_until(b'\n', &mut line)).await??;
+        match serde_json::from_slice(&line) {
             Ok(request) => act(monitor, uid, request).await,
             Err(error) => Reply::Error(format!("not understood: {error}")),
         }

@@ -45,6 +45,13 @@ impl SessionDir {
 
     /// Replaces the token of a renewed lease. client-go reads it again within a minute.
     pub fn renew(&self, credential: &Credential) -> Result<(), LaunchError> {
+        // What an attempt on a full disk left must not stop all that follow.
+        match std::fs::remove_file(self.path.join("token.new")) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(LaunchError::io("removing an unfinished token")(error));
+            }
+            _ => {}
+        }
         self.write("token.new", credential.expose().as_bytes(), 0o600)?;
         std::fs::rename(self.path.join("token.new"), self.path.join("token"))
             .map_err(LaunchError::io("replacing the session's token"))

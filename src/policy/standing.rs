@@ -75,6 +75,17 @@ pub fn may_hold(
             .is_some_and(|clusters| clusters.contains_key(cluster))
 }
 
+/// When time alone next takes something away: a binding or a key of the configuration ends.
+pub fn next_end(config: &Config, now: Timestamp) -> Option<Timestamp> {
+    let bindings = config.bindings.values().filter_map(|binding| binding.until);
+    let keys = config
+        .identities
+        .values()
+        .flat_map(|identity| &identity.keys)
+        .filter_map(|key| key.expires);
+    bindings.chain(keys).filter(|end| *end > now).min()
+}
+
 /// Whether the key that proved the identity may have a terminal.
 ///
 /// # Errors

@@ -218,6 +218,9 @@ impl Session {
             &renewing
         ));
         let ended = tokio::select! {
+            // In this order: whoever ends a session ends its connection next, and the record must say why.
+            biased;
+            reason = place.cut() => Ended::Cut { reason },
             worked = work => match worked {
                 Ok(status) => told(status),
                 Err(Stopped::ClientGone) => client_gone(),
@@ -229,7 +232,6 @@ impl Session {
             },
             // A command that does not read its input must not hide that its client is gone.
             () = to.closed() => client_gone(),
-            reason = place.cut() => Ended::Cut { reason },
             reason = renewals.as_mut() => Ended::Cut { reason },
             reason = time_over(remaining, client.terminal, recording, &to) => Ended::Cut { reason },
         };

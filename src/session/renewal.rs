@@ -23,14 +23,16 @@ pub(super) async fn renewals(
     recording: &OpenRecording,
     renewing: &AtomicBool,
 ) -> String {
+    // Of the token that the command has. A newer one that could not be recorded or put in its place is no use.
+    let mut expires = lease.expires();
     loop {
-        sleep(until_renewal(lease.expires(), monitor.clock.now())).await;
+        sleep(until_renewal(expires, monitor.clock.now())).await;
         renewing.store(true, Ordering::Relaxed);
         let renewed = renew(monitor, lease, credentials, recording).await;
         renewing.store(false, Ordering::Relaxed);
         match renewed {
-            Ok(()) => {}
-            Err(reason) if lease.expires() <= monitor.clock.now() => return reason,
+            Ok(()) => expires = lease.expires(),
+            Err(reason) if expires <= monitor.clock.now() => return reason,
             Err(reason) => tracing::warn!("session {}: {reason}; trying again", lease.session()),
         }
     }
@@ -67,10 +69,11 @@ async fn renew(
     recording
         .lease(jti, audit_id, expires)
         .await
-        .map_err(|error| error.to_string())?;
-    credentials
-        .renew(lease.credential())
-        .map_err(|error| error.to_string())
+        .map_err(|error| format!("its renewed credential could not be recorded: {error}"))?;
+    credentials.renew(lease.credential()).map_err(|error| {
+        tracing::error!("session {session}: {error}");
+        "its renewed credential could not be put in place; tell your administrator".to_owned()
+    })
 }
 
 /// Two thirds through a token's remaining life, but not more often than every five seconds.

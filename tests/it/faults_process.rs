@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::bastion::{Bastion, Ran, eventually};
 use crate::harness::cluster::ControlPlane;
 use crate::harness::network::Network;
-use crate::harness::running::{Running, processes_of, secrets_of};
+use crate::harness::running::{Running, processes_of, secrets_of, with_argument};
 use crate::harness::ssh_client::SshClient;
 
 /// The API server caches a token's acceptance for 10 s.
@@ -266,7 +266,11 @@ fn a_client_behind_a_route_that_is_lost_is_noticed_by_keepalives() {
         "-o",
         &format!("HostKeyAlias=[127.0.0.1]:{}", bastion.port()),
     ]);
-    let far = replace_port(far, bastion.port(), network.port());
+    let far = with_argument(
+        &far,
+        &bastion.port().to_string(),
+        &network.port().to_string(),
+    );
     let running = Running::by(far, "sleep 300");
     let near = Running::start(&bastion, "operator-a", "viewer", "sleep 300");
     network.freeze();
@@ -277,19 +281,6 @@ fn a_client_behind_a_route_that_is_lost_is_noticed_by_keepalives() {
     bastion.nothing_left(&running.id);
     // Who is silent and answers is not cut.
     assert!(!processes_of(&near.id).is_empty());
-}
-
-/// The same command to another port.
-fn replace_port(ssh: Command, from: u16, to: u16) -> Command {
-    let mut through = Command::new(ssh.get_program());
-    through.args(ssh.get_args().map(|arg| {
-        if arg.to_str() == Some(&from.to_string()) {
-            to.to_string().into()
-        } else {
-            arg.to_owned()
-        }
-    }));
-    through
 }
 
 /// MiB of memory that the daemon holds.

@@ -12,6 +12,7 @@
     unreachable_pub
 )]
 
+mod admin;
 mod audit_over_ssh;
 mod credential;
 mod faults_cluster;
@@ -19,12 +20,14 @@ mod faults_disk;
 mod faults_process;
 mod front;
 mod harness;
+mod limits;
 mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
 mod no_token;
 mod recorded;
+mod reload;
 mod sandbox;
 mod session;
 mod time;

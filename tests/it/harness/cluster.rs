@@ -96,6 +96,11 @@ impl ControlPlane {
         port.parse().unwrap()
     }
 
+    /// The authority of the API server's certificate, PEM.
+    pub(crate) fn ca(&self) -> &Path {
+        &self.ca
+    }
+
     /// The cluster administrator's kubeconfig.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

@@ -1,5 +1,6 @@
 //! What the promises are tried on.
 
+pub(crate) mod api;
 pub(crate) mod bastion;
 pub(crate) mod cluster;
 pub(crate) mod grants;

@@ -191,3 +191,15 @@ pub(crate) fn secrets_of(id: &str) -> Vec<String> {
         .map(str::to_owned)
         .collect()
 }
+
+/// The same command with another argument: a stock ssh takes the first of what it is told twice.
+pub(crate) fn with_argument(ssh: &Command, from: &str, to: &str) -> Command {
+    let mut other = Command::new(ssh.get_program());
+    let mut met = false;
+    for arg in ssh.get_args() {
+        met |= arg == from;
+        other.arg(if arg == from { to.as_ref() } else { arg });
+    }
+    assert!(met, "{from} is not an argument of {ssh:?}");
+    other
+}
