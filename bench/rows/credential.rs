@@ -83,7 +83,9 @@ impl<'a> Side<'a> {
     }
 
     fn cpu(&self) -> anyhow::Result<Duration> {
-        self.meter.as_ref().map_or(Ok(Duration::ZERO), CpuMeter::read)
+        self.meter
+            .as_ref()
+            .map_or(Ok(Duration::ZERO), CpuMeter::read)
     }
 
     fn cpu_each(&self) -> f64 {

@@ -50,6 +50,13 @@ pub(super) fn of_session(
 ) -> Vec<OsString> {
     let mut args = Arguments::default();
     args.namespaces();
+    // What the init is; see there.
+    args.add(["--as-pid-1"]);
+    if launch.terminal.is_none() {
+        // Else it would have the daemon's own terminal, if that was started at one, and could type there. At a
+        // terminal of its own a session is a new one already.
+        args.add(["--new-session"]);
+    }
     args.root(sandbox);
     let home = format!("/home/{}", launch.identity);
     args.add(["--dir", &home, "--chdir", &home]);

@@ -1,6 +1,10 @@
 //! The first program inside a sandbox: starts the operator's command, passes signals on, and tells the
 //! daemon exactly how it ended (bubblewrap alone cannot tell `exit 137` from `SIGKILL`).
 //!
+//! It is process 1 there: no signal from inside ends or stops it, and with it everything ends. That it dies
+//! with bubblewrap (and so with the daemon) is an attribute of the process that whoever traces it could
+//! take away; so nobody can.
+//!
 //! It speaks lines over the session's socket: from the daemon signal names (`TERM`), to the daemon one
 //! line, `exit N` or `signal NAME CORE`. What it says is the command's own business: a command that
 //! forges it lies about its own exit status and nothing else.
@@ -13,7 +17,10 @@ use std::process::{Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::io::Errno;
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitOptions, kill_process_group, set_dumpable_behavior, wait,
+};
 
 /// The signals that a client may send (RFC 4254, 6.10).
 const SIGNALS: &[(&str, Signal)] = &[
@@ -34,6 +41,8 @@ const SIGNALS: &[(&str, Signal)] = &[
 
 /// Runs `argv` to its end. Errors come back for the caller to print: the operator sees them.
 pub fn run(socket: &Path, argv: &[std::ffi::OsString]) -> std::io::Result<()> {
+    // Before anything of the operator's runs: the command has the same uid, and may trace what may be dumped.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let mut daemon = UnixStream::connect(socket)?;
     swallow_terminal_signals()?;
     let terminal = rustix::termios::isatty(std::io::stdin());
@@ -46,12 +55,25 @@ pub fn run(socket: &Path, argv: &[std::ffi::OsString]) -> std::io::Result<()> {
         // So that a signal meets the whole command. At a terminal it must stay in the foreground group.
         command.process_group(0);
     }
-    let mut child = command.spawn()?;
+    let child = command.spawn()?;
     let group = Pid::from_child(&child);
     let signals = daemon.try_clone()?;
     std::thread::spawn(move || pass_signals(signals, group, terminal));
-    let status = child.wait()?;
+    let status = end_of(group)?;
     daemon.write_all(tell(status).as_bytes())
+}
+
+/// Waits for the command, and on the way for every orphan: process 1 is the parent of them all.
+fn end_of(command: Pid) -> std::io::Result<ExitStatus> {
+    loop {
+        match wait(WaitOptions::empty()) {
+            Ok(Some((ended, status))) if ended == command => {
+                return Ok(ExitStatus::from_raw(status.as_raw()));
+            }
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Ctrl-C at the terminal is for the command; a handler (unlike SIG_IGN) is not inherited by it.

@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::session_dir::SessionDir;
-use super::supervise::Supervised;
+use super::supervise::{First, Supervised};
 use super::uids::{Uid, Uids};
 use super::{Control, Exit, Input, Launch, LaunchError, Launcher, Output, Running, arguments};
 use crate::config::Sandbox;
@@ -124,6 +124,8 @@ impl Launcher for BubblewrapLauncher {
                 });
             }
         };
+        let first =
+            First::of(&init).map_err(LaunchError::io("finding the sandbox's first process"))?;
         let (signals, signals_rx) = mpsc::channel(SIGNALS);
         let kill = CancellationToken::new();
         let (status, exit) = Exit::new();
@@ -131,6 +133,7 @@ impl Launcher for BubblewrapLauncher {
         let supervised = Supervised {
             child: spawned.child,
             init,
+            first,
             signals: signals_rx,
             kill: kill.clone(),
             _uid: uid,

@@ -1,9 +1,14 @@
 //! Watches a running sandbox to its end.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::sync::mpsc;
@@ -16,10 +21,42 @@ use super::{ExitStatus, init};
 /// From killing bubblewrap to the last process of its sandbox being gone.
 const REAP: Duration = Duration::from_secs(2);
 
+/// Process 1 of a sandbox. The kernel lets it end only after everything else in there has.
+#[derive(Debug)]
+pub(super) struct First(AsyncFd<OwnedFd>);
+
+impl First {
+    /// The init at the other end. It connects before anything of the operator's runs.
+    pub(super) fn of(init: &UnixStream) -> io::Result<Self> {
+        let pid = init.peer_cred()?.pid().and_then(Pid::from_raw);
+        let pid =
+            pid.ok_or_else(|| io::Error::other("the sandbox's init is not seen from here"))?;
+        let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
+        // Deprecated for types that may close or replace what they hold; an `OwnedFd` cannot.
+        #[allow(deprecated)]
+        AsyncFd::with_interest(fd, Interest::READABLE).map(Self)
+    }
+
+    /// Ends the sandbox, whatever became of bubblewrap.
+    fn kill(&self) {
+        match pidfd_send_signal(self.0.get_ref(), Signal::KILL) {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(error) => tracing::error!("ending a sandbox: {error}"),
+        }
+    }
+
+    async fn gone(&self) {
+        if let Err(error) = self.0.readable().await {
+            tracing::error!("waiting for a sandbox's end: {error}");
+        }
+    }
+}
+
 /// A running sandbox, watched to its end.
 pub(super) struct Supervised {
     pub(super) child: Child,
     pub(super) init: UnixStream,
+    pub(super) first: First,
     pub(super) signals: mpsc::Receiver<String>,
     pub(super) kill: CancellationToken,
     pub(super) _uid: Option<Uid>,
@@ -28,7 +65,7 @@ pub(super) struct Supervised {
 
 impl Supervised {
     pub(super) async fn run(mut self) -> ExitStatus {
-        let (init, mut to_init) = self.init.split();
+        let (init, to_init) = self.init.split();
         // One short line comes from there; whoever forges a long one gets it cut.
         let mut lines = BufReader::with_capacity(256, init.take(256)).lines();
         let mut told = None;
@@ -36,6 +73,7 @@ impl Supervised {
         let code = loop {
             tokio::select! {
                 () = self.kill.cancelled() => {
+                    self.first.kill();
                     drop(self.child.start_kill());
                     break self.child.wait().await.ok().and_then(|status| status.code());
                 }
@@ -45,16 +83,18 @@ impl Supervised {
                     Ok(None) | Err(_) => init_open = false,
                 },
                 Some(signal) = self.signals.recv() => {
-                    // It may be gone already.
-                    drop(to_init.write_all(format!("{signal}\n").as_bytes()).await);
+                    // Never waited for: whoever keeps the init from reading must not put off the kill. What
+                    // does not fit, and a line that was cut by that, is lost.
+                    drop(to_init.try_write(format!("{signal}\n").as_bytes()));
                 }
             }
         };
-        // The init's end of the socket closes when the kernel has ended the sandbox's processes.
+        self.first.kill();
         let rest = async {
             while let Ok(Some(line)) = lines.next_line().await {
                 told = told.take().or_else(|| init::parse(&line));
             }
+            self.first.gone().await;
         };
         if tokio::time::timeout(REAP, rest).await.is_err() {
             tracing::error!("a sandbox's processes outlived it by {} s", REAP.as_secs());

@@ -38,7 +38,12 @@ fn nothing_of_the_daemons_can_be_read() {
             let look = format!("ls -d {way}{} 2>&1", path.display());
             let ran = bastion.run_ssh("operator-a", "viewer", &look);
             assert_eq!(ran.code, Some(2), "{look}: {ran:?}");
-            assert!(ran.stdout.contains("No such file"), "{look}: {ran:?}");
+            // Process 1 is nobody's to look into, and the command's parent.
+            let why = match way {
+                "" | "/proc/self/root" => "No such file",
+                _ => "Permission denied",
+            };
+            assert!(ran.stdout.contains(why), "{look}: {ran:?}");
         }
     }
     // Wherever it might lie: no file holds the beginning of a private key, no socket has that name.
@@ -235,6 +240,39 @@ fn nothing_outlives_its_session() {
         "{:?}",
         began.elapsed()
     );
+}
+
+/// As somebody would who wants to go on unrecorded when the session is over: process 1 of the sandbox dies with
+/// bubblewrap because it asked for that, and whoever can trace it, stop it or end it can undo that.
+#[test]
+fn a_command_cannot_take_its_sandbox_over() {
+    let bastion = Bastion::shared();
+    let try_all = "ls /proc/1/fd /proc/1/root; cat /proc/1/environ /proc/1/mem /proc/1/maps; \
+                   head -c1 /proc/1/syscall; kill -STOP 1; kill -KILL 1; kill -SEGV 1; sleep 0.2; \
+                   grep ^State /proc/1/status; exit 3";
+    let ran = bastion.run_ssh("operator-a", "viewer", try_all);
+    assert_eq!(ran.code, Some(3), "{ran:?}");
+    assert_eq!(ran.stdout.trim_end(), "State:\tS (sleeping)", "{ran:?}");
+    assert_eq!(
+        ran.stderr.matches("Permission denied").count()
+            + ran.stderr.matches("not permitted").count(),
+        6,
+        "{ran:?}"
+    );
+}
+
+/// Else it could type into the terminal at which the daemon was started (CVE-2017-5226).
+#[test]
+fn a_command_is_not_at_the_daemons_terminal() {
+    let bastion = Bastion::shared();
+    let ran = bastion.run_ssh(
+        "operator-a",
+        "viewer",
+        "cut -d' ' -f6,7 /proc/self/stat; echo x > /dev/tty",
+    );
+    // A session of the sandbox's own, and no terminal; 0 would be a session of the outside.
+    assert_eq!(ran.stdout, "1 0\n", "{ran:?}");
+    assert!(ran.stderr.contains("/dev/tty: No such device"), "{ran:?}");
 }
 
 #[test]

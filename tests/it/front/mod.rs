@@ -7,6 +7,7 @@ mod endings;
 mod listener;
 mod monitor;
 mod peers;
+mod prior_cves;
 mod sessions;
 
 use std::net::SocketAddr;
