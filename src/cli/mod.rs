@@ -3,8 +3,8 @@
 mod check;
 mod explain;
 mod export;
-mod init;
 mod inherited;
+mod init;
 mod log;
 mod reading;
 mod replay;

@@ -177,7 +177,10 @@ fn no_token_outlives_what_it_was_minted_for() {
     });
     assert!(kept.user().is_some(), "nobody took this one back");
     let live: Vec<Value> = live(&bastion);
-    let sessions: Vec<&Value> = live.iter().map(|line| &line["session"]["session"]).collect();
+    let sessions: Vec<&Value> = live
+        .iter()
+        .map(|line| &line["session"]["session"])
+        .collect();
     assert_eq!(sessions, [kept_session.as_str()], "{live:?}");
 
     // Each is on both records.

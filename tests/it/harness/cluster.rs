@@ -74,7 +74,10 @@ impl ControlPlane {
     }
 
     /// Ends it and waits until all of it is gone.
-    #[allow(dead_code, reason = "the benchmarks end theirs, the tests' ends with them")]
+    #[allow(
+        dead_code,
+        reason = "the benchmarks end theirs, the tests' ends with them"
+    )]
     pub fn stop(self) {
         let Self {
             _process: mut process,
