@@ -27,6 +27,8 @@ const GOODBYE: Duration = Duration::from_secs(1);
 const LAST_PROCESS: Duration = Duration::from_secs(5);
 /// A renewal under way when a session ends is waited for, so that its token is on record.
 const RENEWAL: Duration = Duration::from_secs(10);
+const NO_SANDBOX: &str =
+    "this bastion cannot run commands: its sandbox does not work; tell your administrator";
 /// The exit status of a session that we ended.
 const CUT: u32 = 255;
 
@@ -43,6 +45,12 @@ pub(super) async fn run(
         Ok(grant) => grant,
         Err(sentence) => return Err(Refusal { sentence, client }),
     };
+    if let Err(error) = &monitor.launcher {
+        // Known before anything is minted for a command that will not run.
+        steps::fail(monitor, caller, id, "launch", error).await;
+        let sentence = NO_SANDBOX.to_owned();
+        return Err(Refusal { sentence, client });
+    }
     let recording = match steps::record(monitor, caller, &grant, &open, id).await {
         Ok(recording) => recording,
         Err(sentence) => return Err(Refusal { sentence, client }),
@@ -141,9 +149,10 @@ impl Session {
         };
         steps::on_record(monitor, event).await?;
         let failed = "the sandbox for your command could not be started; tell your administrator";
-        let launcher = monitor.launcher.as_ref().map_err(|_| {
-            "this bastion cannot run commands: its sandbox does not work; tell your administrator".to_owned()
-        })?;
+        let launcher = monitor
+            .launcher
+            .as_ref()
+            .map_err(|_| NO_SANDBOX.to_owned())?;
         let api_server = monitor
             .leases
             .endpoint(self.grant.cluster())

@@ -338,6 +338,10 @@ fn without_bubblewrap_no_command_runs_and_the_rest_works() {
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(255), ""), "{ran:?}");
         assert!(ran.stderr.contains("cannot run commands"), "{ran:?}");
     }
+    // Nothing was minted for what could not run, and the reason is on record.
+    bastion.event("session.failed", |event| event["step"] == "launch");
+    let issued = |event: &Value| event["event"] == "lease.issued";
+    assert!(!bastion.events().iter().any(issued));
     let ran = bastion.run_ssh("operator-a", "viewer", "bastion whoami");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let ran = bastion.run_ssh("operator-a", "editor", "bastion credential");
