@@ -5,11 +5,11 @@
 //! with bubblewrap (and so with the daemon) is an attribute of the process that whoever traces it could
 //! take away; so nobody can.
 //!
-//! It speaks lines over the session's socket: from the daemon signal names (`TERM`), to the daemon one
-//! line, `exit N` or `signal NAME CORE`. What it says is the command's own business: a command that
+//! It speaks lines over the session's socket: from the daemon first `go`, then signal names (`TERM`), to the
+//! daemon one line, `exit N` or `signal NAME CORE`. What it says is the command's own business: a command that
 //! forges it lies about its own exit status and nothing else.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -39,11 +39,17 @@ const SIGNALS: &[(&str, Signal)] = &[
     ("USR2", Signal::USR2),
 ];
 
+/// What the daemon says once it has a hold of process 1: a command that was over before that would leave a number
+/// that may be another process's by then.
+pub(super) const GO: &[u8; 3] = b"go\n";
+
 /// Runs `argv` to its end. Errors come back for the caller to print: the operator sees them.
 pub fn run(socket: &Path, argv: &[std::ffi::OsString]) -> std::io::Result<()> {
     // Before anything of the operator's runs: the command has the same uid, and may trace what may be dumped.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let mut daemon = UnixStream::connect(socket)?;
+    let mut go = *GO;
+    daemon.read_exact(&mut go)?;
     swallow_terminal_signals()?;
     let terminal = rustix::termios::isatty(std::io::stdin());
     let (program, arguments) = argv

@@ -174,6 +174,10 @@ mod tests {
         child.wait().await.unwrap();
         let text = String::from_utf8(all).unwrap();
         let numbers = (1..=20_000).map(|n| format!("{n}\r\n"));
-        assert!(text == std::iter::once("a\r\n".to_owned()).chain(numbers).collect::<String>());
+        assert!(
+            text == std::iter::once("a\r\n".to_owned())
+                .chain(numbers)
+                .collect::<String>()
+        );
     }
 }

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::init::GO;
 use super::session_dir::SessionDir;
 use super::supervise::{First, Supervised};
 use super::uids::{Uid, Uids};
@@ -115,17 +117,21 @@ impl Launcher for BubblewrapLauncher {
             Some(terminal) => self.spawn_terminal(args, terminal, uid_number)?,
             None => self.spawn_pipes(args, uid_number)?,
         };
-        let init = match tokio::time::timeout(START, accept(&listener, &mut spawned.child)).await {
-            Ok(Some(init)) => init,
-            // Dropping the child kills it.
-            Ok(None) | Err(_) => {
-                return Err(LaunchError::Refused {
-                    stderr: spawned.last_words().await,
-                });
-            }
-        };
+        let mut init =
+            match tokio::time::timeout(START, accept(&listener, &mut spawned.child)).await {
+                Ok(Some(init)) => init,
+                // Dropping the child kills it.
+                Ok(None) | Err(_) => {
+                    return Err(LaunchError::Refused {
+                        stderr: spawned.last_words().await,
+                    });
+                }
+            };
         let first =
             First::of(&init).map_err(LaunchError::io("finding the sandbox's first process"))?;
+        init.write_all(GO)
+            .await
+            .map_err(LaunchError::io("starting the command"))?;
         let (signals, signals_rx) = mpsc::channel(SIGNALS);
         let kill = CancellationToken::new();
         let (status, exit) = Exit::new();

@@ -25,8 +25,7 @@ type Base64 = base64::engine::GeneralPurpose;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 static BASE64: LazyLock<Base64> = LazyLock::new(|| Base64::standard(PAD));
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-static BASE64: LazyLock<Base64> =
-    LazyLock::new(|| Base64::new(&base64::alphabet::STANDARD, PAD));
+static BASE64: LazyLock<Base64> = LazyLock::new(|| Base64::new(&base64::alphabet::STANDARD, PAD));
 
 /// Writes events. Holds no output back: whatever a call is given is in the lines that it writes.
 #[derive(Debug)]
