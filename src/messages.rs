@@ -45,6 +45,26 @@ pub enum Ask {
     },
     /// The client's version line is known now.
     Client(String),
+    /// The connection ends next, and not because the client left.
+    Ending(Ending),
+}
+
+/// Why a connection ends that its client did not end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ending {
+    /// No channel data either way for `limits.idleTimeout`.
+    Idle,
+    /// The client answered no keepalive.
+    Silent,
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Idle => "no input and no output for too long",
+            Self::Silent => "the client does not answer any more",
+        })
+    }
 }
 
 /// The reply to an [`Ask`].

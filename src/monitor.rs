@@ -171,6 +171,10 @@ impl Conversation {
             Ask::Probe(offer) => identity::is_known(&self.monitor.config(), &offer),
             Ask::Authenticate(offer) => self.authenticate(offer).await,
             Ask::Open(open) => self.open(open, link),
+            Ask::Ending(ending) => {
+                self.cut_own(&ending.to_string());
+                true
+            }
             Ask::Refused { what } => {
                 let identity = self.proven.as_ref().map(|(_, identity)| identity.name());
                 let event = Event::RequestRefused {
@@ -239,6 +243,14 @@ impl Conversation {
         true
     }
 
+    /// Ends the sessions of this connection.
+    fn cut_own(&self, reason: &str) {
+        let own = self.peer.address;
+        self.monitor
+            .live
+            .cut_where(|told, _, _| (told.client.address == own).then(|| reason.to_owned()));
+    }
+
     /// After a reload the same offer must still prove the same identity.
     fn prove_again(&mut self) {
         let Some((offer, identity)) = &mut self.proven else {
@@ -251,10 +263,7 @@ impl Conversation {
                 let reason =
                     "your key no longer proves who you are; ask your administrator".to_owned();
                 // First, so that their records say more than that the client went away.
-                let own = self.peer.address;
-                self.monitor
-                    .live
-                    .cut_where(|told, _, _| (told.client.address == own).then(|| reason.clone()));
+                self.cut_own(&reason);
                 // One order under way is enough: it ends the connection.
                 drop(self.orders.try_send(Order::Disconnect { reason }));
             }

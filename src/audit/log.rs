@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -121,11 +121,11 @@ struct LogFile {
 
 impl LogFile {
     fn open(path: &Path) -> Result<Self, AuditError> {
-        let file = open_append(path)?;
+        let (file, torn) = open_append(path)?;
         Ok(Self {
             path: path.to_owned(),
             file,
-            torn: false,
+            torn,
         })
     }
 
@@ -151,20 +151,28 @@ impl LogFile {
         let same = std::fs::metadata(&self.path)
             .is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino()));
         if !same {
-            self.file = open_append(&self.path)?;
-            self.torn = false;
+            (self.file, self.torn) = open_append(&self.path)?;
         }
         Ok(())
     }
 }
 
-fn open_append(path: &Path) -> Result<File, AuditError> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| failed(path, &error))
+/// The file, and whether it ends in mid-line: the daemon before this one may have died of a full disk.
+fn open_append(path: &Path) -> Result<(File, bool), AuditError> {
+    let open = || {
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
+        let mut last = *b"\n";
+        if let Some(at) = file.metadata()?.len().checked_sub(1) {
+            file.read_exact_at(&mut last, at)?;
+        }
+        Ok((file, last != *b"\n"))
+    };
+    open().map_err(|error| failed(path, &error))
 }
 
 fn failed(path: &Path, error: &std::io::Error) -> AuditError {
@@ -213,6 +221,19 @@ mod tests {
         std::fs::rename(&path, dir.path().join("audit.jsonl.1")).unwrap();
         audit.emit(Event::DaemonStopped {}).await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_line_that_an_earlier_daemon_did_not_finish_stays_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("audit.jsonl");
+        std::fs::write(&path, "{\"v\":1,\"ti").unwrap();
+        audit(&path).emit(Event::DaemonStopped {}).await.unwrap();
+        audit(&path).emit(Event::DaemonStopped {}).await.unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let whole = |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert_eq!(text.lines().filter(whole).count(), 2, "{text}");
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ pub(crate) use self::wire::WINDOW;
 use self::wire::Wire;
 use crate::clock;
 use crate::config::Limits;
-use crate::messages::{MonitorLink, Order};
+use crate::messages::{Ask, Ending, MonitorLink, Order};
 
 /// How long a client may take to leave by itself when its last session has ended. OpenSSH's ends without having
 /// written the output when a disconnect is right behind it.
@@ -71,6 +71,15 @@ pub(crate) enum End {
 }
 
 impl End {
+    /// What the deciding side must know before the connection ends: it would take it for the client's doing.
+    fn ending(&self) -> Option<Ending> {
+        match self {
+            Self::Idle => Some(Ending::Idle),
+            Self::Dead => Some(Ending::Silent),
+            _ => None,
+        }
+    }
+
     /// What the client is told.
     fn farewell(&self) -> Option<&str> {
         match self {
@@ -107,7 +116,7 @@ pub(crate) async fn serve(
         authentication: Authentication::new(monitor.clone(), Arc::clone(&wire), proven),
         refusals: Refusals::new(monitor.clone(), tasks.clone()),
         channels: Channels::new(Shared {
-            monitor,
+            monitor: monitor.clone(),
             wire: Arc::clone(&wire),
             cut: cut.clone(),
             tasks: tasks.clone(),
@@ -148,6 +157,9 @@ pub(crate) async fn serve(
             End::Client
         }
         end = &mut watching => {
+            if let Some(ending) = end.ending() {
+                monitor.ask(Ask::Ending(ending), None, FAREWELL).await;
+            }
             finish(running, &end, &wire, &cut).await;
             end
         }

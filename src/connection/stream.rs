@@ -12,6 +12,10 @@ use tokio::time::Sleep;
 
 use super::wire::{Cut, MayRead, Wire};
 
+/// What is read at least, whatever russh asks for: it asks for a packet's first four bytes and then for the rest,
+/// and most packets are smaller than this.
+const AHEAD: usize = 256;
+
 /// A version line is at most 255 bytes (RFC 4253, 4.2).
 const VERSION_LINE: usize = 255;
 
@@ -24,6 +28,10 @@ pub(super) struct CutStream {
     first: Option<Vec<u8>>,
     /// Wakes the reader after a rest.
     rest: Option<Pin<Box<Sleep>>>,
+    /// Read, and not asked for yet: `ahead[taken..read]`.
+    ahead: [u8; AHEAD],
+    taken: usize,
+    read: usize,
 }
 
 impl CutStream {
@@ -33,6 +41,37 @@ impl CutStream {
             wire,
             first: Some(Vec::new()),
             rest: None,
+            ahead: [0; AHEAD],
+            taken: 0,
+            read: 0,
+        }
+    }
+
+    /// Reads from the socket, into `ahead` unless `buf` has room for more.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if buf.remaining() >= AHEAD {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
+            self.heard(buf.filled().get(before..).unwrap_or_default());
+        } else {
+            let mut ahead = [0; AHEAD];
+            let mut into = ReadBuf::new(&mut ahead);
+            ready!(Pin::new(&mut self.tcp).poll_read(cx, &mut into))?;
+            self.read = into.filled().len();
+            self.taken = 0;
+            self.ahead = ahead;
+            self.heard(ahead.get(..self.read).unwrap_or_default());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn heard(&mut self, read: &[u8]) {
+        if !read.is_empty() {
+            self.wire.heard_now();
+            acknowledge(&self.tcp);
+            if self.first.is_some() {
+                self.note_version(read);
+            }
         }
     }
 
@@ -96,15 +135,14 @@ impl AsyncRead for CutStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         ready!(self.poll_may_read(cx))?;
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(cx, buf))?;
-        let read = buf.filled().get(before..).unwrap_or_default();
-        if !read.is_empty() {
-            self.wire.heard_now();
-            acknowledge(&self.tcp);
-            if self.first.is_some() {
-                self.note_version(read);
-            }
+        if self.taken == self.read {
+            ready!(self.poll_fill(cx, buf))?;
+        }
+        let (taken, read) = (self.taken, self.read);
+        let give = (read - taken).min(buf.remaining());
+        if let Some(bytes) = self.ahead.get(taken..taken + give) {
+            buf.put_slice(bytes);
+            self.taken += give;
         }
         Poll::Ready(Ok(()))
     }
@@ -175,6 +213,28 @@ mod tests {
         let m = stream.read(&mut buf[n..]).await.unwrap();
         assert_eq!(wire.client(), Some("SSH-2.0-Test_1"));
         assert_eq!(&buf[..n + m], b"SSH-2.0-Test_1\r\nbinary");
+    }
+
+    #[tokio::test]
+    async fn every_byte_comes_once_whatever_is_asked_for() {
+        let (mut stream, mut far, _wire) = pair().await;
+        let sent: Vec<u8> = (0..100_000_u32).map(|n| (n % 251) as u8).collect();
+        let to_send = sent.clone();
+        let writing = tokio::spawn(async move {
+            for piece in to_send.chunks(777) {
+                far.write_all(piece).await.unwrap();
+            }
+        });
+        let mut read = Vec::new();
+        for ask in [1, 4, 44, 255, 256, 257, 1300].into_iter().cycle() {
+            let mut buf = vec![0; ask];
+            match stream.read(&mut buf).await.unwrap() {
+                0 => break,
+                n => read.extend_from_slice(&buf[..n]),
+            }
+        }
+        writing.await.unwrap();
+        assert!(read == sent);
     }
 
     #[tokio::test]

@@ -1,24 +1,17 @@
 //! The streams of a running command.
 
-use std::io;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
-use pty_process::{OwnedReadPty, OwnedWritePty};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use pty_process::OwnedWritePty;
+use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
+use super::output::Output;
 use super::session_dir::SessionDir;
 use super::{Control, ExitStatus};
 use crate::messages::WindowSize;
-
-/// Most bytes that one read answers: what one SSH packet carries.
-const CHUNK: usize = 32 * 1024;
-/// What an idle terminal holds while it waits.
-const IDLE: usize = 1024;
 
 /// A command that runs. Dropping it ends the command and everything that it started.
 #[derive(Debug)]
@@ -104,61 +97,5 @@ impl Input {
         {
             tracing::debug!("resizing a terminal: {error}");
         }
-    }
-}
-
-/// Where output comes from.
-#[derive(Debug)]
-pub enum Output {
-    /// A terminal's master side.
-    Terminal(OwnedReadPty),
-    /// A pipe.
-    Pipe(pipe::Receiver),
-}
-
-impl Output {
-    /// The next bytes, 1 to 32 KiB; empty at the end. Holds no large buffer while it waits.
-    pub async fn read(&mut self) -> io::Result<Bytes> {
-        match self {
-            Self::Terminal(pty) => read_terminal(pty).await,
-            Self::Pipe(pipe) => read_pipe(pipe).await,
-        }
-    }
-}
-
-async fn read_pipe(pipe: &mut pipe::Receiver) -> io::Result<Bytes> {
-    loop {
-        pipe.readable().await?;
-        let mut chunk = BytesMut::with_capacity(CHUNK);
-        match pipe.try_read_buf(&mut chunk) {
-            Ok(_) => return Ok(chunk.freeze()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-async fn read_terminal(pty: &mut OwnedReadPty) -> io::Result<Bytes> {
-    let mut chunk = BytesMut::with_capacity(IDLE);
-    if end_of_terminal(pty.read_buf(&mut chunk).await)? == 0 {
-        return Ok(Bytes::new());
-    }
-    // The kernel answers at most 4 KiB at a time: take what is there already, so that a flood costs one
-    // event for many reads. An error or the end shows again at the next call.
-    while chunk.len() < CHUNK {
-        chunk.reserve(4096);
-        match pty.read_buf(&mut chunk).now_or_never() {
-            Some(Ok(n)) if n > 0 => {}
-            _ => break,
-        }
-    }
-    Ok(chunk.freeze())
-}
-
-/// Linux answers EIO once the last process has closed the terminal.
-fn end_of_terminal(read: io::Result<usize>) -> io::Result<usize> {
-    match read {
-        Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => Ok(0),
-        other => other,
     }
 }

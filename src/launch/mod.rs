@@ -3,6 +3,7 @@
 mod arguments;
 pub mod init;
 mod io;
+mod output;
 mod sandbox;
 mod session_dir;
 mod supervise;
@@ -15,7 +16,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-pub use io::{Exit, Input, Output, Running};
+pub use io::{Exit, Input, Running};
+pub use output::Output;
 pub use sandbox::BubblewrapLauncher;
 pub use session_dir::SessionDir;
 

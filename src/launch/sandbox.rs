@@ -215,7 +215,7 @@ impl BubblewrapLauncher {
         Ok(Spawned {
             child,
             input: Input::Terminal(write),
-            stdout: Output::Terminal(read),
+            stdout: Output::terminal(read),
             stderr: None,
         })
     }
@@ -263,7 +263,7 @@ impl BubblewrapLauncher {
         }
         let receiver = |fd: OwnedFd| {
             pipe::Receiver::from_owned_fd(fd)
-                .map(Output::Pipe)
+                .map(Output::pipe)
                 .map_err(failed())
         };
         Ok(Spawned {

@@ -1,10 +1,11 @@
 //! From what happens to lines of a cast.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::PAD;
 
 use super::escape::escape;
 use super::interval::{Intervals, write_seconds};
@@ -14,6 +15,18 @@ use crate::messages::WindowSize;
 
 /// Output bytes in one event. Six bytes of JSON for each at most: readers can bound their lines.
 const PIECE: usize = 64 * 1024;
+
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+type Base64 = base64::engine::Simd;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+type Base64 = base64::engine::GeneralPurpose;
+
+/// The standard alphabet, by the processor's wide registers where it has some: a binary file is nothing but this.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+static BASE64: LazyLock<Base64> = LazyLock::new(|| Base64::standard(PAD));
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+static BASE64: LazyLock<Base64> =
+    LazyLock::new(|| Base64::new(&base64::alphabet::STANDARD, PAD));
 
 /// Writes events. Holds no output back: whatever a call is given is in the lines that it writes.
 #[derive(Debug)]
@@ -250,7 +263,7 @@ fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     out.resize(start.saturating_add(base64_length(bytes.len())), 0);
     let written = out
         .get_mut(start..)
-        .and_then(|space| STANDARD.encode_slice(bytes, space).ok())
+        .and_then(|space| BASE64.encode_slice(bytes, space).ok())
         .unwrap_or(0);
     debug_assert_eq!(written, base64_length(bytes.len()));
 }

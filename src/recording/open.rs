@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{self, SHA256};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::encode::Encoder;
@@ -44,7 +44,7 @@ struct Writing {
     started: tokio::time::Instant,
     encoder: Encoder,
     input: Input,
-    stored: Sha256,
+    stored: digest::Context,
     cast_bytes: u64,
     totals: Totals,
     leases: Vec<LeaseRecord>,
@@ -67,7 +67,7 @@ enum Stage {
 enum Input {
     Full,
     /// One digest of all of it, at its end: digests of single keystrokes would give them away.
-    Digest(Sha256),
+    Digest(digest::Context),
     Off,
 }
 
@@ -100,6 +100,8 @@ impl OpenRecording {
         let line = Bytes::from(line);
 
         let sink = store.create(id, line.clone()).await?;
+        let mut stored = digest::Context::new(&SHA256);
+        stored.update(&line);
         let writing = Writing {
             sink,
             metadata: header.bastion.metadata,
@@ -108,10 +110,10 @@ impl OpenRecording {
             encoder: Encoder::new(terminal),
             input: match InputCoverage::of(terminal, record_input) {
                 InputCoverage::Full => Input::Full,
-                InputCoverage::Digest => Input::Digest(Sha256::new()),
+                InputCoverage::Digest => Input::Digest(digest::Context::new(&SHA256)),
                 InputCoverage::Off => Input::Off,
             },
-            stored: Sha256::new_with_prefix(&line),
+            stored,
             cast_bytes: line.len() as u64,
             totals: Totals::default(),
             leases: Vec::new(),
@@ -138,8 +140,8 @@ impl OpenRecording {
             Stream::Stderr => &mut writing.totals.stderr_bytes,
         };
         *total = total.saturating_add(bytes.len() as u64);
-        // Most output is text with a line break here and there.
-        let mut lines = Vec::with_capacity(bytes.len() + bytes.len() / 16 + 64);
+        // Text grows by a line break here and there, base64 by a third.
+        let mut lines = Vec::with_capacity(bytes.len() + bytes.len() / 2 + 64);
         writing.encoder.output(at, stream, bytes, &mut lines);
         writing.append(lines).await
     }
@@ -331,7 +333,7 @@ impl Writing {
         if let Input::Digest(digest) = &self.input {
             let digest = serde_json::json!({
                 "length": self.totals.stdin_bytes,
-                "sha256": hex(&digest.clone().finalize()),
+                "sha256": hex(digest.clone().finish().as_ref()),
             });
             self.encoder
                 .event(at, code::INPUT_DIGEST, &digest.to_string(), lines);
@@ -360,7 +362,7 @@ impl Writing {
             closed: opened.checked_add(length).unwrap_or(opened),
             cast: CastSummary {
                 bytes: self.cast_bytes,
-                sha256: hex(&self.stored.clone().finalize()),
+                sha256: hex(self.stored.clone().finish().as_ref()),
             },
             totals: self.totals,
             leases: self.leases.clone(),

@@ -5,6 +5,9 @@ use crate::messages::{ClientEvent, SessionEvent};
 use crate::recording::{OpenRecording, RecordingError, Stream};
 use tokio::sync::mpsc;
 
+/// Most bytes in one event: the link to a client bounds their number.
+const PACKET: usize = 32 * 1024;
+
 /// Why the bytes stopped before the command did.
 #[derive(Debug)]
 pub(super) enum Stopped {
@@ -28,7 +31,7 @@ pub(super) async fn output(
     to: &mpsc::Sender<SessionEvent>,
 ) -> Result<(), Stopped> {
     loop {
-        let bytes = match from.read().await {
+        let mut bytes = match from.read().await {
             Ok(bytes) if !bytes.is_empty() => bytes,
             Ok(_) => return Ok(()),
             Err(error) => {
@@ -37,11 +40,14 @@ pub(super) async fn output(
             }
         };
         recording.output(stream, &bytes).await?;
-        let event = match stream {
-            Stream::Stdout => SessionEvent::Stdout(bytes),
-            Stream::Stderr => SessionEvent::Stderr(bytes),
-        };
-        to.send(event).await.map_err(|_| Stopped::ClientGone)?;
+        while !bytes.is_empty() {
+            let packet = bytes.split_to(bytes.len().min(PACKET));
+            let event = match stream {
+                Stream::Stdout => SessionEvent::Stdout(packet),
+                Stream::Stderr => SessionEvent::Stderr(packet),
+            };
+            to.send(event).await.map_err(|_| Stopped::ClientGone)?;
+        }
     }
 }
 

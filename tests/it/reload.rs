@@ -285,7 +285,7 @@ fn now() -> Timestamp {
 
 #[test]
 fn what_a_binding_gives_ends_when_the_binding_does() {
-    let until = in_seconds(8);
+    let until = in_seconds(12);
     let bastion = Bastion::with(|documents| {
         edited(
             &documents,

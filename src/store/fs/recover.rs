@@ -7,8 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{self, SHA256};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
 use super::layout::{self, Layout};
 use super::{slowly_once, walk};
@@ -142,14 +142,14 @@ fn cut_torn_line(path: &Path) -> io::Result<File> {
 
 pub(super) fn digest(path: &Path) -> io::Result<(u64, Vec<u8>)> {
     let mut file = File::open(path)?;
-    let mut digest = Sha256::new();
-    let bytes = io::copy(&mut file, &mut DigestWriter(&mut digest))?;
-    Ok((bytes, digest.finalize().to_vec()))
+    let mut writer = DigestWriter(digest::Context::new(&SHA256));
+    let bytes = io::copy(&mut file, &mut writer)?;
+    Ok((bytes, writer.0.finish().as_ref().to_vec()))
 }
 
-struct DigestWriter<'a>(&'a mut Sha256);
+struct DigestWriter(digest::Context);
 
-impl io::Write for DigestWriter<'_> {
+impl io::Write for DigestWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.update(bytes);
         Ok(bytes.len())

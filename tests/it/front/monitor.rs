@@ -162,6 +162,7 @@ impl Conversation {
                     self.inner.see(Seen::Authenticate(offer));
                     answer
                 }
+                Ask::Ending(_) => Answer::Yes,
                 Ask::Refused { what } => {
                     self.inner.see(Seen::Refused(what));
                     Answer::Yes
