@@ -329,6 +329,8 @@ your own (editors only):        $ssh operator-b@bastion bastion credential
 What is on record:              $ssh auditor-a@bastion bastion sessions
 The last session, with keys
 (space, arrows, q):             $ssh -t auditor-a@bastion bastion replay latest
+What is configured, and what the daemon's own credential may do in the cluster:
+                                $BASTION_AUDIT check --cluster --config $dir/bastion.yaml
 The daemon's audit log:         tail -f $dir/state/audit.jsonl | jq .
 The cluster's administrator:    KUBECONFIG=$KUBECONFIG $assets/kubectl get pods -A
 

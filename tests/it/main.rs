@@ -15,6 +15,7 @@
 mod admin;
 mod audit_over_ssh;
 mod credential;
+mod documents;
 mod faults_cluster;
 mod faults_disk;
 mod faults_process;

@@ -1,5 +1,7 @@
 //! What was once wrong in russh and reachable before a proof, tried against us: docs/PRIOR-CVES.md.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -131,6 +133,7 @@ async fn a_list_that_claims_four_gigabytes_ends_its_connection() {
 /// was accepted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_public_value_of_zeros_is_no_key_exchange() {
+    let panics = panics_of_russh();
     let bastion = Bastion::start(limits()).await;
     for (key_exchange, length) in [
         ("curve25519-sha256", 32),
@@ -149,6 +152,7 @@ async fn a_public_value_of_zeros_is_no_key_exchange() {
         );
         still_serves(&bastion).await;
     }
+    assert_eq!(panics.load(Ordering::SeqCst), 0);
 }
 
 /// The other tests say no to what is wrong; this one that the client above would be served if it were right.
@@ -166,9 +170,10 @@ async fn a_public_value_that_is_none_of_those_is_answered() {
     assert!(types(&client.rest().await).contains(&KEX_ECDH_REPLY));
 }
 
-/// CVE-2026-73489: the 131st terminal mode was written beyond its array.
+/// CVE-2026-73489: the 131st terminal mode panicked.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_terminal_modes_do_no_harm() {
+    let panics = panics_of_russh();
     let bastion = Bastion::start(limits()).await;
     let client = bastion.login().await;
     let mut channel = client.channel_open_session().await.unwrap();
@@ -177,12 +182,29 @@ async fn two_hundred_terminal_modes_do_no_harm() {
         .request_pty(true, "xterm", 80, 24, 0, 0, &modes)
         .await
         .unwrap();
-    // russh ends the connection rather than to cut the list; either is an answer, a task that panics is none.
+    // russh ends the connection rather than to cut the list; an answer would do as well.
     loop {
         match soon(channel.wait()).await {
             Some(russh::ChannelMsg::Success | russh::ChannelMsg::Failure) | None => break,
             Some(_) => {}
         }
     }
+    assert_eq!(panics.load(Ordering::SeqCst), 0);
     still_serves(&bastion).await;
+}
+
+/// A panic ends a connection as an error does: only the hook can tell them apart.
+fn panics_of_russh() -> &'static AtomicUsize {
+    static PANICS: AtomicUsize = AtomicUsize::new(0);
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic
+            .location()
+            .is_some_and(|at| at.file().contains("/russh-"))
+        {
+            PANICS.fetch_add(1, Ordering::SeqCst);
+        }
+        before(panic);
+    }));
+    &PANICS
 }
