@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::harness::bastion::{Bastion, Ran};
 use crate::harness::cluster::ControlPlane;
@@ -146,7 +147,8 @@ fn a_shell_at_a_terminal_is_one() {
     terminal.expect("ready");
     terminal.resize(123, 45);
     terminal.expect("45 123");
-    // Ctrl-C ends it, and not the shell.
+    // Ctrl-C ends it, and not the shell. Not while `stty` still runs: bash goes on where that ended by itself.
+    std::thread::sleep(Duration::from_millis(500));
     terminal.send("\x03");
     terminal.expect("[viewer@prod] ~$ ");
     terminal.send("stty size; cd /tmp\r");
