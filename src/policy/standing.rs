@@ -12,7 +12,8 @@ use crate::identity::{Identity, Proof};
 /// of the configuration now, not those at login.
 ///
 /// Answers when the session has to end at the latest, which is sooner than [`Grant::ends`] if the binding was
-/// shortened. A shortened `maxSession` is for sessions to come.
+/// shortened. A shortened `maxSession` is for sessions to come. A session whose own end has come is not judged any
+/// more: its time is over, which says more than that the same moment ended its binding.
 ///
 /// # Errors
 ///
@@ -23,6 +24,9 @@ pub fn still_allowed(
     identity: &Identity,
     now: Timestamp,
 ) -> Result<Timestamp, Denial> {
+    if grant.ends() <= now {
+        return Ok(grant.ends());
+    }
     let who = Who::proven(config, identity, now)?;
     let changed = || Denial::RoleChanged {
         role: grant.role().clone(),

@@ -280,6 +280,18 @@ fn audit_scopes_are_pairs_and_never_their_product() {
 }
 
 #[test]
+fn a_session_that_ends_with_its_binding_is_over_and_not_forbidden() {
+    let config = with(&[bind("b", "viewer", "until: 2027-01-01T00:00:01Z")]);
+    let identity = proven(&config);
+    let grant = shell(&config, "viewer").unwrap();
+    let end = grant.ends();
+    assert_eq!(still_allowed(&config, &grant, &identity, end), Ok(end));
+    // The binding alone, a moment before: forbidden.
+    let shortened = with(&[bind("b", "viewer", "until: 2027-01-01T00:00:00Z")]);
+    assert!(still_allowed(&shortened, &grant, &identity, now()).is_err());
+}
+
+#[test]
 fn an_open_session_stands_only_as_long_as_all_that_opened_it() {
     let before = with(&[bind("b", "editor", "")]);
     let identity = proven(&before);
