@@ -2,10 +2,15 @@
 //! much the same to record and to send whatever its size.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use pty_process::OwnedReadPty;
+use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
@@ -20,6 +25,11 @@ const PIPE: usize = 256 * 1024;
 const IDLE: usize = 1024;
 /// Linux hands out at most so much of a terminal's output at a time, and more is coming when it does.
 const TERMINAL: usize = 4095;
+/// A flood that rests for so long is over.
+const REST: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 1_000_000,
+};
 
 /// Where output comes from.
 #[derive(Debug)]
@@ -29,7 +39,7 @@ pub struct Output(Source);
 enum Source {
     Terminal {
         pty: OwnedReadPty,
-        flood: bool,
+        flood: Flood,
     },
     Pipe {
         pipe: pipe::Receiver,
@@ -40,9 +50,13 @@ enum Source {
 }
 
 impl Output {
-    /// A terminal's master side.
-    pub(super) fn terminal(pty: OwnedReadPty) -> Self {
-        Self(Source::Terminal { pty, flood: false })
+    /// A terminal's master side, and the same once more.
+    pub(super) fn terminal(pty: OwnedReadPty, again: OwnedFd) -> Self {
+        let flood = Flood {
+            is_on: false,
+            terminal: Arc::new(again),
+        };
+        Self(Source::Terminal { pty, flood })
     }
 
     /// A pipe.
@@ -86,23 +100,64 @@ async fn read_pipe(pipe: &mut pipe::Receiver, ask: usize) -> io::Result<Bytes> {
     }
 }
 
-async fn read_terminal(pty: &mut OwnedReadPty, flood: &mut bool) -> io::Result<Bytes> {
-    let mut chunk = BytesMut::with_capacity(if *flood { FLOOD } else { IDLE });
+async fn read_terminal(pty: &mut OwnedReadPty, flood: &mut Flood) -> io::Result<Bytes> {
+    if flood.is_on {
+        let chunk = flood.read().await?;
+        if !chunk.is_empty() {
+            return Ok(chunk);
+        }
+    }
+    let mut chunk = BytesMut::with_capacity(IDLE);
     if end_of_terminal(pty.read_buf(&mut chunk).await)? == 0 {
         return Ok(Bytes::new());
     }
     // Take what is there already. An error or the end shows again at the next call.
-    while chunk.len() + TERMINAL <= FLOOD {
+    while chunk.len() < CHUNK {
         chunk.reserve(TERMINAL);
         match pty.read_buf(&mut chunk).now_or_never() {
             Some(Ok(n)) if n > 0 => {}
             _ => break,
         }
-        // The kernel fills a terminal again in the background, and has a reader that comes back at once wait for that.
-        tokio::task::yield_now().await;
     }
-    *flood = chunk.len() >= TERMINAL;
+    flood.is_on = chunk.len() >= TERMINAL;
     Ok(chunk.freeze())
+}
+
+/// A terminal that has much to say. The kernel hands it out in small pieces, and fills up again in the background once
+/// one was taken: to be woken for each through an event loop takes longer than to wait for it.
+#[derive(Debug)]
+struct Flood {
+    is_on: bool,
+    terminal: Arc<OwnedFd>,
+}
+
+impl Flood {
+    /// What comes without a rest; empty if nothing does, or at the end.
+    async fn read(&mut self) -> io::Result<Bytes> {
+        let terminal = Arc::clone(&self.terminal);
+        let chunk = tokio::task::spawn_blocking(move || read_flood(&terminal)).await?;
+        self.is_on = chunk.len() >= TERMINAL;
+        Ok(chunk.into())
+    }
+}
+
+/// Blocks for as long as the flood goes on, until there is a chunk. An error or the end shows again at the next read.
+fn read_flood(terminal: &OwnedFd) -> Vec<u8> {
+    let mut chunk = Vec::with_capacity(FLOOD);
+    while chunk.len() + TERMINAL <= FLOOD {
+        match rustix::io::read(terminal, spare_capacity(&mut chunk)) {
+            Ok(n) if n > 0 => {}
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if chunk.len() < CHUNK && more_comes(terminal) => {}
+            _ => break,
+        }
+    }
+    chunk
+}
+
+fn more_comes(terminal: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+    matches!(poll(&mut fds, Some(&REST)), Ok(1..))
 }
 
 /// Linux answers EIO once the last process has closed the terminal.
@@ -116,6 +171,7 @@ fn end_of_terminal(read: io::Result<usize>) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::os::fd::AsFd;
 
     use super::*;
 
@@ -144,10 +200,11 @@ mod tests {
     #[tokio::test]
     async fn a_terminal_is_read_whole() {
         let (pty, pts) = pty_process::open().unwrap();
+        let again = pty.as_fd().try_clone_to_owned().unwrap();
         let (read, _write) = pty.into_split();
         let command = pty_process::Command::new("/bin/sh").args(["-c", "echo a; seq 1 20000"]);
         let mut child = command.spawn(pts).unwrap();
-        let mut output = Output::terminal(read);
+        let mut output = Output::terminal(read, again);
         let mut all = Vec::new();
         loop {
             let bytes = output.read().await.unwrap();

@@ -217,11 +217,15 @@ impl BubblewrapLauncher {
             pty_process::Error::Io(source) => self.cannot_run(source),
             error => failed("starting bubblewrap at a terminal")(error),
         })?;
+        let again = pty
+            .as_fd()
+            .try_clone_to_owned()
+            .map_err(LaunchError::io("opening a terminal"))?;
         let (read, write) = pty.into_split();
         Ok(Spawned {
             child,
             input: Input::Terminal(write),
-            stdout: Output::terminal(read),
+            stdout: Output::terminal(read, again),
             stderr: None,
         })
     }
