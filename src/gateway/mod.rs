@@ -1,0 +1,4 @@
+//! The gateway.
+
+pub mod spdy;
+pub mod websocket;
