@@ -1,4 +1,4 @@
-//! `cargo bench`: one table, with Debian's OpenSSH as the peer in the same run and the same `ssh` as the client of both.
+//! `cargo bench`: one table, with Debian's OpenSSH as the peer in the same run and the same client for both.
 //!
 //! `cargo bench -- --quick` for a short run, `cargo bench -- exec keystroke` for some rows. Everything is started on
 //! loopback and stopped again, by its id. Whether a reach is met is printed and never an exit status: this is a
@@ -12,6 +12,7 @@ mod daemon;
 mod ending;
 mod files;
 mod harness;
+mod lean;
 mod peer;
 mod process;
 mod rows;

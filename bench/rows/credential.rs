@@ -1,10 +1,12 @@
-//! Login and a credential that lives for minutes, against the jump-server way to one.
+//! Login and a credential that lives for minutes, against the jump-server way to one. The client is a lean one, the same
+//! for both; what an operator waits for with `ssh`, its own start included, stands beside it.
 
 use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
 use crate::cpu::CpuMeter;
+use crate::lean::LeanClient;
 use crate::ssh::Target;
 use crate::stage::Stage;
 use crate::stats::{median, percentile};
@@ -19,6 +21,7 @@ struct Side<'a> {
     /// None where CPU time cannot be told apart, as without root.
     meter: Option<CpuMeter>,
     middles: Vec<f64>,
+    with_ssh: Vec<f64>,
     logins: u32,
     cpu: Duration,
 }
@@ -33,23 +36,37 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
         until_it_works(&peer.target, &peer.credential)?;
         sides.push(Side::new(&peer.target, &peer.credential, peer.pid()));
     }
+    let lean = LeanClient::new()?;
     for _ in 0..stage.of(7, 3) {
         for side in &mut sides {
-            side.round(stage.of(40, 10))?;
+            side.round(&lean, stage.of(40, 10))?;
+            side.operators_wait(stage.of(10, 4))?;
         }
     }
     let time: Vec<f64> = sides.iter().map(|side| median(&side.middles)).collect();
+    let with_ssh: Vec<f64> = sides.iter().map(|side| median(&side.with_ssh)).collect();
     let cpu: Vec<f64> = sides.iter().map(Side::cpu_each).collect();
-    let row = |work: &str, values: &[f64], times| Measured {
+    let row = |work: &str, values: &[f64], reach| Measured {
         work: work.to_owned(),
         unit: Unit::Milliseconds,
         ours: values.first().copied().unwrap_or(f64::NAN),
         peer: values.get(1).copied(),
-        reach: Reach::TimesLess(times),
+        reach,
     };
-    let mut rows = vec![row("login + credential, p50", &time, 10.0)];
+    let mut rows = vec![
+        row("login + credential, p50", &time, Reach::TimesLess(10.0)),
+        row(
+            "the same by `ssh`, its own time included",
+            &with_ssh,
+            Reach::Nothing,
+        ),
+    ];
     if sides.iter().all(|side| side.meter.is_some()) {
-        rows.push(row("login + credential, server CPU", &cpu, 15.0));
+        rows.push(row(
+            "login + credential, server CPU",
+            &cpu,
+            Reach::TimesLess(15.0),
+        ));
     }
     Ok(rows)
 }
@@ -63,22 +80,32 @@ impl<'a> Side<'a> {
                 .inspect_err(|error| crate::say(&format!("CPU time is not measured: {error:#}")))
                 .ok(),
             middles: Vec::new(),
+            with_ssh: Vec::new(),
             logins: 0,
             cpu: Duration::ZERO,
         }
     }
 
-    fn round(&mut self, logins: u32) -> anyhow::Result<()> {
+    fn round(&mut self, lean: &LeanClient, logins: u32) -> anyhow::Result<()> {
         let before = self.cpu()?;
         let mut times = Vec::new();
         for _ in 0..logins {
-            times.push(self.target.time(&[], self.line)?);
+            times.push(lean.time(self.target, self.line)?);
         }
         // What the server does after the client has gone counts too.
         std::thread::sleep(Duration::from_millis(500));
         self.cpu += self.cpu()?.saturating_sub(before);
         self.logins += logins;
         self.middles.push(percentile(&times, 0.5));
+        Ok(())
+    }
+
+    fn operators_wait(&mut self, logins: u32) -> anyhow::Result<()> {
+        let mut times = Vec::new();
+        for _ in 0..logins {
+            times.push(self.target.time(&[], self.line)?);
+        }
+        self.with_ssh.push(percentile(&times, 0.5));
         Ok(())
     }
 

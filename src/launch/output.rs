@@ -2,7 +2,6 @@
 //! much the same to record and to send whatever its size.
 
 use std::io;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
@@ -10,9 +9,9 @@ use pty_process::OwnedReadPty;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-/// Most bytes that one read answers, but for a flood from a pipe.
+/// Most bytes that one read answers, but for a flood.
 const CHUNK: usize = 32 * 1024;
-/// Most bytes that one read of a flood from a pipe answers.
+/// Most bytes that one read of a flood answers.
 const FLOOD: usize = 128 * 1024;
 /// What the pipe of a flood holds, so that the command can write on while its output is recorded.
 const PIPE: usize = 256 * 1024;
@@ -21,8 +20,6 @@ const PIPE: usize = 256 * 1024;
 const IDLE: usize = 1024;
 /// Linux hands out at most so much of a terminal's output at a time, and more is coming when it does.
 const TERMINAL: usize = 4095;
-/// How long a terminal's flood is gathered. Nobody types so fast or sees so little.
-const GATHER: Duration = Duration::from_millis(1);
 
 /// Where output comes from.
 #[derive(Debug)]
@@ -90,32 +87,21 @@ async fn read_pipe(pipe: &mut pipe::Receiver, ask: usize) -> io::Result<Bytes> {
 }
 
 async fn read_terminal(pty: &mut OwnedReadPty, flood: &mut bool) -> io::Result<Bytes> {
-    let mut chunk = BytesMut::with_capacity(if *flood { CHUNK } else { IDLE });
+    let mut chunk = BytesMut::with_capacity(if *flood { FLOOD } else { IDLE });
     if end_of_terminal(pty.read_buf(&mut chunk).await)? == 0 {
         return Ok(Bytes::new());
     }
     // Take what is there already. An error or the end shows again at the next call.
-    while chunk.len() < CHUNK {
+    while chunk.len() + TERMINAL <= FLOOD {
         chunk.reserve(TERMINAL);
         match pty.read_buf(&mut chunk).now_or_never() {
             Some(Ok(n)) if n > 0 => {}
             _ => break,
         }
+        // The kernel fills a terminal again in the background, and has a reader that comes back at once wait for that.
+        tokio::task::yield_now().await;
     }
     *flood = chunk.len() >= TERMINAL;
-    if *flood {
-        let gather = async {
-            while chunk.len() < CHUNK {
-                chunk.reserve(TERMINAL);
-                match pty.read_buf(&mut chunk).await {
-                    Ok(n) if n > 0 => {}
-                    _ => break,
-                }
-            }
-        };
-        // Whether there was enough or the time was over is all the same.
-        drop(tokio::time::timeout(GATHER, gather).await);
-    }
     Ok(chunk.freeze())
 }
 
@@ -168,7 +154,7 @@ mod tests {
             if bytes.is_empty() {
                 break;
             }
-            assert!(bytes.len() < CHUNK + TERMINAL + CHUNK);
+            assert!(bytes.len() <= FLOOD);
             all.extend_from_slice(&bytes);
         }
         child.wait().await.unwrap();

@@ -1,12 +1,17 @@
 //! Bytes between a client and a command, recorded on the way.
 
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::task::AbortOnDropHandle;
+
 use crate::launch::{Control, Input, Output};
 use crate::messages::{ClientEvent, SessionEvent};
 use crate::recording::{OpenRecording, RecordingError, Stream};
-use tokio::sync::mpsc;
 
 /// Most bytes in one event: the link to a client bounds their number.
 const PACKET: usize = 32 * 1024;
+/// Pieces that are read while one is recorded and sent.
+const AHEAD: usize = 1;
 
 /// Why the bytes stopped before the command did.
 #[derive(Debug)]
@@ -24,21 +29,19 @@ impl From<RecordingError> for Stopped {
 }
 
 /// Carries output to the client until the command closes it. What cannot be recorded is not shown.
+///
+/// The next piece is read while the last one is recorded and sent: a terminal holds 4 KiB and its command waits
+/// whenever nobody takes them.
 pub(super) async fn output(
-    mut from: Output,
+    from: Output,
     stream: Stream,
     recording: &OpenRecording,
     to: &mpsc::Sender<SessionEvent>,
 ) -> Result<(), Stopped> {
-    loop {
-        let mut bytes = match from.read().await {
-            Ok(bytes) if !bytes.is_empty() => bytes,
-            Ok(_) => return Ok(()),
-            Err(error) => {
-                tracing::warn!("reading a command's output: {error}");
-                return Ok(());
-            }
-        };
+    let (ahead, mut pieces) = mpsc::channel(AHEAD);
+    // On a task of its own: the kernel has a reader of a terminal wait for its own work.
+    let _reading = AbortOnDropHandle::new(tokio::spawn(read(from, ahead)));
+    while let Some(mut bytes) = pieces.recv().await {
         recording.output(stream, &bytes).await?;
         while !bytes.is_empty() {
             let packet = bytes.split_to(bytes.len().min(PACKET));
@@ -47,6 +50,22 @@ pub(super) async fn output(
                 Stream::Stderr => SessionEvent::Stderr(packet),
             };
             to.send(event).await.map_err(|_| Stopped::ClientGone)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads until the command closes its output, or nobody wants it any more.
+async fn read(mut from: Output, ahead: mpsc::Sender<Bytes>) {
+    loop {
+        match from.read().await {
+            Ok(bytes) if bytes.is_empty() => return,
+            Ok(bytes) => {
+                if ahead.send(bytes).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => return tracing::warn!("reading a command's output: {error}"),
         }
     }
 }
