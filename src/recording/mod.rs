@@ -25,7 +25,6 @@ pub use event::{Event, Happening, Shown};
 pub use header::{Bastion, Header, Kind, Metadata, TermSize};
 pub(crate) use interval::write_seconds;
 pub use manifest::{CastSummary, Coverage, Covered, Ending, LeaseRecord, Manifest, State, Totals};
-#[cfg(test)]
 pub(crate) use open::hex;
 pub use open::{OpenRecording, Sealed};
 pub(crate) use reader::WholeLines;
