@@ -20,6 +20,12 @@ pub enum RecordingError {
         /// The first failure.
         first: String,
     },
+    /// A request is too large to be put on record, so it must be refused. The recording goes on.
+    #[error("the request is too large to be recorded: {bytes} bytes")]
+    TooLarge {
+        /// What its line would take.
+        bytes: usize,
+    },
     /// The recording is sealed, or about to be.
     #[error("the recording is sealed already")]
     Sealed,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::requests::{Parent, Pod, PodStream};
 use crate::config::{Name, RecordInput, SessionKind};
 use crate::messages::{Peer, Terminal};
 use crate::session::SessionId;
@@ -41,8 +42,14 @@ pub struct Metadata {
     pub cluster: Name,
     /// As which Kubernetes user: `system:serviceaccount:NAMESPACE:NAME`.
     pub subject: String,
-    /// The kind of session.
-    pub kind: SessionKind,
+    /// What is recorded.
+    pub kind: Kind,
+    /// Of a stream into a pod: the request that opened it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// Of a stream into a pod: where it leads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
     /// The command line, if there is one; bytes that are not UTF-8 are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -57,6 +64,31 @@ pub struct Metadata {
     pub opened: Timestamp,
     /// When it ends at the latest.
     pub ends: Timestamp,
+}
+
+/// What is recorded: a session, or a stream into a pod that is part of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Kind {
+    /// A session of this kind.
+    Session(SessionKind),
+    /// A stream of the API.
+    Stream(PodStream),
+}
+
+impl From<SessionKind> for Kind {
+    fn from(kind: SessionKind) -> Self {
+        Self::Session(kind)
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Session(kind) => kind.fmt(f),
+            Self::Stream(stream) => stream.fmt(f),
+        }
+    }
 }
 
 /// A cast's header: asciicast v3 with one key of ours.

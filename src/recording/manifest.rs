@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::ReadError;
-use super::header::{Metadata, VERSION};
+use super::header::{Kind, Metadata, VERSION};
 use crate::config::{RecordInput, SessionKind};
 
 /// The last word on a recording. Without one, a recording is live or interrupted.
@@ -199,8 +199,9 @@ impl Coverage {
             stdout: pipes,
             stderr: pipes,
             requests: match metadata.kind {
-                SessionKind::Credential => Covered::HandedOut,
-                SessionKind::Shell | SessionKind::Exec => Covered::Off,
+                Kind::Session(SessionKind::Credential) => Covered::HandedOut,
+                Kind::Session(_) => Covered::Off,
+                Kind::Stream(_) => Covered::Absent,
             },
         }
     }

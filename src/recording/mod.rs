@@ -12,6 +12,7 @@ mod interval;
 mod manifest;
 mod open;
 mod reader;
+pub mod requests;
 #[cfg(test)]
 pub(crate) mod roundtrip;
 mod split;
@@ -21,10 +22,9 @@ use serde::{Deserialize, Serialize};
 
 pub use error::{ReadError, RecordingError};
 pub use event::{Event, Happening, Shown};
-pub use header::{Bastion, Header, Metadata, TermSize};
+pub use header::{Bastion, Header, Kind, Metadata, TermSize};
 pub(crate) use interval::write_seconds;
 pub use manifest::{CastSummary, Coverage, Covered, Ending, LeaseRecord, Manifest, State, Totals};
-#[cfg(test)]
 pub(crate) use open::hex;
 pub use open::{OpenRecording, Sealed};
 pub(crate) use reader::WholeLines;
@@ -74,6 +74,12 @@ pub(crate) mod code {
     pub(crate) const INPUT_DIGEST: char = 'd';
     /// A credential was issued.
     pub(crate) const LEASE: char = 'k';
+    /// A request to the cluster, about to be forwarded.
+    pub(crate) const REQUEST: char = 'q';
+    /// Something about a request that goes on.
+    pub(crate) const NOTE: char = 'n';
+    /// What came of a request.
+    pub(crate) const ANSWER: char = 'a';
     /// How the session ended, where an exit status does not say it.
     pub(crate) const ENDING: char = 'z';
 }

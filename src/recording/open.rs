@@ -261,6 +261,16 @@ impl OpenRecording {
         }
     }
 
+    /// What it was opened with, and how long ago.
+    pub(super) async fn described(&self) -> (Metadata, RecordInput, Duration) {
+        let writing = self.0.writing.lock().await;
+        (
+            writing.metadata.clone(),
+            writing.record_input,
+            writing.elapsed(),
+        )
+    }
+
     /// The right to write the next event.
     async fn writing(&self) -> Result<MutexGuard<'_, Writing>, RecordingError> {
         let mut writing = self.0.writing.lock().await;

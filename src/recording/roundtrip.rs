@@ -30,7 +30,10 @@ pub(crate) fn metadata(terminal: bool) -> Metadata {
             SessionKind::Shell
         } else {
             SessionKind::Exec
-        },
+        }
+        .into(),
+        parent: None,
+        pod: None,
         command: (!terminal).then(|| "kubectl get pods".to_owned()),
         client: Peer {
             address: SocketAddr::from(([10, 0, 0, 1], 50000)),

@@ -1,0 +1,5 @@
+//! The gateway.
+
+pub mod spdy;
+pub mod streams;
+pub mod websocket;

@@ -1,0 +1,17 @@
+//! The requests that a session made of a cluster: `requests.jsonl` beside the cast, and events on its timeline.
+//!
+//! An [`Intent`] is on record before its request is forwarded, an [`Outcome`] after it is over. A crash may leave an
+//! intent without an outcome, never the reverse.
+
+mod body;
+mod child;
+mod intent;
+mod outcome;
+mod recorded;
+mod seconds;
+
+pub use body::{BodyEncoding, MAX_KEPT, RecordedBody};
+pub use child::{Child, Parent, Pod, PodStream};
+pub use intent::{Intent, Mark, RequestNumber, RequestSummary};
+pub use outcome::{CopiedFile, Direction, Forwarded, Note, Outcome};
+pub use seconds::Seconds;
