@@ -17,6 +17,7 @@ pub mod requests;
 pub(crate) mod roundtrip;
 mod split;
 mod survivors;
+mod writing;
 
 use serde::{Deserialize, Serialize};
 
@@ -25,12 +26,12 @@ pub use event::{Event, Happening, Shown};
 pub use header::{Bastion, Header, Kind, Metadata, TermSize};
 pub(crate) use interval::write_seconds;
 pub use manifest::{CastSummary, Coverage, Covered, Ending, LeaseRecord, Manifest, State, Totals};
-#[cfg(test)]
-pub(crate) use open::hex;
-pub use open::{OpenRecording, Sealed};
+pub use open::OpenRecording;
 pub(crate) use reader::WholeLines;
 pub use reader::{Line, LineReader, Reader};
 pub(crate) use survivors::Survivors;
+pub use writing::Sealed;
+pub(crate) use writing::hex;
 
 /// Which output stream bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
