@@ -62,6 +62,9 @@ impl Decoder {
                 | code::INPUT_END
                 | code::INPUT_DIGEST
                 | code::LEASE
+                | code::REQUEST
+                | code::NOTE
+                | code::ANSWER
                 | code::ENDING
         );
         if !known {
@@ -107,6 +110,9 @@ impl Decoder {
             }
             code::RESIZE => Happening::Resize(size(&data)?),
             code::LEASE => Happening::Lease(json::<LeaseRecord>(&data)?),
+            code::REQUEST => Happening::Request(Box::new(json(&data)?)),
+            code::NOTE => Happening::Note(Box::new(json(&data)?)),
+            code::ANSWER => Happening::Answer(Box::new(json(&data)?)),
             code::ENDING => {
                 self.ended = true;
                 Happening::End(json::<Ending>(&data)?)

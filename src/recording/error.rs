@@ -1,5 +1,6 @@
 //! What goes wrong with recordings.
 
+use super::requests::RequestNumber;
 use crate::store::StoreError;
 
 /// Why something could not be recorded. After the first one of a recording every call fails: there are no gaps.
@@ -25,6 +26,12 @@ pub enum RecordingError {
     TooLarge {
         /// What its line would take.
         bytes: usize,
+    },
+    /// There is no such request, or it is over. The recording goes on.
+    #[error("the request {request} is not under way in this recording")]
+    NotUnderWay {
+        /// What was said to be.
+        request: RequestNumber,
     },
     /// The recording is sealed, or about to be.
     #[error("the recording is sealed already")]
@@ -56,6 +63,14 @@ pub enum ReadError {
     #[error("the recording is damaged at line {line}: {what}")]
     Line {
         /// Number of the line; the header is 1.
+        line: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A line of the request index is damaged, or the index is of a version that is not known here.
+    #[error("the request index is damaged at line {line}: {what}")]
+    Index {
+        /// Number of the line; the first is 1.
         line: u64,
         /// What is wrong with it.
         what: String,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::requests::{Answered, Asked, Noted};
 use super::{Ending, LeaseRecord, Stream};
 use crate::messages::WindowSize;
 
@@ -43,6 +44,12 @@ pub enum Happening {
     Marker(String),
     /// A credential was issued.
     Lease(LeaseRecord),
+    /// A request to the cluster, about to be forwarded.
+    Request(Box<Asked>),
+    /// Something about a request that goes on.
+    Note(Box<Noted>),
+    /// What came of a request.
+    Answer(Box<Answered>),
     /// The end.
     End(Ending),
     /// Something that this version does not know.

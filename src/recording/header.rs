@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::manifest::Covered;
 use super::requests::{Parent, Pod, PodStream};
 use crate::config::{Name, RecordInput, SessionKind};
 use crate::messages::{Peer, Terminal};
@@ -129,6 +130,9 @@ pub struct Bastion {
     pub version: u32,
     /// What is kept of standard input.
     pub record_input: RecordInput,
+    /// Whether requests to the cluster are on record: they were not before there was a gateway.
+    #[serde(default = "off")]
+    pub requests: Covered,
     /// The session.
     #[serde(flatten)]
     pub metadata: Metadata,
@@ -159,6 +163,11 @@ impl Header {
             bastion: Bastion {
                 version: VERSION,
                 record_input,
+                requests: match metadata.kind {
+                    Kind::Session(SessionKind::Credential) => Covered::HandedOut,
+                    Kind::Session(_) => Covered::Recorded,
+                    Kind::Stream(_) => Covered::Absent,
+                },
                 metadata,
             },
         }
@@ -168,6 +177,10 @@ impl Header {
     pub fn metadata(&self) -> &Metadata {
         &self.bastion.metadata
     }
+}
+
+fn off() -> Covered {
+    Covered::Off
 }
 
 fn shorten(command: &mut String) {

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::ReadError;
-use super::header::{Kind, Metadata, VERSION};
-use crate::config::{RecordInput, SessionKind};
+use super::header::{Header, Metadata, VERSION};
+use super::requests::RequestsSummary;
+use crate::config::RecordInput;
 
 /// The last word on a recording. Without one, a recording is live or interrupted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Manifest {
     pub totals: Totals,
     /// Every credential that was issued, in order.
     pub leases: Vec<LeaseRecord>,
+    /// The request index; absent if there were no requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestsSummary>,
     /// What is on record and what is not.
     pub coverage: Coverage,
     /// Who, why, what, where.
@@ -60,7 +64,7 @@ pub enum Ending {
     },
 }
 
-/// The cast that a manifest speaks of.
+/// A file that a manifest speaks of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CastSummary {
@@ -182,8 +186,8 @@ const SIGNALS: [(&str, u32); 13] = [
 ];
 
 impl Coverage {
-    pub(crate) fn of(metadata: &Metadata, record_input: RecordInput) -> Self {
-        let terminal = metadata.terminal.is_some();
+    pub(crate) fn of(header: &Header) -> Self {
+        let terminal = header.metadata().terminal.is_some();
         let pipes = if terminal {
             Covered::Absent
         } else {
@@ -195,14 +199,10 @@ impl Coverage {
             } else {
                 Covered::Absent
             },
-            stdin: InputCoverage::of(terminal, record_input).into(),
+            stdin: InputCoverage::of(terminal, header.bastion.record_input).into(),
             stdout: pipes,
             stderr: pipes,
-            requests: match metadata.kind {
-                Kind::Session(SessionKind::Credential) => Covered::HandedOut,
-                Kind::Session(_) => Covered::Off,
-                Kind::Stream(_) => Covered::Absent,
-            },
+            requests: header.bastion.requests,
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod requests;
 pub(crate) mod roundtrip;
 mod split;
 mod survivors;
+mod writing;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ pub use open::{OpenRecording, Sealed};
 pub(crate) use reader::WholeLines;
 pub use reader::{Line, LineReader, Reader};
 pub(crate) use survivors::Survivors;
+pub use writing::Sealed;
+pub(crate) use writing::hex;
 
 /// Which output stream bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

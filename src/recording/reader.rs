@@ -167,12 +167,17 @@ pub(crate) struct Lines<R> {
 }
 
 impl<R: AsyncBufRead + Unpin> Lines<R> {
-    fn over(input: R) -> Self {
+    pub(crate) fn over(input: R) -> Self {
         Self {
             input,
             number: 0,
             line: Vec::new(),
         }
+    }
+
+    /// The number of the line that was read last; the first is 1.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// The next line. `None` at the end, and at a torn last line.

@@ -8,7 +8,7 @@ use super::Stream;
 use super::event::{Event, Happening};
 use super::header::{Header, VERSION};
 use super::manifest::{CastSummary, Coverage, Ending, LeaseRecord, Manifest, State, Totals};
-use super::open::hex;
+use super::requests::RequestsSummary;
 
 /// What the events of a cast add up to.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +43,9 @@ impl Survivors {
             Happening::InputEnd
             | Happening::Resize(_)
             | Happening::Marker(_)
+            | Happening::Request(_)
+            | Happening::Note(_)
+            | Happening::Answer(_)
             | Happening::Unknown { .. } => return,
         };
         *total = total.saturating_add(bytes);
@@ -52,8 +55,8 @@ impl Survivors {
         self,
         header: &Header,
         reason: String,
-        bytes: u64,
-        sha256: &[u8],
+        cast: CastSummary,
+        requests: Option<RequestsSummary>,
     ) -> Manifest {
         let session = header.metadata().clone();
         let length = SignedDuration::try_from(self.last).unwrap_or(SignedDuration::MAX);
@@ -63,13 +66,11 @@ impl Survivors {
             reason: Some(reason),
             ending: self.ending,
             closed: session.opened.checked_add(length).unwrap_or(session.opened),
-            cast: CastSummary {
-                bytes,
-                sha256: hex(sha256),
-            },
+            cast,
             totals: self.totals,
             leases: self.leases,
-            coverage: Coverage::of(&session, header.bastion.record_input),
+            requests,
+            coverage: Coverage::of(header),
             session,
         }
     }

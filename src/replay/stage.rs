@@ -122,6 +122,9 @@ impl Stage {
             | Happening::InputEnd
             | Happening::Marker(_)
             | Happening::Lease(_)
+            | Happening::Request(_)
+            | Happening::Note(_)
+            | Happening::Answer(_)
             | Happening::Unknown { .. } => {}
         }
         if let (Some(screen), Some(text)) = (&mut self.screen, out.get(start..)) {

@@ -91,7 +91,7 @@ impl Summary {
             cast: None,
             totals: None,
             leases: None,
-            coverage: Coverage::of(header.metadata(), header.bastion.record_input),
+            coverage: Coverage::of(&header),
             session: header.bastion.metadata,
         })
     }

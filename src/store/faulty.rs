@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{RecordingSink, RecordingStore, Span, StoreError, Stored};
+use super::{Lines, RecordingSink, RecordingStore, Span, StoreError, Stored};
 use crate::session::SessionId;
 
 /// What goes wrong, and when.
@@ -19,6 +19,9 @@ pub enum Fault {
     Create,
     /// The append with this number (the first is 0) and all that follow find the disk full.
     NoSpaceAt(usize),
+    /// The append with this number (the first is 0) finds the disk full after the request index and before the
+    /// cast, as do all that follow. Not an append that the index has no part in.
+    NoSpaceBetweenAt(usize),
     /// The append with this number never returns.
     HangAt(usize),
     /// Recordings cannot be sealed.
@@ -36,6 +39,7 @@ pub struct FaultyStore {
 #[derive(Clone, Debug, Default)]
 struct Held {
     cast: Vec<u8>,
+    requests: Vec<u8>,
     appends: usize,
     manifest: Option<Bytes>,
 }
@@ -52,6 +56,16 @@ impl FaultyStore {
     /// The cast of a recording as far as it was written.
     pub fn cast(&self, id: SessionId) -> Option<Vec<u8>> {
         lock(&self.held).get(&id).map(|held| held.cast.clone())
+    }
+
+    /// The request index of a recording as far as it was written.
+    pub fn requests(&self, id: SessionId) -> Option<Vec<u8>> {
+        lock(&self.held).get(&id).map(|held| held.requests.clone())
+    }
+
+    /// How many appends there were to a recording.
+    pub fn appends(&self, id: SessionId) -> usize {
+        lock(&self.held).get(&id).map_or(0, |held| held.appends)
     }
 
     /// The manifest of a recording, if it was sealed.
@@ -107,6 +121,8 @@ impl RecordingStore for FaultyStore {
             manifest: held.manifest,
             cast_bytes: held.cast.len() as u64,
             cast: Box::new(std::io::Cursor::new(held.cast)),
+            requests: (!held.requests.is_empty())
+                .then(|| Box::new(std::io::Cursor::new(held.requests)) as _),
         })
     }
 
@@ -130,7 +146,7 @@ struct FaultySink {
 
 #[async_trait]
 impl RecordingSink for FaultySink {
-    async fn append(self: Arc<Self>, lines: Bytes) -> Result<(), StoreError> {
+    async fn append(self: Arc<Self>, lines: Lines) -> Result<(), StoreError> {
         let number = {
             let mut held = lock(&self.held);
             let held = held.entry(self.id).or_default();
@@ -142,11 +158,16 @@ impl RecordingSink for FaultySink {
             Fault::HangAt(fatal) if number == fatal => std::future::pending().await,
             _ => {}
         }
-        lock(&self.held)
-            .entry(self.id)
-            .or_default()
-            .cast
-            .extend_from_slice(&lines);
+        let mut held = lock(&self.held);
+        let held = held.entry(self.id).or_default();
+        held.requests.extend_from_slice(&lines.requests);
+        match self.fault {
+            Fault::NoSpaceBetweenAt(fatal) if number >= fatal && !lines.requests.is_empty() => {
+                return Err(full());
+            }
+            _ => {}
+        }
+        held.cast.extend_from_slice(&lines.cast);
         Ok(())
     }
 

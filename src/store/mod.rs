@@ -1,7 +1,7 @@
 //! Durable bytes: where recordings lie.
 //!
-//! A store knows nothing of what it holds: a cast is lines that are appended, a manifest is a document that
-//! closes it. What they mean is [`crate::recording`]'s.
+//! A store knows nothing of what it holds: a cast and a request index are lines that are appended, a manifest is a
+//! document that closes them. What they mean is [`crate::recording`]'s.
 
 mod error;
 pub mod faulty;
@@ -43,11 +43,22 @@ pub trait RecordingStore: Send + Sync + std::fmt::Debug {
 #[async_trait]
 pub trait RecordingSink: Send + Sync + std::fmt::Debug {
     /// Adds whole lines. When this returns, they survive the daemon's death (not yet a power cut). After an
-    /// error nothing more can be added.
-    async fn append(self: Arc<Self>, lines: Bytes) -> Result<(), StoreError>;
+    /// error nothing more can be added. Who dies in the midst of it leaves of each file a beginning, and more of
+    /// the request index than of the cast.
+    async fn append(self: Arc<Self>, lines: Lines) -> Result<(), StoreError>;
 
-    /// Closes the recording with its manifest, atomically. When this returns, both survive a power cut.
+    /// Closes the recording with its manifest, atomically. When this returns, all of it survives a power cut.
     async fn seal(self: Arc<Self>, manifest: Bytes) -> Result<(), StoreError>;
+}
+
+/// Whole lines for the files of a recording, added together. What is empty adds nothing; a request index to which
+/// nothing was ever added does not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    /// For the cast.
+    pub cast: Bytes,
+    /// For the request index.
+    pub requests: Bytes,
 }
 
 /// A recording as it lies in a store.
@@ -58,6 +69,8 @@ pub struct Stored {
     pub cast: Box<dyn AsyncRead + Send + Sync + Unpin>,
     /// Size of the cast in bytes, at the time of opening.
     pub cast_bytes: u64,
+    /// The request index, if there is one. Its last line may be torn, too.
+    pub requests: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
 }
 
 impl std::fmt::Debug for Stored {
@@ -65,6 +78,7 @@ impl std::fmt::Debug for Stored {
         f.debug_struct("Stored")
             .field("sealed", &self.manifest.is_some())
             .field("cast_bytes", &self.cast_bytes)
+            .field("has_requests", &self.requests.is_some())
             .finish_non_exhaustive()
     }
 }

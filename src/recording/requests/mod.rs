@@ -6,12 +6,19 @@
 mod body;
 mod child;
 mod intent;
+mod line;
 mod outcome;
+mod reader;
 mod recorded;
 mod seconds;
+mod tally;
 
 pub use body::{BodyEncoding, MAX_KEPT, RecordedBody};
 pub use child::{Child, Parent, Pod, PodStream};
 pub use intent::{Intent, Mark, RequestNumber, RequestSummary};
+pub use line::{Answered, Asked, Done, Noted};
 pub use outcome::{CopiedFile, Direction, Forwarded, Note, Outcome};
+pub use reader::{IndexEntry, IndexReader, RequestStep};
 pub use seconds::Seconds;
+pub(crate) use tally::Tally;
+pub use tally::{ChildRecord, Counts, RequestsSummary};

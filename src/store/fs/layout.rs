@@ -12,6 +12,7 @@ use crate::session::SessionId;
 use crate::store::StoreError;
 
 pub(super) const CAST: &str = "session.cast";
+pub(super) const REQUESTS: &str = "requests.jsonl";
 pub(super) const MANIFEST: &str = "manifest.json";
 /// A manifest that is being written.
 pub(super) const MANIFEST_DRAFT: &str = "manifest.json.new";
@@ -120,13 +121,18 @@ pub(super) fn put_manifest(directory: &Path, manifest: &[u8]) -> io::Result<()> 
     sync_directory(directory)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
-    let mut file = OpenOptions::new()
+/// A file that is appended to, for its owner only.
+pub(super) fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .read(true)
         .append(true)
         .create_new(true)
         .mode(0o600)
-        .open(path)?;
+        .open(path)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = new_file(path)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     Ok(file)

@@ -1,5 +1,5 @@
-//! Recordings in a local directory: `recordings/YYYY/MM/DD/ULID/`, with `session.cast` and, once closed,
-//! `manifest.json`. The day is that of the id, UTC. Directories are 0700, files 0600.
+//! Recordings in a local directory: `recordings/YYYY/MM/DD/ULID/`, with `session.cast`, with the
+//! first request to the cluster `requests.jsonl`, and once closed `manifest.json`. The day is that of the id, UTC. Directories are 0700, files 0600.
 
 mod layout;
 mod recover;
@@ -92,7 +92,7 @@ impl RecordingStore for FsStore {
 
     async fn open(&self, id: SessionId) -> Result<Stored, StoreError> {
         let layout = Arc::clone(&self.layout);
-        let (manifest, cast, cast_bytes) = slowly(&self.slow, move || {
+        let (manifest, cast, cast_bytes, requests) = slowly(&self.slow, move || {
             // The manifest first: a recording sealed between the two reads is then still shown as live,
             // never a manifest with less cast than it speaks of.
             let directory = layout.directory(id);
@@ -107,13 +107,15 @@ impl RecordingStore for FsStore {
                 .metadata()
                 .map_err(|error| StoreError::io(doing(), error))?
                 .len();
-            Ok((manifest, cast, cast_bytes))
+            let requests = open_if_there(&directory.join(layout::REQUESTS))?;
+            Ok((manifest, cast, cast_bytes, requests))
         })
         .await?;
         Ok(Stored {
             manifest,
             cast: Box::new(tokio::fs::File::from_std(cast)),
             cast_bytes,
+            requests: requests.map(|file| Box::new(tokio::fs::File::from_std(file)) as _),
         })
     }
 
@@ -124,17 +126,22 @@ impl RecordingStore for FsStore {
 }
 
 fn read_manifest(path: &Path) -> Result<Option<Bytes>, StoreError> {
-    let doing = || format!("reading {}", path.display());
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(StoreError::io(doing(), error)),
+    let Some(file) = open_if_there(path)? else {
+        return Ok(None);
     };
     let mut bytes = Vec::new();
     file.take(MAX_MANIFEST)
         .read_to_end(&mut bytes)
-        .map_err(|error| StoreError::io(doing(), error))?;
+        .map_err(|error| StoreError::io(format!("reading {}", path.display()), error))?;
     Ok(Some(Bytes::from(bytes)))
+}
+
+fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::io(format!("reading {}", path.display()), error)),
+    }
 }
 
 /// Runs what waits for the disk on a thread where waiting is allowed.

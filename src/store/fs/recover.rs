@@ -12,7 +12,8 @@ use jiff::Timestamp;
 
 use super::layout::{self, Layout};
 use super::{slowly_once, walk};
-use crate::recording::{ReadError, Reader, Survivors};
+use crate::recording::requests::{IndexReader, RequestsSummary};
+use crate::recording::{CastSummary, ReadError, Reader, Survivors, hex};
 use crate::session::SessionId;
 use crate::store::StoreError;
 
@@ -96,19 +97,65 @@ async fn close(directory: PathBuf, mut reason: String) -> Result<String, ReadErr
             Err(error) => return Err(error),
         }
     }
+    let (requests, damage) = close_requests(&directory).await?;
+    if let Some(damage) = damage {
+        reason = format!("{reason}; {damage}");
+    }
     let header = reader.header().clone();
     let told = reason.clone();
     slowly_once(move || {
         let failed = |error| StoreError::io(doing.clone(), error);
-        let (bytes, digest) = digest(&path).map_err(failed)?;
+        let cast = summary(&path).map_err(failed)?;
         let json = survivors
-            .manifest(&header, told, bytes, &digest)
+            .manifest(&header, told, cast, requests)
             .to_json()
             .map_err(|error| failed(error.into()))?;
         layout::put_manifest(&directory, &json).map_err(failed)
     })
     .await?;
     Ok(reason)
+}
+
+/// Cuts the request index at its last whole line and adds it up. An intent without an outcome stays: the daemon
+/// died before it could say what came of it. Also what is wrong with it, if something is.
+async fn close_requests(
+    directory: &Path,
+) -> Result<(Option<RequestsSummary>, Option<ReadError>), ReadError> {
+    let path = directory.join(layout::REQUESTS);
+    let there = {
+        let path = path.clone();
+        let failed = format!("closing {}", path.display());
+        slowly_once(move || match cut_torn_line(&path) {
+            Ok(file) => Ok(Some((
+                file,
+                summary(&path).map_err(|error| StoreError::io(&failed, error))?,
+            ))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::io(failed, error)),
+        })
+        .await?
+    };
+    let Some((file, file_summary)) = there else {
+        return Ok((None, None));
+    };
+    let mut reader = match IndexReader::open(tokio::fs::File::from_std(file)).await {
+        Ok(Some(reader)) => reader,
+        Ok(None) => return Ok((None, None)),
+        // Nothing in it is understood. Its digest is all that can be said.
+        Err(damage @ ReadError::Index { .. }) => {
+            return Ok((RequestsSummary::unread(file_summary), Some(damage)));
+        }
+        Err(error) => return Err(error),
+    };
+    let damage = loop {
+        match reader.next().await {
+            Ok(Some(_)) => {}
+            Ok(None) => break None,
+            Err(damage @ ReadError::Index { .. }) => break Some(damage),
+            Err(error) => return Err(error),
+        }
+    };
+    Ok((reader.summary(file_summary), damage))
 }
 
 /// Cuts the file at its last line feed and returns it, at its start.
@@ -131,13 +178,22 @@ fn cut_torn_line(path: &Path) -> io::Result<File> {
         }
         end = start;
     }
-    // A header is on disk before its recording has a name, so there is a line; if not, nothing is touched.
+    // A header is on disk before its recording has a name, so there is a line; if not, nothing is touched. The first
+    // line of a request index may be torn: then it says nothing, as if it were not there.
     if end > 0 && end < length {
         file.set_len(end)?;
     }
     file.sync_all()?;
     file.rewind()?;
     Ok(file)
+}
+
+fn summary(path: &Path) -> io::Result<CastSummary> {
+    let (bytes, digest) = digest(path)?;
+    Ok(CastSummary {
+        bytes,
+        sha256: hex(&digest),
+    })
 }
 
 pub(super) fn digest(path: &Path) -> io::Result<(u64, Vec<u8>)> {

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::layout::put_manifest;
 use super::slowly;
 use super::writer::{Target, Writer};
-use crate::store::{RecordingSink, StoreError};
+use crate::store::{Lines, RecordingSink, StoreError};
 
 #[derive(Debug)]
 pub(super) struct FsSink {
@@ -30,8 +30,8 @@ impl FsSink {
         slow: Arc<Semaphore>,
     ) -> Self {
         Self {
+            target: Arc::new(Target::new(directory.clone(), file, length)),
             directory,
-            target: Arc::new(Target::new(file, length)),
             writer,
             slow,
         }
@@ -40,14 +40,14 @@ impl FsSink {
 
 #[async_trait]
 impl RecordingSink for FsSink {
-    async fn append(self: Arc<Self>, lines: Bytes) -> Result<(), StoreError> {
+    async fn append(self: Arc<Self>, lines: Lines) -> Result<(), StoreError> {
         self.writer.append(Arc::clone(&self.target), lines).await
     }
 
     async fn seal(self: Arc<Self>, manifest: Bytes) -> Result<(), StoreError> {
         let slow = Arc::clone(&self.slow);
         slowly(&slow, move || {
-            self.target.sync_all()?;
+            self.target.sync()?;
             put_manifest(&self.directory, &manifest).map_err(|error| {
                 StoreError::io(format!("sealing {}", self.directory.display()), error)
             })

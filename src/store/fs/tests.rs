@@ -261,7 +261,12 @@ async fn a_disk_that_is_full_fails_the_append() {
         writer,
         Arc::new(Semaphore::new(1)),
     ));
-    let append = |text: &'static str| Arc::clone(&sink).append(Bytes::from_static(text.as_bytes()));
+    let append = |text: &'static str| {
+        Arc::clone(&sink).append(Lines {
+            cast: Bytes::from_static(text.as_bytes()),
+            requests: Bytes::new(),
+        })
+    };
     assert!(matches!(append("x").await, Err(StoreError::NoSpace { .. })));
     assert!(matches!(append("x").await, Err(StoreError::Failed(_))));
 }
