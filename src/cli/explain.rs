@@ -26,9 +26,10 @@ pub(crate) struct Explain {
     login: Option<String>,
 }
 
-const KINDS: [SessionKind; 3] = [
+const KINDS: [SessionKind; 4] = [
     SessionKind::Shell,
     SessionKind::Exec,
+    SessionKind::Tunnel,
     SessionKind::Credential,
 ];
 

@@ -363,6 +363,9 @@ pub enum SessionKind {
     Shell,
     /// One command.
     Exec,
+    /// The client's own programs against the gateway: all that one connection forwards to one role and cluster.
+    /// Never implied: a role says it in so many words.
+    Tunnel,
     /// A credential handed to the client. Never implied: a role says it in so many words.
     Credential,
 }
@@ -372,6 +375,7 @@ impl std::fmt::Display for SessionKind {
         f.write_str(match self {
             Self::Shell => "shell",
             Self::Exec => "exec",
+            Self::Tunnel => "tunnel",
             Self::Credential => "credential",
         })
     }

@@ -221,13 +221,10 @@ fn session_kind(gathered: &Gathered, node: &Node) -> Option<SessionKind> {
     parsed(gathered, node, |text| match text {
         "shell" => Ok(SessionKind::Shell),
         "exec" => Ok(SessionKind::Exec),
+        "tunnel" => Ok(SessionKind::Tunnel),
         "credential" => Ok(SessionKind::Credential),
-        "tunnel" => Err(
-            "this version has no tunnel: remove it; shell, exec and credential are what there is"
-                .to_owned(),
-        ),
         other => Err(format!(
-            "'{}' is not a kind of session: shell, exec or credential",
+            "'{}' is not a kind of session: shell, exec, tunnel or credential",
             other.escape_debug()
         )),
     })

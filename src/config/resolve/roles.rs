@@ -69,7 +69,7 @@ impl Documents<'_> {
         if listed.value.is_empty() {
             self.report(
                 &listed.at,
-                "a role without a kind of session can do nothing; name shell, exec or credential, or remove the role",
+                "a role without a kind of session can do nothing; name shell, exec, tunnel or credential, or remove the role",
             );
         }
         listed.value.iter().map(|kind| kind.value).collect()

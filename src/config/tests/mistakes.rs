@@ -105,8 +105,8 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             "is not a duration",
         ),
         (
-            role(&format!("{{{kubernetes}, sessions: [shell, tunnel]}}")),
-            "this version has no tunnel",
+            role(&format!("{{{kubernetes}, sessions: [shell, tunel]}}")),
+            "'tunel' is not a kind of session: shell, exec, tunnel or credential",
         ),
         (
             role(&format!("{{{kubernetes}, sessions: []}}")),

@@ -135,6 +135,19 @@ fn until_bounds_the_session_and_ends_the_binding_at_that_moment() {
 }
 
 #[test]
+fn a_tunnel_is_allowed_only_where_a_role_lists_it() {
+    let config = with(&[bind("b", "viewer, editor", "")]);
+    assert_eq!(
+        outcome(ask(&config, "viewer", SessionKind::Tunnel)),
+        "no: The role viewer does not allow tunnel. It allows: shell, exec."
+    );
+    assert_eq!(
+        outcome(ask(&config, "editor+dev", SessionKind::Tunnel)),
+        "editor@dev by b"
+    );
+}
+
+#[test]
 fn a_kind_that_the_role_does_not_name_is_refused_with_those_that_it_does() {
     let config = with(&[bind("b", "viewer, runner, editor", "")]);
     assert_eq!(
@@ -335,7 +348,7 @@ fn an_open_session_stands_only_as_long_as_all_that_opened_it() {
     ));
     assert!(matches!(
         judge(&changed(
-            "sessions: [shell, exec, credential]",
+            "sessions: [shell, exec, tunnel, credential]",
             "sessions: [exec]"
         )),
         Err(Denial::KindNotAllowed { .. })

@@ -55,7 +55,7 @@ fn base() -> Vec<String> {
         role(
             "editor",
             "dev, prod",
-            "maxSession: 1h, sessions: [shell, exec, credential]",
+            "maxSession: 1h, sessions: [shell, exec, tunnel, credential]",
         ),
         role("runner", "test", "sessions: [exec]"),
         doc(

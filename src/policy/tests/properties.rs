@@ -26,6 +26,7 @@ fn kinds() -> impl Strategy<Value = SessionKind> {
     prop::sample::select(vec![
         SessionKind::Shell,
         SessionKind::Exec,
+        SessionKind::Tunnel,
         SessionKind::Credential,
     ])
 }

@@ -106,6 +106,7 @@ pub(super) fn explain(
     for kind in [
         SessionKind::Shell,
         SessionKind::Exec,
+        SessionKind::Tunnel,
         SessionKind::Credential,
     ] {
         let request = policy::Request {
