@@ -21,6 +21,7 @@ pub mod config;
 pub mod connection;
 pub mod daemon;
 pub mod export;
+pub mod gateway;
 pub mod identity;
 pub mod launch;
 pub mod messages;

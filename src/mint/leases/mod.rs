@@ -344,3 +344,5 @@ impl Drop for Debt {
 
 #[cfg(test)]
 mod tests;
+impl Leases { /// stub
+ pub async fn upstream(&self, _: &Name) -> Result<crate::gateway::Upstream, MintError> { Ok(crate::gateway::Upstream) } }
