@@ -14,6 +14,7 @@ use crate::clock::Clock;
 use crate::config::secrets::{SecretError, read_secret};
 use crate::config::watch::{Reload, Reloads};
 use crate::config::{self, Config, Limits};
+use crate::gateway::{Gateway, GatewayError};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
 use crate::mint::{JournalError, Leases};
 use crate::monitor::Monitor;
@@ -64,6 +65,9 @@ pub enum StartError {
     /// No journal of leases, no daemon.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// No gateway, no way to a cluster.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
     /// Clients could not tell this host from another.
     #[error(transparent)]
     HostKey(#[from] HostKeyError),
@@ -118,6 +122,7 @@ impl Daemon {
         }
         let leases = Leases::open(state_dir, bastion.name.clone(), Arc::clone(&clock))?;
         leases.update(&now);
+        let gateway = Gateway::open(state_dir, Arc::clone(&clock))?;
         let launcher =
             BubblewrapLauncher::prepare(bastion.sandbox.clone(), state_dir, program).await;
         let launcher: Result<Arc<dyn Launcher>, LaunchError> = match launcher {
@@ -144,6 +149,7 @@ impl Daemon {
             config: config.clone(),
             audit,
             store: Arc::new(store),
+            gateway,
             leases,
             launcher,
             clock,

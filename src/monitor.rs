@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::{Audit, Event};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::gateway::Gateway;
 use crate::identity::{self, Identity, Proof};
 use crate::launch::{LaunchError, Launcher};
 use crate::messages::{Answer, Ask, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink};
@@ -36,6 +37,8 @@ pub struct Monitor {
     pub audit: Audit,
     /// Where recordings go.
     pub store: Arc<dyn RecordingStore>,
+    /// The sessions' way to their clusters.
+    pub gateway: Gateway,
     /// Credentials that are out.
     pub leases: Leases,
     /// Runs commands; or why this daemon runs none.

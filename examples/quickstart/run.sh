@@ -75,7 +75,7 @@ can_sandbox() { sandbox 2>/dev/null; }
 sandbox() {
     local other=()
     if ((EUID == 0)); then other=(setpriv --reuid 1900000000 --regid 1900000000 --clear-groups); fi
-    "${other[@]}" bwrap --unshare-user --unshare-pid --ro-bind / / --proc /proc --dev /dev true
+    "${other[@]}" bwrap --unshare-user --unshare-pid --unshare-net --ro-bind / / --proc /proc --dev /dev true
 }
 
 as_root() {

@@ -18,7 +18,6 @@ const ETC: &[&str] = &[
     "bash_completion.d",
     "ca-certificates",
     "crypto-policies",
-    "hosts",
     "inputrc",
     "ld.so.cache",
     "ld.so.conf",
@@ -30,7 +29,6 @@ const ETC: &[&str] = &[
     "pki/tls/certs",
     "pki/ca-trust/extracted",
     "protocols",
-    "resolv.conf",
     "services",
     "ssl/certs",
     "ssl/openssl.cnf",
@@ -61,7 +59,7 @@ pub(super) fn of_session(
     let home = format!("/home/{}", launch.identity);
     args.add(["--dir", &home, "--chdir", &home]);
     args.show(dir, INSIDE);
-    for file in ["passwd", "group"] {
+    for file in ["passwd", "group", "hosts"] {
         args.show(&dir.join(file), format!("/etc/{file}"));
     }
     args.show(init, INIT);
@@ -106,6 +104,8 @@ impl Arguments {
             "--unshare-pid",
             "--unshare-ipc",
             "--unshare-uts",
+            // Nothing but a loopback of its own, which bubblewrap brings up.
+            "--unshare-net",
             "--unshare-cgroup-try",
             "--die-with-parent",
             "--clearenv",

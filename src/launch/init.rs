@@ -5,8 +5,9 @@
 //! with bubblewrap (and so with the daemon) is an attribute of the process that whoever traces it could
 //! take away; so nobody can.
 //!
-//! It speaks lines over the session's socket: from the daemon first `go`, then signal names (`TERM`), to the
-//! daemon one line, `exit N` or `signal NAME CORE`. What it says is the command's own business: a command that
+//! It speaks lines over the session's socket. To the daemon first the socket that listens at the API server's address
+//! in here, which the daemon accepts on; from the daemon `go`, then signal names (`TERM`); to the daemon one line more,
+//! `exit N` or `signal NAME CORE`. What it says is the command's own business: a command that
 //! forges it lies about its own exit status and nothing else.
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,6 +22,8 @@ use rustix::io::Errno;
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitOptions, kill_process_group, set_dumpable_behavior, wait,
 };
+
+use super::handover;
 
 /// The signals that a client may send (RFC 4254, 6.10).
 const SIGNALS: &[(&str, Signal)] = &[
@@ -48,6 +51,7 @@ pub fn run(socket: &Path, argv: &[std::ffi::OsString]) -> std::io::Result<()> {
     // Before anything of the operator's runs: the command has the same uid, and may trace what may be dumped.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let mut daemon = UnixStream::connect(socket)?;
+    handover::give(&daemon, handover::API_SERVER)?;
     let mut go = *GO;
     daemon.read_exact(&mut go)?;
     swallow_terminal_signals()?;

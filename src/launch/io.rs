@@ -1,15 +1,13 @@
 //! The streams of a running command.
 
-use std::sync::Arc;
-
 use pty_process::OwnedWritePty;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 
 use super::output::Output;
-use super::session_dir::SessionDir;
 use super::{Control, ExitStatus};
 use crate::messages::WindowSize;
 
@@ -26,8 +24,8 @@ pub struct Running {
     pub control: Control,
     /// How it ended; comes after the last process of the sandbox is gone.
     pub exit: Exit,
-    /// Where a renewed lease's token goes.
-    pub credentials: Arc<SessionDir>,
+    /// What connects to the API server's address inside arrives here; nothing else can.
+    pub api: TcpListener,
     /// Ends the command, and everything that it started, when dropped.
     pub end: DropGuard,
 }

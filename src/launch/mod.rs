@@ -1,6 +1,7 @@
 //! Runs the operator's command, out of reach of everything that is the daemon's.
 
 mod arguments;
+mod handover;
 pub mod init;
 mod io;
 mod output;
@@ -19,11 +20,9 @@ use tokio_util::sync::CancellationToken;
 pub use io::{Exit, Input, Running};
 pub use output::Output;
 pub use sandbox::BubblewrapLauncher;
-pub use session_dir::SessionDir;
 
 use crate::config::Name;
 use crate::messages::Terminal;
-use crate::mint::{Credential, Endpoint};
 use crate::session::SessionId;
 
 /// What to run, and what it may see.
@@ -41,10 +40,8 @@ pub struct Launch<'a> {
     pub command: Option<Bytes>,
     /// The terminal, if there is one.
     pub terminal: Option<&'a Terminal>,
-    /// Where the API server is and how it is verified.
-    pub api_server: &'a Endpoint,
-    /// What kubectl inside authenticates with.
-    pub credential: &'a Credential,
+    /// PEM of the authority that kubectl inside verifies its API server by: the gateway's.
+    pub gateway_ca: &'a str,
 }
 
 /// Runs commands.

@@ -6,13 +6,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,11 +20,13 @@ use super::init::GO;
 use super::session_dir::SessionDir;
 use super::supervise::{First, Supervised};
 use super::uids::{Uid, Uids};
-use super::{Control, Exit, Input, Launch, LaunchError, Launcher, Output, Running, arguments};
+use super::{
+    Control, Exit, Input, Launch, LaunchError, Launcher, Output, Running, arguments, handover,
+};
 use crate::config::Sandbox;
 use crate::messages::Terminal;
 
-/// From spawning bubblewrap to its init saying hello.
+/// From spawning bubblewrap to its init having handed its socket over.
 const START: Duration = Duration::from_secs(10);
 /// Signals under way to one command.
 const SIGNALS: usize = 8;
@@ -117,16 +118,22 @@ impl Launcher for BubblewrapLauncher {
             Some(terminal) => self.spawn_terminal(args, terminal, uid_number)?,
             None => self.spawn_pipes(args, uid_number)?,
         };
-        let mut init =
-            match tokio::time::timeout(START, accept(&listener, &mut spawned.child)).await {
-                Ok(Some(init)) => init,
-                // Dropping the child kills it.
-                Ok(None) | Err(_) => {
-                    return Err(LaunchError::Refused {
-                        stderr: spawned.last_words().await,
-                    });
-                }
-            };
+        let hello = hello(&listener, &mut spawned.child);
+        let (mut init, api) = match tokio::time::timeout(START, hello).await {
+            Ok(Some((init, api))) => {
+                let api = api.map_err(LaunchError::io("taking the sandbox's socket over"))?;
+                (init, api)
+            }
+            // Dropping the child kills it.
+            Ok(None) | Err(_) => {
+                return Err(LaunchError::Refused {
+                    stderr: spawned.last_words().await,
+                });
+            }
+        };
+        // The way here was for the init alone. What the command finds at it is nothing.
+        drop(listener);
+        std::fs::remove_file(&socket).map_err(LaunchError::io("removing the session's socket"))?;
         let first =
             First::of(&init).map_err(LaunchError::io("finding the sandbox's first process"))?;
         init.write_all(GO)
@@ -135,7 +142,6 @@ impl Launcher for BubblewrapLauncher {
         let (signals, signals_rx) = mpsc::channel(SIGNALS);
         let kill = CancellationToken::new();
         let (status, exit) = Exit::new();
-        let dir = Arc::new(dir);
         let supervised = Supervised {
             child: spawned.child,
             init,
@@ -143,7 +149,7 @@ impl Launcher for BubblewrapLauncher {
             signals: signals_rx,
             kill: kill.clone(),
             _uid: uid,
-            _dir: Arc::clone(&dir),
+            _dir: dir,
         };
         tokio::spawn(async move {
             status.send_replace(Some(supervised.run().await));
@@ -157,7 +163,7 @@ impl Launcher for BubblewrapLauncher {
                 kill: kill.clone(),
             },
             exit,
-            credentials: dir,
+            api,
             end: kill.drop_guard(),
         })
     }
@@ -295,12 +301,20 @@ fn give(stream: impl AsFd, uid: Option<u32>) -> Result<(), LaunchError> {
     }
 }
 
-/// The init's connection, or `None` if the sandbox ended before there was one. Only the first is taken:
-/// the command comes later.
-async fn accept(listener: &UnixListener, child: &mut Child) -> Option<UnixStream> {
+/// The init's connection with the socket that it hands over, or `None` if the sandbox ended before. Only the first
+/// connection is taken: the command comes later.
+async fn hello(
+    listener: &UnixListener,
+    child: &mut Child,
+) -> Option<(UnixStream, io::Result<TcpListener>)> {
+    let taken = async {
+        let (init, _) = listener.accept().await.ok()?;
+        let api = handover::take(&init, handover::API_SERVER).await;
+        Some((init, api))
+    };
     tokio::select! {
         biased;
-        accepted = listener.accept() => accepted.ok().map(|(stream, _)| stream),
+        taken = taken => taken,
         _ = child.wait() => None,
     }
 }

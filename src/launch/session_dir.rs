@@ -1,21 +1,30 @@
-//! What one session's sandbox is given: a kubeconfig, its token, a user and a prompt.
+//! What one session's sandbox is given: a kubeconfig without a secret, a user and a prompt.
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
+use super::handover::API_SERVER;
 use super::{Launch, LaunchError};
-use crate::mint::Credential;
+
+/// The names that there are inside, where there is no network to have others.
+const HOSTS: &[u8] = b"127.0.0.1 localhost bastion\n::1 localhost\n";
 
 /// Where it is shown inside.
 pub(super) const INSIDE: &str = "/run/bastion";
 
+/// kubectl asks whoever has no credential at all for a user name, on standard input. The gateway takes no notice of this
+/// one, which is the same for everybody and worth nothing.
+const NO_TOKEN: &str = "the-daemon-adds-it";
+
 /// `stateDir/run/ID`, gone when dropped.
 #[derive(Debug)]
-pub struct SessionDir {
+pub(super) struct SessionDir {
     path: PathBuf,
     owner: Option<u32>,
 }
@@ -35,26 +44,12 @@ impl SessionDir {
             .create(&dir.path)
             .map_err(LaunchError::io(format!("creating {}", dir.path.display())))?;
         dir.own(&dir.path)?;
-        dir.write("token", launch.credential.expose().as_bytes(), 0o600)?;
         dir.write("kubeconfig", kubeconfig(launch).as_bytes(), 0o600)?;
         dir.write("passwd", passwd(launch).as_bytes(), 0o644)?;
         dir.write("group", b"operator:x:1000:\nnogroup:x:65534:\n", 0o644)?;
+        dir.write("hosts", HOSTS, 0o644)?;
         dir.write("bashrc", bashrc(launch).as_bytes(), 0o644)?;
         Ok(dir)
-    }
-
-    /// Replaces the token of a renewed lease. client-go reads it again within a minute.
-    pub fn renew(&self, credential: &Credential) -> Result<(), LaunchError> {
-        // What an attempt on a full disk left must not stop all that follow.
-        match std::fs::remove_file(self.path.join("token.new")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(LaunchError::io("removing an unfinished token")(error));
-            }
-            _ => {}
-        }
-        self.write("token.new", credential.expose().as_bytes(), 0o600)?;
-        std::fs::rename(self.path.join("token.new"), self.path.join("token"))
-            .map_err(LaunchError::io("replacing the session's token"))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -96,8 +91,11 @@ fn kubeconfig(launch: &Launch<'_>) -> String {
     json!({
         "apiVersion": "v1",
         "kind": "Config",
-        "clusters": [{"name": launch.cluster, "cluster": launch.api_server.kubeconfig_cluster()}],
-        "users": [{"name": launch.role, "user": {"tokenFile": format!("{INSIDE}/token")}}],
+        "clusters": [{"name": launch.cluster, "cluster": {
+            "server": format!("https://{API_SERVER}"),
+            "certificate-authority-data": STANDARD.encode(launch.gateway_ca),
+        }}],
+        "users": [{"name": launch.role, "user": {"token": NO_TOKEN}}],
         "contexts": [{
             "name": format!("{}@{}", launch.role, launch.cluster),
             "context": {"cluster": launch.cluster, "user": launch.role},

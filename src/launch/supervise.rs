@@ -2,7 +2,6 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -60,7 +59,7 @@ pub(super) struct Supervised {
     pub(super) signals: mpsc::Receiver<String>,
     pub(super) kill: CancellationToken,
     pub(super) _uid: Option<Uid>,
-    pub(super) _dir: Arc<SessionDir>,
+    pub(super) _dir: SessionDir,
 }
 
 impl Supervised {

@@ -1,5 +1,7 @@
 //! What a minter gives out, and what became of it.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -35,7 +37,7 @@ impl std::fmt::Debug for Credential {
 pub struct Lease {
     pub(super) session: SessionId,
     pub(super) cluster: Name,
-    pub(super) credential: Credential,
+    pub(super) credential: Arc<Credential>,
     pub(super) jtis: Vec<String>,
     pub(super) expires: Timestamp,
     pub(super) audit_id: Option<String>,
@@ -54,7 +56,7 @@ impl Lease {
         Self {
             session,
             cluster,
-            credential,
+            credential: Arc::new(credential),
             jtis: vec![jti],
             expires,
             audit_id: None,
@@ -72,8 +74,8 @@ impl Lease {
         &self.cluster
     }
 
-    /// The secret.
-    pub fn credential(&self) -> &Credential {
+    /// The secret. Shared with what uses it for the session, and wiped when the last of them is done.
+    pub fn credential(&self) -> &Arc<Credential> {
         &self.credential
     }
 
@@ -105,7 +107,7 @@ impl Lease {
         expires: Timestamp,
         audit_id: Option<String>,
     ) {
-        self.credential = credential;
+        self.credential = Arc::new(credential);
         self.jtis.push(jti);
         self.expires = expires;
         self.audit_id = audit_id;

@@ -2,6 +2,7 @@
 //!
 //! `serve` and `operate` read like the product, top to bottom.
 
+mod api;
 mod client;
 mod credential;
 mod deadline;

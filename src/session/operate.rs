@@ -13,6 +13,7 @@ use crate::monitor::Monitor;
 use crate::policy::Grant;
 use crate::recording::{Ending, OpenRecording, RecordingError, Stream};
 
+use super::api::Api;
 use super::client::Client;
 use super::deadline::time_over;
 use super::live::{LiveSession, Place};
@@ -100,7 +101,9 @@ impl Session {
             self.grant.clone(),
         );
         let ended = match self.start(monitor, caller, &open).await {
-            Ok(running) => Ok(self.attend(monitor, running, &mut client, &mut place).await),
+            Ok((running, api)) => Ok(self
+                .attend(monitor, running, api, &mut client, &mut place)
+                .await),
             Err(sentence) => Err(sentence),
         };
         let (ended, refused) = match ended {
@@ -124,13 +127,13 @@ impl Session {
         Ok(())
     }
 
-    /// Starts the command. Everything about it is on record before it runs.
+    /// Starts the command, and opens its way to the cluster. Everything about it is on record before it runs.
     async fn start(
         &mut self,
         monitor: &Monitor,
         caller: &Caller,
         open: &Open,
-    ) -> Result<Running, String> {
+    ) -> Result<(Running, Api), String> {
         let id = self.recording.id();
         let unrecorded = |_| "this session cannot be recorded, so it ends".to_owned();
         let lease = &self.lease;
@@ -153,11 +156,12 @@ impl Session {
             .launcher
             .as_ref()
             .map_err(|_| NO_SANDBOX.to_owned())?;
-        let api_server = monitor
+        let upstream = monitor
             .leases
-            .endpoint(self.grant.cluster())
+            .upstream(self.grant.cluster())
             .await
             .map_err(|error| error.for_operator())?;
+        let api = Api::new(monitor, &self.grant, &self.recording, lease, upstream);
         let launch = Launch {
             session: id,
             identity: self.grant.identity(),
@@ -168,11 +172,10 @@ impl Session {
                 Command::Shell | Command::Subsystem(_) => None,
             },
             terminal: open.terminal.as_ref(),
-            api_server: &api_server,
-            credential: lease.credential(),
+            gateway_ca: monitor.gateway.ca_pem(),
         };
         match launcher.launch(launch).await {
-            Ok(running) => Ok(running),
+            Ok(running) => Ok((running, api)),
             Err(error) => {
                 steps::fail(monitor, caller, id, "launch", &error).await;
                 Err(failed.to_owned())
@@ -180,11 +183,12 @@ impl Session {
         }
     }
 
-    /// Carries bytes until the command ends, or something ends it.
+    /// Carries bytes and requests until the command ends, or something ends it.
     async fn attend(
         &mut self,
         monitor: &Monitor,
         running: Running,
+        mut api: Api,
         client: &mut Client,
         place: &mut Place,
     ) -> Ended {
@@ -200,9 +204,10 @@ impl Session {
             stderr,
             control,
             mut exit,
-            credentials,
+            api: listener,
             end,
         } = running;
+        let requests = api.serve(monitor.gateway.clone(), listener);
         let to = client.to.clone();
         let streams = async {
             let stderr = async {
@@ -222,7 +227,7 @@ impl Session {
         let mut renewals = std::pin::pin!(renewals(
             monitor,
             &mut self.lease,
-            &credentials,
+            &api.in_use,
             recording,
             &renewing
         ));
@@ -241,9 +246,12 @@ impl Session {
             },
             // A command that does not read its input must not hide that its client is gone.
             () = to.closed() => client_gone(),
+            Some(error) = api.unrecorded.recv() => unrecorded(&error),
             reason = renewals.as_mut() => Ended::Cut { reason },
             reason = time_over(remaining, client.terminal, recording, &to) => Ended::Cut { reason },
         };
+        // First of all: whoever is cut gets nothing more out of the cluster while the command says goodbye.
+        api.end();
         if matches!(ended, Ended::Cut { .. }) {
             control.signal("HUP");
             drop(tokio::time::timeout(GOODBYE, exit.wait()).await);
@@ -256,6 +264,8 @@ impl Session {
         {
             tracing::error!("session {}: its sandbox does not end", recording.id());
         }
+        // Before the seal, so that what became of each request is in it.
+        requests.ended().await;
         if renewing.load(Ordering::Relaxed) {
             drop(tokio::time::timeout(RENEWAL, renewals).await);
         }

@@ -1,15 +1,16 @@
 //! Keeps the credential of an open session alive.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::audit::Event;
 use crate::clock;
-use crate::launch::SessionDir;
-use crate::mint::{Lease, Minter};
+use crate::mint::{Credential, Lease, Minter};
 use crate::monitor::Monitor;
 use crate::recording::OpenRecording;
 
@@ -19,19 +20,22 @@ use super::steps;
 pub(super) async fn renewals(
     monitor: &Monitor,
     lease: &mut Lease,
-    credentials: &SessionDir,
+    in_use: &watch::Sender<Arc<Credential>>,
     recording: &OpenRecording,
     renewing: &AtomicBool,
 ) -> String {
-    // Of the token that the command has. A newer one that could not be recorded or put in its place is no use.
+    // Of the token that is in use. A newer one that could not be recorded is none.
     let mut expires = lease.expires();
     loop {
         sleep(until_renewal(expires, monitor.clock.now())).await;
         renewing.store(true, Ordering::Relaxed);
-        let renewed = renew(monitor, lease, credentials, recording).await;
+        let renewed = renew(monitor, lease, recording).await;
         renewing.store(false, Ordering::Relaxed);
         match renewed {
-            Ok(()) => expires = lease.expires(),
+            Ok(()) => {
+                expires = lease.expires();
+                in_use.send_replace(Arc::clone(lease.credential()));
+            }
             Err(reason) if expires <= monitor.clock.now() => return reason,
             Err(reason) => tracing::warn!("session {}: {reason}; trying again", lease.session()),
         }
@@ -41,7 +45,6 @@ pub(super) async fn renewals(
 async fn renew(
     monitor: &Monitor,
     lease: &mut Lease,
-    credentials: &SessionDir,
     recording: &OpenRecording,
 ) -> Result<(), String> {
     monitor.leases.renew(lease).await.map_err(|error| {
@@ -69,11 +72,7 @@ async fn renew(
     recording
         .lease(jti, audit_id, expires)
         .await
-        .map_err(|error| format!("its renewed credential could not be recorded: {error}"))?;
-    credentials.renew(lease.credential()).map_err(|error| {
-        tracing::error!("session {session}: {error}");
-        "its renewed credential could not be put in place; tell your administrator".to_owned()
-    })
+        .map_err(|error| format!("its renewed credential could not be recorded: {error}"))
 }
 
 /// Two thirds through a token's remaining life, but not more often than every five seconds.

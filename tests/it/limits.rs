@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::harness::api;
+use crate::harness::api::Behind;
 use crate::harness::bastion::{Bastion, Ran, eventually};
+use crate::harness::cluster::ControlPlane;
 use crate::harness::running::{Running, processes_of, secrets_of, with_argument};
 use crate::harness::terminal::Terminal;
 
@@ -156,92 +157,79 @@ fn a_shell_is_told_a_minute_before_its_end_and_a_command_is_not() {
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""));
 }
 
-/// A daemon whose cluster says what is wanted of tokens.
-async fn with_tokens() -> (Bastion, api::Tokens, tempfile::TempDir) {
-    let files = tempfile::tempdir().unwrap();
-    let (kubeconfig, tokens) = api::in_front(files.path()).await;
-    let bastion = tokio::task::spawn_blocking(move || {
-        let mut bastion = Bastion::prepare(|documents| documents);
-        std::fs::copy(kubeconfig, bastion.path().join("test.kubeconfig")).unwrap();
-        bastion.run();
-        bastion
-    });
-    (bastion.await.unwrap(), tokens, files)
+/// The session's credential changes under a watch and under one request after another, and none of them notices.
+#[test]
+fn a_session_outlives_its_token_by_renewal() {
+    let Behind {
+        bastion, tokens, ..
+    } = &Behind::start();
+    tokens.live_for(12);
+    // Open from the first token's time to the last one's; and one request after the other.
+    let watching = "kubectl get configmaps -n default -w -o name & watch=$!; \
+        jti() { kubectl auth whoami -o json | grep -o 'JTI=[0-9a-f-]*'; }; \
+        first=$(jti) || exit 8; last=$first; \
+        while [ $first = $last ]; do last=$(jti) || exit 9; done; \
+        echo $first; echo $last; read go; sleep 1; \
+        kill -0 $watch || exit 7; kill $watch; wait $watch; exit 0";
+    let mut running = Running::start(bastion, "operator-a", "viewer", watching);
+    let id = running.id.clone();
+    let renewed = bastion.event("lease.renewed", |_| true)["jti"].clone();
+    let issued = bastion.event("lease.issued", |_| true)["jti"].clone();
+    assert_ne!(issued, renewed);
+    let name = format!("renewed-{}", id.to_lowercase());
+    let plane = ControlPlane::shared();
+    std::thread::sleep(Duration::from_secs(2));
+    plane.admin(&["create", "configmap", &name, "-n", "default"]);
+    running.send("go\n");
+    let ran = running.wait();
+    plane.admin(&["delete", "configmap", &name, "-n", "default"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    assert!(ran.stdout.contains(&format!("configmap/{name}")), "{ran:?}");
+    let used: Vec<&str> = ran
+        .stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("JTI="))
+        .collect();
+    assert_eq!(used, [issued.as_str().unwrap(), renewed.as_str().unwrap()]);
+
+    let manifest = eventually("a sealed recording", || bastion.manifest(&id));
+    let leases = manifest["leases"].as_array().unwrap();
+    let jtis: Vec<&Value> = leases.iter().map(|lease| &lease["jti"]).collect();
+    assert_eq!(jtis[..2], [&issued, &renewed]);
+    // One deletion ends them all.
+    bastion.nothing_left(&id);
+    let released = bastion.event("lease.released", |_| true);
+    assert_eq!(
+        (&released["jti"], &released["validUntil"]),
+        (*jtis.last().unwrap(), &Value::Null)
+    );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_session_outlives_its_token_by_renewal() {
-    let (bastion, tokens, _files) = with_tokens().await;
+#[test]
+fn a_session_whose_token_cannot_be_renewed_ends_with_the_token() {
+    let Behind {
+        bastion, tokens, ..
+    } = &Behind::start();
     tokens.live_for(12);
-    tokio::task::spawn_blocking(move || {
-        let watching = "t=$(cat /run/bastion/token); read go; \
-            while [ \"$t\" = \"$(cat /run/bastion/token)\" ]; do sleep 0.1; done; \
-            kubectl auth whoami -o json";
-        let mut running = Running::start(&bastion, "operator-a", "viewer", watching);
-        let id = running.id.clone();
-        // Left by an attempt on a full disk, say: it must not stop the next.
-        let run = bastion.state_dir().join("run").join(&id);
-        std::fs::write(run.join("token.new"), "").unwrap();
-        running.send("go\n");
-        let began = Instant::now();
-        let ran = running.wait();
-        assert_eq!(ran.code, Some(0), "{ran:?}");
-        assert!(
-            began.elapsed() < Duration::from_secs(12),
-            "the old one has ended"
-        );
-        let whoami: Value = serde_json::from_str(&ran.stdout).unwrap();
-        let user = &whoami["status"]["userInfo"];
-        let used = &user["extra"]["authentication.kubernetes.io/credential-id"][0];
-
-        let issued = bastion.event("lease.issued", |_| true)["jti"].clone();
-        let renewed = bastion.event("lease.renewed", |_| true)["jti"].clone();
-        assert_ne!(issued, renewed);
-        assert_eq!(*used, format!("JTI={}", renewed.as_str().unwrap()));
-        let manifest = eventually("a sealed recording", || bastion.manifest(&id));
-        let leases = manifest["leases"].as_array().unwrap();
-        let jtis: Vec<&Value> = leases.iter().map(|lease| &lease["jti"]).collect();
-        assert_eq!(jtis, [&issued, &renewed]);
-        // One deletion ends both.
-        bastion.nothing_left(&id);
-        let released = bastion.event("lease.released", |_| true);
-        assert_eq!(
-            (&released["jti"], &released["validUntil"]),
-            (&renewed, &Value::Null)
-        );
-    })
-    .await
-    .unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_session_whose_token_cannot_be_renewed_ends_with_the_token() {
-    let (bastion, tokens, _files) = with_tokens().await;
-    tokens.live_for(12);
-    tokio::task::spawn_blocking(move || {
-        let running = Running::start(&bastion, "operator-a", "viewer", "sleep 300");
-        let id = running.id.clone();
-        tokens.are_refused();
-        assert_eq!(secrets_of(&id).len(), 1);
-        let began = Instant::now();
-        let ran = running.wait();
-        assert_eq!(ran.code, Some(255), "{ran:?}");
-        let sentence =
-            "its credential could not be renewed: the bastion may not issue this role's credential";
-        assert!(ran.stderr.contains(sentence), "{ran:?}");
-        assert!(
-            began.elapsed() > Duration::from_secs(7),
-            "it had a valid token still"
-        );
-        assert!(
-            bastion.log().contains("trying again"),
-            "once is not for good"
-        );
-        let reason = bastion.cut_reason(&id);
-        assert!(reason.contains("could not be renewed"), "{reason}");
-        bastion.nothing_left(&id);
-        assert!(processes_of(&id).is_empty());
-    })
-    .await
-    .unwrap();
+    let running = Running::start(bastion, "operator-a", "viewer", "sleep 300");
+    let id = running.id.clone();
+    tokens.are_refused();
+    assert_eq!(secrets_of(&id).len(), 1);
+    let began = Instant::now();
+    let ran = running.wait();
+    assert_eq!(ran.code, Some(255), "{ran:?}");
+    let sentence = "its credential could not be renewed: the bastion may not issue this role's credential";
+    assert!(ran.stderr.contains(sentence), "{ran:?}");
+    assert!(
+        began.elapsed() > Duration::from_secs(7),
+        "it had a valid token still"
+    );
+    assert!(
+        bastion.log().contains("trying again"),
+        "once is not for good"
+    );
+    let reason = bastion.cut_reason(&id);
+    assert!(reason.contains("could not be renewed"), "{reason}");
+    bastion.nothing_left(&id);
+    assert!(processes_of(&id).is_empty());
 }

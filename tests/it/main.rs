@@ -20,6 +20,8 @@ mod faults_cluster;
 mod faults_disk;
 mod faults_process;
 mod front;
+mod gateway_inside;
+mod gateway_joined;
 mod harness;
 mod limits;
 mod mint;

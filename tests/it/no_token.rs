@@ -1,4 +1,4 @@
-//! No token where it does not belong: not in a log, a recording, an argument, an environment, a file.
+//! No token where it does not belong: not in a log, a recording, an argument, an environment, a file, a sandbox.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::harness::bastion::{Bastion, eventually};
+use crate::harness::api::Behind;
+use crate::harness::bastion::eventually;
 use crate::harness::cluster::{ControlPlane, write_private};
 use crate::harness::processes;
-use crate::harness::running::Running;
+use crate::harness::running::{Running, processes_of};
 use crate::harness::terminal::Terminal;
 
 /// What a leak of a token can look like.
 struct Traces {
     whose: &'static str,
-    token: String,
     patterns: Vec<String>,
 }
 
@@ -42,7 +42,6 @@ impl Traces {
         }
         Self {
             whose,
-            token: token.to_owned(),
             patterns,
         }
     }
@@ -91,7 +90,8 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 #[test]
 fn no_token_is_found_where_it_does_not_belong() {
     let wrong = format!("eyJhbGciOiJSUzI1NiJ9.{}", "Wr0ng-T0ken-".repeat(20));
-    let mut bastion = Bastion::prepare(|documents| {
+    // What it mints is known to it and to the API server that it minted it by.
+    let mut behind = Behind::prepare(|documents| {
         let prod =
             "metadata: {name: prod, labels: {env: prod}}\nspec: {kubeconfig: test.kubeconfig}";
         let broken = prod
@@ -108,6 +108,8 @@ fn no_token_is_found_where_it_does_not_belong() {
             // Each test's own: its Secrets are looked at.
             .replace("metadata: {name: test}", "metadata: {name: notoken}")
     });
+    let tokens = behind.tokens.clone();
+    let bastion = &mut behind.bastion;
     let own = std::fs::read_to_string(bastion.path().join("test.kubeconfig")).unwrap();
     let (_, own_token) = own.split_once("token: \"").unwrap();
     let own_token = own_token.split('"').next().unwrap().to_owned();
@@ -135,12 +137,17 @@ fn no_token_is_found_where_it_does_not_belong() {
     shell.expect("in 0");
     let shell_id = format!("0{}", shell.expect("\r\n"));
     shell.expect("kube-system");
-    let exec = Running::start(&bastion, "operator-a", viewer, "kubectl auth whoami; cat");
-    for (whose, id) in [("a shell", &shell_id), ("an exec", &exec.id)] {
-        let file = bastion.state_dir().join("run").join(id).join("token");
-        let token = eventually("a session's token", || std::fs::read_to_string(&file).ok());
-        all.push(Traces::of(whose, &token));
+    let watch = "kubectl auth whoami; kubectl get ns -w -o name";
+    let exec = Running::start(bastion, "operator-a", viewer, watch);
+    let issued = tokens.issued();
+    assert_eq!(issued.len(), 2);
+    for (whose, token) in ["a shell", "an exec"].into_iter().zip(&issued) {
+        all.push(Traces::of(whose, token));
     }
+    eventually("a watch", || {
+        let of_exec = processes_of(&exec.id);
+        of_exec.iter().any(|one| one.contains("get ns -w")).then_some(())
+    });
     let credential = bastion.run_ssh("operator-b", "editor+prod", "bastion credential");
     let credential: Value = serde_json::from_str(&credential.stdout).unwrap();
     let token = credential["status"]["token"].as_str().unwrap();
@@ -166,18 +173,13 @@ fn no_token_is_found_where_it_does_not_belong() {
 
     // While sessions are open: what everybody on this machine can see, and the files of the daemon.
     look_at_processes(&all);
-    let tokens =
-        [&shell_id, &exec.id].map(|id| bastion.state_dir().join("run").join(id).join("token"));
+    for id in [&shell_id, &exec.id] {
+        look_into_the_sandbox(id, &all);
+    }
     for (path, content) in files(&bastion.state_dir()) {
-        if tokens.contains(&path) {
-            continue;
-        }
         for traces in &all {
             traces.are_absent_from(&path.display().to_string(), &content);
         }
-    }
-    for (token, traces) in tokens.iter().zip(&all[2..]) {
-        assert_eq!(std::fs::read_to_string(token).unwrap(), traces.token);
     }
 
     shell.send("exit\r");
@@ -229,6 +231,63 @@ fn look_at_processes(all: &[Traces]) {
         }
     }
     assert!(seen > 10);
+}
+
+/// The memory of everything that runs in a session, and the files that it can see, as root on this host sees them.
+fn look_into_the_sandbox(id: &str, all: &[Traces]) {
+    let (mut looked, mut known) = (0, 0);
+    for process in processes_of(id) {
+        let (pid, what) = process.split_once(' ').unwrap();
+        let place = format!("the memory of {what}");
+        for part in memory(pid) {
+            for traces in all {
+                traces.are_absent_from(&place, &part);
+            }
+            known += usize::from(contains(&part, b"the-daemon-adds-it"));
+        }
+        looked += 1;
+        if what.starts_with("bwrap") {
+            // It stands outside, and sees what this host has.
+            continue;
+        }
+        for dir in ["home", "tmp", "run"] {
+            for (path, content) in files(&PathBuf::from(format!("/proc/{pid}/root/{dir}"))) {
+                for traces in all {
+                    traces.are_absent_from(&path.display().to_string(), &content);
+                }
+                known += usize::from(path.ends_with("run/bastion/kubeconfig"));
+            }
+        }
+    }
+    // bubblewrap, the sandbox's first process, and the command.
+    assert!(looked >= 3, "{looked} processes");
+    if rustix::process::geteuid().is_root() {
+        // What looks for leaks must have been where they would be.
+        assert!(known >= 1, "neither the kubeconfig nor what is in it was seen");
+    }
+}
+
+/// What a process has in memory, as far as that may be read.
+fn memory(pid: &str) -> Vec<Vec<u8>> {
+    use std::os::unix::fs::FileExt as _;
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let Ok(memory) = std::fs::File::open(format!("/proc/{pid}/mem")) else {
+        return Vec::new();
+    };
+    let mut parts = Vec::new();
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let (range, _) = line.split_once(' ').unwrap();
+        let (from, to) = range.split_once('-').unwrap();
+        let [from, to] = [from, to].map(|at| u64::from_str_radix(at, 16).unwrap());
+        let mut part = vec![0; usize::try_from(to - from).unwrap()];
+        // It may have gone since.
+        let read = memory.read_at(&mut part, from).unwrap_or(0);
+        part.truncate(read);
+        // Much of it was never written to.
+        let written = part.chunks(4096).filter(|page| page.iter().any(|b| *b != 0));
+        parts.push(written.flatten().copied().collect());
+    }
+    parts
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What an operator's command can reach: its own, and nothing of the daemon's or of other sessions.
+//! What an operator's command can reach: its own, and nothing of the daemon's, of other sessions or of the network.
 
 use std::process::Command;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::harness::bastion::{Bastion, Ran, eventually};
+use crate::harness::cluster::ControlPlane;
 use crate::harness::processes::{running, status};
 use crate::harness::running::Running;
 
@@ -82,9 +83,9 @@ fn neither_the_daemon_nor_other_sessions_are_seen() {
     }
     // Nor by the host's names of what belongs to the other session.
     let dir = bastion.state_dir().join("run").join(&background.id);
-    assert!(dir.join("token").exists());
+    assert!(dir.join("kubeconfig").exists());
     let look = format!(
-        "ls /run/bastion/../*/ {}; cat {}/token",
+        "ls /run/bastion/../*/ {}; cat {}/kubeconfig",
         dir.display(),
         dir.display()
     );
@@ -316,6 +317,84 @@ fn killing_a_sandbox_or_the_daemon_leaves_no_process() {
     eventually("the end of all processes", || {
         running(&other).is_empty().then_some(())
     });
+}
+
+/// Connects from inside a sandbox. What became of that: empty, or bash's words.
+fn connect(bastion: &Bastion, host: &str, port: u16) -> String {
+    let connect = format!("timeout 5 bash -c ': < /dev/tcp/{host}/{port}' 2>&1; true");
+    let ran = bastion.run_ssh("operator-a", "viewer", &connect);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    ran.stdout
+}
+
+#[test]
+fn there_is_no_network_in_a_sandbox() {
+    let bastion = Bastion::shared();
+    let look = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '; tail -n +2 /proc/net/route; \
+                cat /etc/resolv.conf; getent hosts example.com; true";
+    let ran = bastion.run_ssh("operator-a", "viewer", look);
+    assert_eq!(ran.stdout, "lo\n", "an interface, a route or a name: {ran:?}");
+    assert!(ran.stderr.contains("/etc/resolv.conf: No such file"), "{ran:?}");
+
+    // This host's loopback, where the API server and the daemon itself listen.
+    for port in [ControlPlane::shared().port(), bastion.port()] {
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let said = connect(bastion, "127.0.0.1", port);
+        assert!(said.contains("Connection refused"), "{port}: {said}");
+    }
+    // Metadata of clouds, and the rest of the world.
+    let mut elsewhere = vec!["169.254.169.254".to_owned(), "192.0.2.1".to_owned()];
+    let probe = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    if probe.connect("192.0.2.1:9").is_ok() {
+        elsewhere.push(probe.local_addr().unwrap().ip().to_string());
+    }
+    for host in elsewhere {
+        for port in [80, bastion.port()] {
+            let said = connect(bastion, &host, port);
+            assert!(said.contains("Network is unreachable"), "{host}: {said}");
+        }
+    }
+    // What does lead somewhere.
+    assert_eq!(connect(bastion, "127.0.0.1", 6443), "");
+}
+
+/// They are names of a network namespace, not of a file system.
+#[test]
+fn abstract_sockets_of_the_host_are_not_seen() {
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    let name = format!("bastion-audit-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    let connect = format!(
+        "perl -MSocket -e 'socket(S, AF_UNIX, SOCK_STREAM, 0); \
+         connect(S, pack(q(S a*), AF_UNIX, qq(\\0{name}))) and print q(connected) or print $!'"
+    );
+    let outside = Command::new("sh").args(["-c", &connect]).output().unwrap();
+    assert_eq!(Ran::from(outside).stdout, "connected");
+    let ran = Bastion::shared().run_ssh("operator-a", "viewer", &connect);
+    assert_eq!(ran.stdout, "Connection refused", "{ran:?}");
+}
+
+/// Two sessions of one identity at once, as different roles: each finds its own way out at the same address, and no
+/// other.
+#[test]
+fn another_sessions_way_to_the_cluster_cannot_be_reached() {
+    let bastion = Bastion::shared();
+    let editor = Running::start(bastion, "operator-a", "editor", "kubectl get ns -w -o name");
+    let whoami = "kubectl auth whoami -o jsonpath={.status.userInfo.username}";
+    let ran = bastion.run_ssh("operator-a", "viewer", whoami);
+    let viewer = "system:serviceaccount:bastion-viewer:viewer";
+    assert_eq!(ran.stdout, viewer, "{ran:?}");
+    // Nothing in the file system leads to either; what there was when this one began is gone before a command runs.
+    let look = "find / -xdev -type s 2>/dev/null; ls /run/bastion; grep -c :192B /proc/net/tcp";
+    let ran = bastion.run_ssh("operator-a", "viewer", look);
+    assert_eq!(
+        ran.stdout, "bashrc\ngroup\nhosts\nkubeconfig\npasswd\n1\n",
+        "{ran:?}"
+    );
+    let dir = bastion.state_dir().join("run").join(&editor.id);
+    assert!(dir.join("kubeconfig").exists() && !dir.join("init.sock").exists());
 }
 
 #[test]

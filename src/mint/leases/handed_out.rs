@@ -30,7 +30,7 @@ pub struct HandedOut {
     /// When it ends by itself.
     pub until: Timestamp,
     /// The token, for the client and nobody else.
-    pub credential: Credential,
+    pub credential: Arc<Credential>,
 }
 
 /// Which handed-out credentials are meant.

@@ -109,7 +109,7 @@ impl Inner {
         Ok(Lease {
             session,
             cluster: order.cluster,
-            credential: issued.credential,
+            credential: Arc::new(issued.credential),
             jtis: vec![issued.jti],
             expires: issued.expires,
             audit_id: issued.audit_id,

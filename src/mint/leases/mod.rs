@@ -23,6 +23,7 @@ use super::journal::{Found, Journal, JournalError, Record};
 use super::lease::{Lease, Release};
 use crate::clock::{Clock, monotonic};
 use crate::config::{Config, Name};
+use crate::gateway;
 use crate::policy::Grant;
 use crate::session::SessionId;
 
@@ -134,6 +135,16 @@ impl Leases {
         let upstream = self.inner.upstream(cluster).ok_or_else(not_configured)?;
         upstream.api(monotonic() + RELEASE_LIMIT).await?;
         upstream.endpoint().ok_or_else(not_configured)
+    }
+
+    /// The gateway's way to a cluster, shared by all its sessions.
+    pub async fn upstream(&self, cluster: &Name) -> Result<gateway::Upstream, MintError> {
+        let not_configured = || MintError::NotConfigured {
+            cluster: cluster.to_string(),
+        };
+        let upstream = self.inner.upstream(cluster).ok_or_else(not_configured)?;
+        upstream.api(monotonic() + RELEASE_LIMIT).await?;
+        upstream.gateway().ok_or_else(not_configured)
     }
 
     /// Waits until nothing is left to be taken back, at most for `limit`. Answers how many leases are.

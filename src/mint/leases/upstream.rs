@@ -10,6 +10,7 @@ use super::super::api_server::ApiServer;
 use super::super::endpoint::Endpoint;
 use super::super::error::MintError;
 use crate::config::{ClusterAccess, Name};
+use crate::gateway;
 
 const WARM_LIMIT: Duration = Duration::from_secs(5);
 
@@ -26,6 +27,7 @@ pub(super) struct Upstream {
 struct Built {
     api: Arc<ApiServer>,
     endpoint: Option<Endpoint>,
+    gateway: Option<gateway::Upstream>,
     digest: Option<[u8; 32]>,
 }
 
@@ -46,6 +48,7 @@ impl Upstream {
         *upstream.lock() = Some(Built {
             api: Arc::new(api),
             endpoint: None,
+            gateway: None,
             digest: None,
         });
         upstream
@@ -71,6 +74,11 @@ impl Upstream {
     /// Where clients find it, once there is a connection.
     pub(super) fn endpoint(&self) -> Option<Endpoint> {
         self.lock().as_ref()?.endpoint.clone()
+    }
+
+    /// The gateway's way there, once there is a connection.
+    pub(super) fn gateway(&self) -> Option<gateway::Upstream> {
+        self.lock().as_ref()?.gateway.clone()
     }
 
     /// Reads the credential again when it is next needed.
@@ -122,10 +130,15 @@ impl Upstream {
                 reason: error.to_string(),
             })?;
         let endpoint = Some(Endpoint::of(&access.config));
+        let gateway = gateway::Upstream::new(&access.config).map_err(|error| MintError::Access {
+            cluster: cluster.to_owned(),
+            reason: error.to_string(),
+        })?;
         let api = Arc::new(ApiServer::connect(cluster, access.config).await?);
         *self.lock() = Some(Built {
             api: api.clone(),
             endpoint,
+            gateway: Some(gateway),
             digest: access.digest,
         });
         Ok(api)

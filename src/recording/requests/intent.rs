@@ -27,7 +27,7 @@ impl std::fmt::Display for RequestNumber {
 }
 
 /// A request that has been understood and is about to be forwarded, or refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
     /// The `Audit-ID` that the gateway set: the API server's audit log has it too.

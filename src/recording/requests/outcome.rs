@@ -85,6 +85,8 @@ pub struct Forwarded {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Note {
+    /// A piece of a body that is kept in full; the pieces are in order.
+    Body(RecordedBody),
     /// It has a recording of its own.
     Child(SessionId),
     /// Files were copied.

@@ -188,7 +188,7 @@ fn portions(note: Note) -> Vec<Note> {
                 notes.push(Note::Forwards(portion(&mut forwards, forward_size)));
             }
         }
-        Note::Child(_) => notes.push(note),
+        Note::Body(_) | Note::Child(_) => notes.push(note),
     }
     notes
 }

@@ -262,7 +262,7 @@ async fn a_disk_that_is_full_fails_the_append() {
         Arc::new(Semaphore::new(1)),
     ));
     let append = |text: &'static str| {
-        Arc::clone(&sink).append(Lines {
+        Arc::clone(&sink).append(crate::store::Lines {
             cast: Bytes::from_static(text.as_bytes()),
             requests: Bytes::new(),
         })

@@ -1,7 +1,7 @@
 //! An API server in front of the real one, that answers some things otherwise.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::bastion::Bastion;
 use super::cluster::{ControlPlane, write_private};
 use super::tls::{Validity, certificates};
 
@@ -20,30 +21,82 @@ const REFUSED: u64 = u64::MAX;
 
 /// What it says of tokens that are asked for; anything else passes as it is, one request for each connection.
 #[derive(Clone, Default)]
-pub(crate) struct Tokens(Arc<AtomicU64>);
+pub(crate) struct Tokens(Arc<Spoken>);
+
+#[derive(Default)]
+struct Spoken {
+    of_tokens: AtomicU64,
+    issued: Mutex<Vec<String>>,
+}
 
 impl Tokens {
     /// Each is said to end after so many seconds.
     pub(crate) fn live_for(&self, seconds: u64) {
-        self.0.store(seconds, Ordering::SeqCst);
+        self.0.of_tokens.store(seconds, Ordering::SeqCst);
     }
 
     /// None is issued any more.
     pub(crate) fn are_refused(&self) {
-        self.0.store(REFUSED, Ordering::SeqCst);
+        self.0.of_tokens.store(REFUSED, Ordering::SeqCst);
+    }
+
+    /// Those that were issued so far, oldest first: nobody but the daemon and this has them.
+    pub(crate) fn issued(&self) -> Vec<String> {
+        self.0.issued.lock().unwrap().clone()
     }
 
     fn answer(&self, real: Answer) -> Answer {
-        match self.0.load(Ordering::SeqCst) {
+        let answer = match self.0.of_tokens.load(Ordering::SeqCst) {
             AS_IT_IS => real,
-            REFUSED => Answer::refusal(),
+            REFUSED => return Answer::refusal(),
             seconds => real.ending_in(seconds),
+        };
+        let said: Value = serde_json::from_slice(&answer.body).unwrap();
+        if let Some(token) = said["status"]["token"].as_str() {
+            self.0.issued.lock().unwrap().push(token.to_owned());
+        }
+        answer
+    }
+}
+
+/// A daemon that knows its cluster by such an API server only.
+pub(crate) struct Behind {
+    pub(crate) bastion: Bastion,
+    pub(crate) tokens: Tokens,
+    _server: tokio::runtime::Runtime,
+    _files: tempfile::TempDir,
+}
+
+impl Behind {
+    /// One that runs on the standard documents.
+    pub(crate) fn start() -> Self {
+        let mut behind = Self::prepare(|documents| documents);
+        behind.bastion.run();
+        behind
+    }
+
+    /// Everything but the daemon is started.
+    pub(crate) fn prepare(edit: impl FnOnce(String) -> String) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let server = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let (kubeconfig, tokens) = server.block_on(in_front(files.path()));
+        let bastion = Bastion::prepare(edit);
+        std::fs::copy(kubeconfig, bastion.path().join("test.kubeconfig")).unwrap();
+        Self {
+            bastion,
+            tokens,
+            _server: server,
+            _files: files,
         }
     }
 }
 
 /// Starts it. A kubeconfig (0600) with the daemon's own credential, and the way to change what it says.
-pub(crate) async fn in_front(directory: &Path) -> (PathBuf, Tokens) {
+async fn in_front(directory: &Path) -> (PathBuf, Tokens) {
     certificates(directory, Validity::Valid);
     let provider = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let chain = vec![CertificateDer::from_pem_file(directory.join("leaf.crt")).unwrap()];
@@ -103,22 +156,31 @@ async fn serve(
     let Some((head, body)) = message(&mut near).await? else {
         return Ok(());
     };
-    let (line, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
-    // So that the answer comes in one piece and ends with the connection.
-    let line = line.replace("HTTP/1.1", "HTTP/1.0");
     let tcp = TcpStream::connect(("127.0.0.1", ControlPlane::shared().port())).await?;
     let name = ServerName::try_from("127.0.0.1").unwrap();
     let mut far = far.connect(name, tcp).await?;
+    let (line, headers) = head.split_once("\r\n").unwrap_or((&head, ""));
+    if !(line.starts_with("POST") && line.contains("/token")) {
+        let head = if headers.to_ascii_lowercase().contains("\r\nupgrade:") {
+            head
+        } else {
+            format!("{head}\r\nConnection: close")
+        };
+        far.write_all(format!("{head}\r\n\r\n").as_bytes()).await?;
+        far.write_all(&body).await?;
+        // Watches and the like, as they come.
+        drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
+        return Ok(());
+    }
+    // So that the answer comes in one piece and ends with the connection.
+    let line = line.replace("HTTP/1.1", "HTTP/1.0");
     far.write_all(format!("{line}\r\n{headers}\r\n\r\n").as_bytes())
         .await?;
     far.write_all(&body).await?;
     let mut said = Vec::new();
     // Go closes without a goodbye of TLS.
     drop(far.read_to_end(&mut said).await);
-    let mut answer = Answer::parse(&said);
-    if line.starts_with("POST") && line.contains("/token") {
-        answer = tokens.answer(answer);
-    }
+    let answer = tokens.answer(Answer::parse(&said));
     near.write_all(&answer.bytes()).await?;
     near.shutdown().await
 }

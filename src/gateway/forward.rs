@@ -1,0 +1,260 @@
+//! The way of a request: understood, on record, forwarded with the session's credential, answered, on record again.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+
+use super::answer::{AnswerBody, Answering, BodyError, RequestBody, whole};
+use super::asked::{Asked, AskedBody};
+use super::exchange::{Exchange, Upload, Uploading};
+use super::front::Violation;
+use super::headers::{onward, strip_hop_by_hop};
+use super::session::{Admission, ApiSession};
+use super::status::Sorry;
+use super::streams::{Ask, PodStream, StreamParts};
+use crate::recording::requests::{Note, RecordedBody, RequestNumber};
+
+/// `Audit-ID`, by which our record and the API server's audit log are joined.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+/// Answers a request, or says why there is no answer.
+pub(super) async fn answer(
+    session: Arc<ApiSession>,
+    admission: Admission,
+    request: Result<Request<Incoming>, Violation>,
+) -> Response<AnswerBody> {
+    let upgrade;
+    let (asked, intent) = match request {
+        Ok(mut request) => {
+            upgrade = Some(hyper::upgrade::on(&mut request));
+            Asked::understand(&session, &admission, request).await
+        }
+        Err(violation) => {
+            upgrade = None;
+            Asked::none(violation)
+        }
+    };
+    let mut exchange = match Exchange::begin(&session, intent).await {
+        Ok(exchange) => exchange,
+        Err(sorry) => return own(&sorry),
+    };
+    let answered = match asked {
+        Ok(mut asked) => match (asked.stream.take(), upgrade) {
+            (Some(ask), Some(upgrade)) => stream(&session, asked, ask, upgrade, &mut exchange).await,
+            _ => forward(&session, asked, &exchange).await.map(Answered::Goes),
+        },
+        Err(sorry) => Err(sorry),
+    };
+    match answered {
+        Ok(Answered::Goes(answer)) => {
+            exchange.answered(answer.status());
+            answer.map(|body| Answering::new(body, exchange).boxed_unsync())
+        }
+        Ok(Answered::Leaves(answer)) => answer.map(|()| whole(Bytes::new())),
+        Err(sorry) => {
+            exchange.refused(&sorry);
+            own(&sorry)
+        }
+    }
+}
+
+/// How a request is answered.
+enum Answered {
+    /// By the API server.
+    Goes(Response<Incoming>),
+    /// 101: the connection is a stream's from here on.
+    Leaves(Response<()>),
+}
+
+async fn forward(
+    session: &Arc<ApiSession>,
+    asked: Asked,
+    exchange: &Exchange,
+) -> Result<Response<Incoming>, Sorry> {
+    let patience = asked.patience();
+    let request = onwards(session, asked, exchange)?;
+    let mut answer = ask(session, request, patience).await?;
+    if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(Sorry::new(
+            StatusCode::BAD_GATEWAY,
+            "the API server changed the protocol without being asked to",
+        ));
+    }
+    strip_hop_by_hop(answer.headers_mut());
+    Ok(answer)
+}
+
+/// Opens an exec, attach or port-forward on both sides, and leaves it to itself.
+async fn stream(
+    session: &Arc<ApiSession>,
+    asked: Asked,
+    ask_for: Ask,
+    client: hyper::upgrade::OnUpgrade,
+    exchange: &mut Exchange,
+) -> Result<Answered, Sorry> {
+    let refused = |refused: super::streams::Refused| Sorry::new(refused.status(), refused.to_string());
+    let opening = ask_for.upstream().map_err(refused)?;
+    let parts = StreamParts {
+        session: session.parts().recording.clone(),
+        store: Arc::clone(&session.parts().store),
+        request: exchange.number(),
+        namespace: asked.info.summary().namespace.clone(),
+        pod: asked.info.summary().name.clone(),
+        over: session.over().clone(),
+        unrecorded: session.parts().unrecorded.clone(),
+    };
+    let mut request = onwards(session, asked, exchange)?;
+    request.headers_mut().extend(opening.headers().clone());
+    let mut answer = ask(session, request, None).await?;
+    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        strip_hop_by_hop(answer.headers_mut());
+        return Ok(Answered::Goes(answer));
+    }
+    let agreed = opening.answered(answer.headers()).map_err(refused)?;
+    let headers = ask_for.answer(agreed).map_err(refused)?;
+    let unrecorded = |_| {
+        Sorry::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this stream could not be recorded, so it was not opened, and the session ends",
+        )
+    };
+    let stream = PodStream::open(parts, &ask_for, agreed).await.map_err(unrecorded)?;
+    let upstream = hyper::upgrade::on(&mut answer);
+    let place = exchange.taken_over();
+    session.tasks().spawn(async move {
+        let client = async { client.await.map(hyper_util::rt::TokioIo::new) };
+        let upstream = async { upstream.await.map(hyper_util::rt::TokioIo::new) };
+        stream.run(client, upstream).await;
+        drop(place);
+    });
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = headers;
+    Ok(Answered::Leaves(response))
+}
+
+/// The request to the API server: the client's, in the session's name.
+fn onwards(
+    session: &Arc<ApiSession>,
+    asked: Asked,
+    exchange: &Exchange,
+) -> Result<Request<RequestBody>, Sorry> {
+    let broken = || Sorry::bad("the request cannot be passed on");
+    let upstream = &session.parts().upstream;
+    let mut headers = onward(&asked.headers);
+    headers.insert(HOST, upstream.host());
+    headers.insert(AUTHORIZATION, session.authorization().ok_or_else(broken)?);
+    headers.insert(
+        USER_AGENT,
+        session.agent(asked.headers.get(USER_AGENT)).ok_or_else(broken)?,
+    );
+    headers.insert(
+        AUDIT_ID,
+        HeaderValue::from_str(&asked.audit_id).map_err(|_| broken())?,
+    );
+    let body = match asked.body {
+        AskedBody::Here(bytes) => {
+            exchange.upload().known(bytes.len());
+            whole(bytes)
+        }
+        AskedBody::Passing(body, capture) => {
+            if let Some(capture) = capture {
+                exchange.upload().capture(capture);
+            }
+            Uploading::new(body, Arc::clone(exchange.upload())).boxed_unsync()
+        }
+        AskedBody::InFull(body) => recorded(session, exchange.number(), exchange.upload(), body),
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = asked.method;
+    *request.uri_mut() = upstream.uri(&asked.path).map_err(|_| broken())?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// A body of which every piece is on record before it passes.
+fn recorded(
+    session: &Arc<ApiSession>,
+    request: RequestNumber,
+    upload: &Arc<Upload>,
+    body: Incoming,
+) -> RequestBody {
+    let state = (Arc::clone(session), Arc::clone(upload), body);
+    let pieces = futures_util::stream::unfold(state, move |(session, upload, mut body)| async move {
+        let frame = match body.frame().await? {
+            Ok(frame) => frame,
+            Err(error) => return Some((Err(BodyError::from(error)), (session, upload, body))),
+        };
+        // Trailers mean nothing to what is proxied to.
+        let data = frame.into_data().unwrap_or_default();
+        upload.pass(&data);
+        for piece in data.chunks(crate::recording::requests::MAX_KEPT) {
+            let piece = RecordedBody::new(None, piece.len() as u64, piece, false);
+            if let Err(error) = session.parts().recording.note(request, Note::Body(piece)).await {
+                session.unrecorded(error);
+                return Some((Err(BodyError::Unrecorded), (session, upload, body)));
+            }
+        }
+        Some((Ok(Frame::data(data)), (session, upload, body)))
+    });
+    StreamBody::new(pieces).boxed_unsync()
+}
+
+/// Asks the API server, for no longer than `patience`.
+async fn ask(
+    session: &Arc<ApiSession>,
+    request: Request<RequestBody>,
+    patience: Option<Duration>,
+) -> Result<Response<Incoming>, Sorry> {
+    let asking = session.parts().upstream.ask(request);
+    let answer = match patience {
+        None => asking.await,
+        Some(patience) => match tokio::time::timeout(patience, asking).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                return Err(Sorry::new(
+                    StatusCode::GATEWAY_TIMEOUT,
+                    format!("the cluster's API server did not answer within {} s", patience.as_secs()),
+                ));
+            }
+        },
+    };
+    answer.map_err(|error| {
+        tracing::warn!(session = %session.parts().session, cluster = %session.parts().cluster, "{}", causes(&error));
+        if error.is_connect() {
+            Sorry::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the cluster's API server cannot be reached; tell your administrator if this lasts",
+            )
+        } else {
+            Sorry::new(
+                StatusCode::BAD_GATEWAY,
+                "the cluster's API server broke off before it answered; whether it did what was asked is not known",
+            )
+        }
+    })
+}
+
+/// An error and what it came from. None of them holds a header of the request.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
+
+fn own(sorry: &Sorry) -> Response<AnswerBody> {
+    sorry.answer().map(|body: Full<Bytes>| {
+        body.map_err(|never: Infallible| match never {}).boxed_unsync()
+    })
+}

@@ -1,0 +1,133 @@
+//! A session as the gateway sees it.
+
+use std::sync::Arc;
+
+use http::HeaderValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::upstream::Upstream;
+use super::bodies::RecordBodies;
+use crate::config::Name;
+use crate::mint::Credential;
+use crate::recording::{OpenRecording, RecordingError};
+use crate::session::SessionId;
+use crate::store::RecordingStore;
+
+/// Requests of one session that are open at once. Watches are among them.
+const OPEN_REQUESTS: usize = 1024;
+
+/// Who may speak on a connection.
+#[derive(Clone)]
+pub enum Admission {
+    /// Whoever can connect: nobody but the session's own sandbox can.
+    Inside,
+    /// Whoever says a bearer in each request that the check knows.
+    Bearer(Arc<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+/// What a session opens requests with.
+pub struct ApiSessionParts {
+    /// Its id.
+    pub session: SessionId,
+    /// Who.
+    pub identity: Name,
+    /// As what.
+    pub role: Name,
+    /// Where.
+    pub cluster: Name,
+    /// The way there.
+    pub upstream: Upstream,
+    /// Its credential; a renewed one takes the former's place for requests from then on.
+    pub credential: watch::Receiver<Arc<Credential>>,
+    /// Its recording.
+    pub recording: OpenRecording,
+    /// Where recordings of streams go.
+    pub store: Arc<dyn RecordingStore>,
+    /// What is kept of bodies.
+    pub bodies: RecordBodies,
+    /// Cancelled when it ends: every open request is cut at once.
+    pub over: CancellationToken,
+    /// To where a record that failed is told: the session ends.
+    pub unrecorded: mpsc::Sender<RecordingError>,
+}
+
+/// A session as the gateway sees it.
+pub struct ApiSession {
+    parts: ApiSessionParts,
+    /// What the API server's own audit log shows.
+    agent: String,
+    open: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl ApiSession {
+    /// From its parts.
+    pub fn new(parts: ApiSessionParts) -> Arc<Self> {
+        let agent = format!(
+            "bastion-audit/{} (identity={}; role={}; session={})",
+            env!("CARGO_PKG_VERSION"),
+            parts.identity,
+            parts.role,
+            parts.session
+        );
+        Arc::new(Self {
+            parts,
+            agent,
+            open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Waits until all of its requests have ended and are on record. To be called once no connection is served
+    /// any more.
+    pub async fn settled(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    pub(super) fn parts(&self) -> &ApiSessionParts {
+        &self.parts
+    }
+
+    pub(super) fn over(&self) -> &CancellationToken {
+        &self.parts.over
+    }
+
+    pub(super) fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    /// A place for one request more.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.open).try_acquire_owned().ok()
+    }
+
+    /// `Authorization` of a request that is made now.
+    pub(super) fn authorization(&self) -> Option<HeaderValue> {
+        let credential = Arc::clone(&self.parts.credential.borrow());
+        let bearer = zeroize::Zeroizing::new(format!("Bearer {}", credential.expose()));
+        let mut value = HeaderValue::from_str(&bearer).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// `User-Agent` of a request: what the client says of itself, and who it is.
+    pub(super) fn agent(&self, client: Option<&HeaderValue>) -> Option<HeaderValue> {
+        let client = client.map(HeaderValue::as_bytes).unwrap_or_default();
+        let mut agent = Vec::with_capacity(client.len() + 1 + self.agent.len());
+        agent.extend_from_slice(client);
+        if !client.is_empty() {
+            agent.push(b' ');
+        }
+        agent.extend_from_slice(self.agent.as_bytes());
+        HeaderValue::from_bytes(&agent).ok()
+    }
+
+    /// A record has failed: nothing runs unrecorded.
+    pub(super) fn unrecorded(&self, error: RecordingError) {
+        // One is enough, and a session that ends already need not be told.
+        drop(self.parts.unrecorded.try_send(error));
+    }
+}

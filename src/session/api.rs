@@ -1,0 +1,157 @@
+//! A session's way to its cluster: the gateway, for as long as the session is open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::gateway::{Admission, ApiSession, ApiSessionParts, Gateway, Upstream};
+use crate::mint::{Credential, Lease};
+use crate::monitor::Monitor;
+use crate::policy::Grant;
+use crate::recording::{OpenRecording, RecordingError};
+
+/// Connections of one sandbox at once. More wait in the socket's own backlog.
+const CONNECTIONS: usize = 256;
+/// What requests whose command has ended by itself get to be on record as what they were, not as cut.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
+/// From cutting the rest to the last of it being on record.
+const LAST_REQUESTS: Duration = Duration::from_secs(2);
+/// After an accept that failed: what it lacked (descriptors, memory) does not come back at once.
+const BREATH: Duration = Duration::from_millis(100);
+
+/// What a session opens requests with, and ends them by.
+pub(super) struct Api {
+    session: Arc<ApiSession>,
+    /// Where a renewed lease's credential goes.
+    pub(super) in_use: watch::Sender<Arc<Credential>>,
+    /// A request that could not be recorded: the session's end.
+    pub(super) unrecorded: mpsc::Receiver<RecordingError>,
+    over: CancellationToken,
+    // However the session ends, a panic included, nothing of it stays open.
+    _end: DropGuard,
+}
+
+impl Api {
+    pub(super) fn new(
+        monitor: &Monitor,
+        grant: &Grant,
+        recording: &OpenRecording,
+        lease: &Lease,
+        upstream: Upstream,
+    ) -> Self {
+        let (in_use, credential) = watch::channel(Arc::clone(lease.credential()));
+        let (unrecorded_tx, unrecorded) = mpsc::channel(1);
+        let over = CancellationToken::new();
+        let session = ApiSession::new(ApiSessionParts {
+            session: recording.id(),
+            identity: grant.identity().clone(),
+            role: grant.role().clone(),
+            cluster: grant.cluster().clone(),
+            upstream,
+            credential,
+            recording: recording.clone(),
+            store: Arc::clone(&monitor.store),
+            bodies: crate::gateway::RecordBodies::default(),
+            over: over.clone(),
+            unrecorded: unrecorded_tx,
+        });
+        Self {
+            session,
+            in_use,
+            unrecorded,
+            _end: over.clone().drop_guard(),
+            over,
+        }
+    }
+
+    /// Serves what connects at `listener`, which leads out of this session's sandbox and nowhere else.
+    pub(super) fn serve(&self, gateway: Gateway, listener: TcpListener) -> Serving {
+        let (session, over) = (Arc::clone(&self.session), self.over.clone());
+        let closed = over.child_token();
+        let task = tokio::spawn(serve(gateway, listener, Arc::clone(&session), closed.clone()));
+        Serving {
+            session,
+            task: AbortOnDropHandle::new(task),
+            closed,
+            over,
+        }
+    }
+
+    /// Cuts every open request, and opens none from now on.
+    pub(super) fn end(&self) {
+        self.over.cancel();
+    }
+}
+
+/// The requests of a session that are under way.
+pub(super) struct Serving {
+    session: Arc<ApiSession>,
+    task: AbortOnDropHandle<()>,
+    closed: CancellationToken,
+    over: CancellationToken,
+}
+
+impl Serving {
+    /// Waits, after the command's end, until every request is on record, but not for long.
+    pub(super) async fn ended(mut self) {
+        self.closed.cancel();
+        let mut settled = std::pin::pin!(async {
+            note((&mut self.task).await);
+            self.session.settled().await;
+        });
+        // Nobody is left inside: connections end by themselves, with what was answered to the end.
+        if tokio::time::timeout(LAST_ANSWERS, settled.as_mut()).await.is_ok() {
+            return;
+        }
+        self.over.cancel();
+        if tokio::time::timeout(LAST_REQUESTS, settled).await.is_err() {
+            tracing::error!("a session's requests did not end in time");
+        }
+    }
+}
+
+async fn serve(
+    gateway: Gateway,
+    listener: TcpListener,
+    session: Arc<ApiSession>,
+    closed: CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = closed.cancelled() => break,
+            Some(ended) = connections.join_next() => note(ended),
+            accepted = listener.accept(), if connections.len() < CONNECTIONS => match accepted {
+                Ok((stream, _)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!("a connection that is gone already: {error}");
+                    }
+                    let (gateway, session) = (gateway.clone(), Arc::clone(&session));
+                    connections.spawn(async move {
+                        gateway.serve(stream, session, Admission::Inside).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("accepting from a sandbox: {error}");
+                    tokio::time::sleep(BREATH).await;
+                }
+            },
+        }
+    }
+    drop(listener);
+    while let Some(ended) = connections.join_next().await {
+        note(ended);
+    }
+}
+
+fn note(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!("a session's requests ended badly: {error}");
+    }
+}
