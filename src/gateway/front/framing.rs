@@ -193,7 +193,7 @@ impl Framing {
             return match input.len() > MAX_HEAD {
                 true => Err(Violation::HeadTooLong),
                 // A line feed alone never ends a head: better said now than waited for.
-                false => no_stray(input.get(from..).unwrap_or_default()).map(|()| None),
+                false => no_stray(input, from).map(|()| None),
             };
         };
         if end > MAX_HEAD {
@@ -244,7 +244,7 @@ impl After {
 
 /// What comes after a whole head.
 fn after_head(head: &[u8]) -> Result<At, Violation> {
-    no_stray(head)?;
+    no_stray(head, 0)?;
     if head
         .windows(3)
         .any(|window| matches!(window, [b'\r', b'\n', b' ' | b'\t']))
@@ -304,9 +304,10 @@ fn parse_length(text: &[u8]) -> Option<u64> {
 }
 
 /// No LF without its CR, no CR without its LF (but at the end, where it may still come), no NUL.
-fn no_stray(head: &[u8]) -> Result<(), Violation> {
-    let mut before = None;
-    for &byte in head {
+/// What is before `from` was looked through.
+fn no_stray(head: &[u8], from: usize) -> Result<(), Violation> {
+    let mut before = from.checked_sub(1).and_then(|at| head.get(at)).copied();
+    for &byte in head.get(from..).unwrap_or_default() {
         let stray = match (before, byte) {
             (Some(b'\r'), byte) => byte != b'\n',
             (_, byte) => byte == b'\n' || byte == 0,
