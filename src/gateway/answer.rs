@@ -26,7 +26,9 @@ pub(super) enum BodyError {
 
 /// A body that is there in full.
 pub(super) fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, BodyError> {
-    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes)
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }
 
 /// An answer that goes on while it is counted. Its end, whatever it is, is the request's.

@@ -152,7 +152,10 @@ fn admit(admission: &Admission, headers: &HeaderMap) -> Result<(), Sorry> {
     };
     let mut said = headers.get_all(header::AUTHORIZATION).iter();
     let bearer = match (said.next(), said.next()) {
-        (Some(value), None) => value.to_str().ok().and_then(|value| value.strip_prefix("Bearer ")),
+        (Some(value), None) => value
+            .to_str()
+            .ok()
+            .and_then(|value| value.strip_prefix("Bearer ")),
         _ => None,
     };
     if bearer.is_some_and(|bearer| known(bearer)) {
@@ -227,7 +230,10 @@ async fn take(
         Keep::InFull => return Ok(AskedBody::InFull(body)),
         Keep::Beginning => Some(Capture::new(info, content_type)),
     };
-    let small = body.size_hint().exact().is_some_and(|size| size <= MAX_KEPT as u64);
+    let small = body
+        .size_hint()
+        .exact()
+        .is_some_and(|size| size <= MAX_KEPT as u64);
     match capture {
         Some(mut capture) if small => {
             let limited = Limited::new(body, MAX_KEPT);
@@ -248,9 +254,8 @@ async fn take(
 /// A random UUID (RFC 9562, version 4), as the API server makes them.
 fn audit_id() -> Result<String, Sorry> {
     let mut bytes = [0; 16];
-    aws_lc_rs::rand::fill(&mut bytes).map_err(|_| {
-        Sorry::new(StatusCode::INTERNAL_SERVER_ERROR, "there is no randomness")
-    })?;
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| Sorry::new(StatusCode::INTERNAL_SERVER_ERROR, "there is no randomness"))?;
     let random = u128::from_be_bytes(bytes);
     let versioned = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
     let hex = format!("{versioned:032x}");

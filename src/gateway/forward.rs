@@ -46,8 +46,12 @@ pub(super) async fn answer(
     };
     let answered = match asked {
         Ok(mut asked) => match (asked.stream.take(), upgrade) {
-            (Some(ask), Some(upgrade)) => stream(&session, asked, ask, upgrade, &mut exchange).await,
-            _ => forward(&session, asked, &exchange).await.map(Answered::Goes),
+            (Some(ask), Some(upgrade)) => {
+                stream(&session, asked, ask, upgrade, &mut exchange).await
+            }
+            _ => forward(&session, asked, &exchange)
+                .await
+                .map(Answered::Goes),
         },
         Err(sorry) => Err(sorry),
     };
@@ -98,7 +102,8 @@ async fn stream(
     client: hyper::upgrade::OnUpgrade,
     exchange: &mut Exchange,
 ) -> Result<Answered, Sorry> {
-    let refused = |refused: super::streams::Refused| Sorry::new(refused.status(), refused.to_string());
+    let refused =
+        |refused: super::streams::Refused| Sorry::new(refused.status(), refused.to_string());
     let opening = ask_for.upstream().map_err(refused)?;
     let parts = StreamParts {
         session: session.parts().recording.clone(),
@@ -124,7 +129,9 @@ async fn stream(
             "this stream could not be recorded, so it was not opened, and the session ends",
         )
     };
-    let stream = PodStream::open(parts, &ask_for, agreed).await.map_err(unrecorded)?;
+    let stream = PodStream::open(parts, &ask_for, agreed)
+        .await
+        .map_err(unrecorded)?;
     let upstream = hyper::upgrade::on(&mut answer);
     let place = exchange.taken_over();
     session.tasks().spawn(async move {
@@ -152,7 +159,9 @@ fn onwards(
     headers.insert(AUTHORIZATION, session.authorization().ok_or_else(broken)?);
     headers.insert(
         USER_AGENT,
-        session.agent(asked.headers.get(USER_AGENT)).ok_or_else(broken)?,
+        session
+            .agent(asked.headers.get(USER_AGENT))
+            .ok_or_else(broken)?,
     );
     headers.insert(
         AUDIT_ID,
@@ -186,23 +195,29 @@ fn recorded(
     body: Incoming,
 ) -> RequestBody {
     let state = (Arc::clone(session), Arc::clone(upload), body);
-    let pieces = futures_util::stream::unfold(state, move |(session, upload, mut body)| async move {
-        let frame = match body.frame().await? {
-            Ok(frame) => frame,
-            Err(error) => return Some((Err(BodyError::from(error)), (session, upload, body))),
-        };
-        // Trailers mean nothing to what is proxied to.
-        let data = frame.into_data().unwrap_or_default();
-        upload.pass(&data);
-        for piece in data.chunks(crate::recording::requests::MAX_KEPT) {
-            let piece = RecordedBody::new(None, piece.len() as u64, piece, false);
-            if let Err(error) = session.parts().recording.note(request, Note::Body(piece)).await {
-                session.unrecorded(error);
-                return Some((Err(BodyError::Unrecorded), (session, upload, body)));
+    let pieces =
+        futures_util::stream::unfold(state, move |(session, upload, mut body)| async move {
+            let frame = match body.frame().await? {
+                Ok(frame) => frame,
+                Err(error) => return Some((Err(BodyError::from(error)), (session, upload, body))),
+            };
+            // Trailers mean nothing to what is proxied to.
+            let data = frame.into_data().unwrap_or_default();
+            upload.pass(&data);
+            for piece in data.chunks(crate::recording::requests::MAX_KEPT) {
+                let piece = RecordedBody::new(None, piece.len() as u64, piece, false);
+                if let Err(error) = session
+                    .parts()
+                    .recording
+                    .note(request, Note::Body(piece))
+                    .await
+                {
+                    session.unrecorded(error);
+                    return Some((Err(BodyError::Unrecorded), (session, upload, body)));
+                }
             }
-        }
-        Some((Ok(Frame::data(data)), (session, upload, body)))
-    });
+            Some((Ok(Frame::data(data)), (session, upload, body)))
+        });
     StreamBody::new(pieces).boxed_unsync()
 }
 
@@ -220,7 +235,10 @@ async fn ask(
             Err(_) => {
                 return Err(Sorry::new(
                     StatusCode::GATEWAY_TIMEOUT,
-                    format!("the cluster's API server did not answer within {} s", patience.as_secs()),
+                    format!(
+                        "the cluster's API server did not answer within {} s",
+                        patience.as_secs()
+                    ),
                 ));
             }
         },
@@ -255,6 +273,7 @@ fn causes(error: &dyn std::error::Error) -> String {
 
 fn own(sorry: &Sorry) -> Response<AnswerBody> {
     sorry.answer().map(|body: Full<Bytes>| {
-        body.map_err(|never: Infallible| match never {}).boxed_unsync()
+        body.map_err(|never: Infallible| match never {})
+            .boxed_unsync()
     })
 }

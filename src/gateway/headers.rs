@@ -36,7 +36,9 @@ pub(super) fn refuse(headers: &HeaderMap) -> Result<(), Sorry> {
         if name.starts_with("impersonate-") {
             return Err(Sorry::new(
                 http::StatusCode::FORBIDDEN,
-                format!("{name}: a session acts as its own role only; log in under another role (--as is not for sessions)"),
+                format!(
+                    "{name}: a session acts as its own role only; log in under another role (--as is not for sessions)"
+                ),
             ));
         }
         if name.starts_with("x-remote-") {
@@ -57,8 +59,13 @@ pub(super) fn onward(headers: &HeaderMap) -> HeaderMap {
         onward.remove(name);
     }
     // The opening handshake of a stream is made anew.
-    let handshake = |name: &str| name.starts_with("sec-websocket-") || name == "x-stream-protocol-version";
-    let stale: Vec<HeaderName> = onward.keys().filter(|name| handshake(name.as_str())).cloned().collect();
+    let handshake =
+        |name: &str| name.starts_with("sec-websocket-") || name == "x-stream-protocol-version";
+    let stale: Vec<HeaderName> = onward
+        .keys()
+        .filter(|name| handshake(name.as_str()))
+        .cloned()
+        .collect();
     for name in stale {
         onward.remove(name);
     }
@@ -78,5 +85,67 @@ pub(super) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         if let Entry::Occupied(entry) = headers.entry(name) {
             drop(entry.remove_entry_mult().1.collect::<Vec<HeaderValue>>());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_a_client_must_not_say_stays_here() {
+        let said = headers(&[
+            ("authorization", "Bearer mine"),
+            ("audit-id", "mine"),
+            ("cookie", "a=b"),
+            ("connection", "keep-alive, x-secret"),
+            ("keep-alive", "5"),
+            ("x-secret", "1"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-key", "AA=="),
+            ("x-stream-protocol-version", "v4.channel.k8s.io"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("forwarded", "for=10.0.0.1"),
+            ("host", "elsewhere"),
+            ("expect", "100-continue"),
+            ("accept", "application/json"),
+            ("kubectl-command", "kubectl get"),
+        ]);
+        let onward = onward(&said);
+        let mut names: Vec<_> = onward.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["accept", "kubectl-command"]);
+    }
+
+    #[test]
+    fn who_would_act_as_another_is_told_so() {
+        for name in [
+            "impersonate-user",
+            "impersonate-group",
+            "impersonate-uid",
+            "impersonate-extra-scopes",
+            "x-remote-user",
+            "x-remote-group",
+            "x-remote-extra-a",
+        ] {
+            let sorry = refuse(&headers(&[("accept", "*/*"), (name, "admin")])).unwrap_err();
+            assert_eq!(sorry.status, http::StatusCode::FORBIDDEN);
+            assert!(sorry.message.starts_with(name), "{}", sorry.message);
+        }
+        assert!(refuse(&headers(&[("accept", "*/*")])).is_ok());
     }
 }

@@ -1,4 +1,10 @@
 #![allow(missing_docs)]
-use http::Method;use super::request_info::RequestInfo;use crate::recording::requests::Mark;
-pub fn marks(_:&Method,_:&RequestInfo,_:&[(String,String)])->Vec<Mark>{vec![]}
-pub fn dry_run(_:&[(String,String)])->bool{false}
+use super::request_info::RequestInfo;
+use crate::recording::requests::Mark;
+use http::Method;
+pub fn marks(_: &Method, _: &RequestInfo, _: &[(String, String)]) -> Vec<Mark> {
+    vec![]
+}
+pub fn dry_run(_: &[(String, String)]) -> bool {
+    false
+}

@@ -26,8 +26,8 @@ use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use bodies::RecordBodies;
 pub use authority::AuthorityError;
+pub use bodies::RecordBodies;
 pub use session::{Admission, ApiSession, ApiSessionParts};
 pub use upstream::{Upstream, UpstreamError};
 
@@ -75,7 +75,8 @@ impl Gateway {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let (over, tasks) = (session.over().clone(), session.tasks().clone());
-        let answer = move |request| forward::answer(Arc::clone(&session), admission.clone(), request);
+        let answer =
+            move |request| forward::answer(Arc::clone(&session), admission.clone(), request);
         let serving = self.front.serve(stream, over.clone(), tasks, answer);
         // Dropping the connection drops what is under way on it.
         over.run_until_cancelled(serving).await;

@@ -7,8 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::upstream::Upstream;
 use super::bodies::RecordBodies;
+use super::upstream::Upstream;
 use crate::config::Name;
 use crate::mint::Credential;
 use crate::recording::{OpenRecording, RecordingError};

@@ -2,8 +2,8 @@
 
 use pty_process::OwnedWritePty;
 use tokio::io::AsyncWriteExt;
-use tokio::net::unix::pipe;
 use tokio::net::TcpListener;
+use tokio::net::unix::pipe;
 use tokio::sync::watch;
 use tokio_util::sync::DropGuard;
 

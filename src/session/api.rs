@@ -73,7 +73,12 @@ impl Api {
     pub(super) fn serve(&self, gateway: Gateway, listener: TcpListener) -> Serving {
         let (session, over) = (Arc::clone(&self.session), self.over.clone());
         let closed = over.child_token();
-        let task = tokio::spawn(serve(gateway, listener, Arc::clone(&session), closed.clone()));
+        let task = tokio::spawn(serve(
+            gateway,
+            listener,
+            Arc::clone(&session),
+            closed.clone(),
+        ));
         Serving {
             session,
             task: AbortOnDropHandle::new(task),
@@ -105,7 +110,10 @@ impl Serving {
             self.session.settled().await;
         });
         // Nobody is left inside: connections end by themselves, with what was answered to the end.
-        if tokio::time::timeout(LAST_ANSWERS, settled.as_mut()).await.is_ok() {
+        if tokio::time::timeout(LAST_ANSWERS, settled.as_mut())
+            .await
+            .is_ok()
+        {
             return;
         }
         self.over.cancel();

@@ -82,16 +82,31 @@ fn kubectl_works_as_it_does_anywhere() {
         configmap/kube-root-ca.crt\nconfigmap/one\nconfigmap/two\n\
         configmap \"one\" deleted from inside namespace\nconfigmap \"two\" deleted from inside namespace\n\
         yes\ncontrollerrevisions.apps\ndaemonsets.apps\ndeployments.apps\nreplicasets.apps\nstatefulsets.apps\n2\n";
-    assert_eq!((ran.stdout.as_str(), ran.code), (expected, Some(0)), "{ran:?}");
+    assert_eq!(
+        (ran.stdout.as_str(), ran.code),
+        (expected, Some(0)),
+        "{ran:?}"
+    );
     // What Kubernetes says reaches kubectl as it was said.
     let ran = bastion.run_ssh("operator-a", "viewer", "kubectl get secrets -n inside");
     let refusal = "Error from server (Forbidden): secrets is forbidden: \
         User \"system:serviceaccount:bastion-viewer:viewer\" cannot list resource \"secrets\" \
         in API group \"\" in the namespace \"inside\"\n";
-    assert_eq!((ran.stderr.as_str(), ran.code), (refusal, Some(1)), "{ran:?}");
+    assert_eq!(
+        (ran.stderr.as_str(), ran.code),
+        (refusal, Some(1)),
+        "{ran:?}"
+    );
     // No question to whoever has no credential of their own.
-    let ran = bastion.run_ssh("operator-a", "viewer", "kubectl get ns inside -o name < /dev/null");
-    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("namespace/inside\n", ""));
+    let ran = bastion.run_ssh(
+        "operator-a",
+        "viewer",
+        "kubectl get ns inside -o name < /dev/null",
+    );
+    assert_eq!(
+        (ran.stdout.as_str(), ran.stderr.as_str()),
+        ("namespace/inside\n", "")
+    );
 }
 
 #[test]
@@ -135,7 +150,9 @@ fn a_watch_ends_when_its_session_is_killed_or_revoked() {
 fn a_watch_ends_when_its_session_loses_its_role() {
     let bastion = Bastion::start();
     let ran = cut_while_watching(&bastion, |bastion, _| {
-        let config = bastion.config().replace("roles: [viewer, editor]", "roles: [editor]");
+        let config = bastion
+            .config()
+            .replace("roles: [viewer, editor]", "roles: [editor]");
         bastion.write_config(&config);
     });
     assert!(ran.stderr.contains("it is no longer allowed"), "{ran:?}");

@@ -11,7 +11,9 @@ use crate::harness::cluster::ControlPlane;
 fn indexed(bastion: &Bastion, session: &str) -> BTreeMap<String, Value> {
     let path = bastion.recording(session).unwrap().join("requests.jsonl");
     let text = std::fs::read_to_string(path).unwrap();
-    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     let mut index = BTreeMap::new();
     for line in lines {
         if let Some(id) = audit_id(&line) {
@@ -61,10 +63,20 @@ fn every_request_is_on_both_records_under_one_id() {
     });
     let only = |one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>| {
         let missing = one.iter().filter(|(id, _)| !other.contains_key(*id));
-        missing.map(|(_, line)| line.to_string()).collect::<Vec<_>>()
+        missing
+            .map(|(_, line)| line.to_string())
+            .collect::<Vec<_>>()
     };
-    assert_eq!(only(&ours, &theirs), Vec::<String>::new(), "only we have it");
-    assert_eq!(only(&theirs, &ours), Vec::<String>::new(), "only the API server has it");
+    assert_eq!(
+        only(&ours, &theirs),
+        Vec::<String>::new(),
+        "only we have it"
+    );
+    assert_eq!(
+        only(&theirs, &ours),
+        Vec::<String>::new(),
+        "only the API server has it"
+    );
     assert!(ours.len() > 10, "{ours:?}");
     for (id, line) in &ours {
         // Parsed alike, and of the same person.
@@ -75,10 +87,17 @@ fn every_request_is_on_both_records_under_one_id() {
         let object = &event["objectRef"];
         for ours in ["resource", "subresource", "namespace"] {
             if info["isResource"] == true {
-                assert_eq!(text(&info[ours]), text(&object[ours]), "{ours}: {line} {event}");
+                assert_eq!(
+                    text(&info[ours]),
+                    text(&object[ours]),
+                    "{ours}: {line} {event}"
+                );
             }
         }
         let agent = text(&event["userAgent"]);
-        assert!(agent.contains(&session) && agent.contains("operator-a"), "{agent}");
+        assert!(
+            agent.contains(&session) && agent.contains("operator-a"),
+            "{agent}"
+        );
     }
 }

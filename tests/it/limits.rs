@@ -218,7 +218,8 @@ fn a_session_whose_token_cannot_be_renewed_ends_with_the_token() {
     let began = Instant::now();
     let ran = running.wait();
     assert_eq!(ran.code, Some(255), "{ran:?}");
-    let sentence = "its credential could not be renewed: the bastion may not issue this role's credential";
+    let sentence =
+        "its credential could not be renewed: the bastion may not issue this role's credential";
     assert!(ran.stderr.contains(sentence), "{ran:?}");
     assert!(
         began.elapsed() > Duration::from_secs(7),

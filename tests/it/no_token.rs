@@ -40,10 +40,7 @@ impl Traces {
             let encoded = STANDARD.encode(&signature[skip..skip + 36]);
             patterns.push(encoded[..44].to_owned());
         }
-        Self {
-            whose,
-            patterns,
-        }
+        Self { whose, patterns }
     }
 
     fn are_absent_from(&self, place: &str, text: &[u8]) {
@@ -146,7 +143,10 @@ fn no_token_is_found_where_it_does_not_belong() {
     }
     eventually("a watch", || {
         let of_exec = processes_of(&exec.id);
-        of_exec.iter().any(|one| one.contains("get ns -w")).then_some(())
+        of_exec
+            .iter()
+            .any(|one| one.contains("get ns -w"))
+            .then_some(())
     });
     let credential = bastion.run_ssh("operator-b", "editor+prod", "bastion credential");
     let credential: Value = serde_json::from_str(&credential.stdout).unwrap();
@@ -263,7 +263,10 @@ fn look_into_the_sandbox(id: &str, all: &[Traces]) {
     assert!(looked >= 3, "{looked} processes");
     if rustix::process::geteuid().is_root() {
         // What looks for leaks must have been where they would be.
-        assert!(known >= 1, "neither the kubeconfig nor what is in it was seen");
+        assert!(
+            known >= 1,
+            "neither the kubeconfig nor what is in it was seen"
+        );
     }
 }
 
@@ -284,7 +287,9 @@ fn memory(pid: &str) -> Vec<Vec<u8>> {
         let read = memory.read_at(&mut part, from).unwrap_or(0);
         part.truncate(read);
         // Much of it was never written to.
-        let written = part.chunks(4096).filter(|page| page.iter().any(|b| *b != 0));
+        let written = part
+            .chunks(4096)
+            .filter(|page| page.iter().any(|b| *b != 0));
         parts.push(written.flatten().copied().collect());
     }
     parts

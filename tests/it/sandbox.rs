@@ -333,8 +333,14 @@ fn there_is_no_network_in_a_sandbox() {
     let look = "tail -n +3 /proc/net/dev | cut -d: -f1 | tr -d ' '; tail -n +2 /proc/net/route; \
                 cat /etc/resolv.conf; getent hosts example.com; true";
     let ran = bastion.run_ssh("operator-a", "viewer", look);
-    assert_eq!(ran.stdout, "lo\n", "an interface, a route or a name: {ran:?}");
-    assert!(ran.stderr.contains("/etc/resolv.conf: No such file"), "{ran:?}");
+    assert_eq!(
+        ran.stdout, "lo\n",
+        "an interface, a route or a name: {ran:?}"
+    );
+    assert!(
+        ran.stderr.contains("/etc/resolv.conf: No such file"),
+        "{ran:?}"
+    );
 
     // This host's loopback, where the API server and the daemon itself listen.
     for port in [ControlPlane::shared().port(), bastion.port()] {

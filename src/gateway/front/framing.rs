@@ -59,11 +59,18 @@ pub struct Framing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     Head,
-    Body { left: u64, after: After },
+    Body {
+        left: u64,
+        after: After,
+    },
     ChunkLine,
-    Chunk { left: u64 },
+    Chunk {
+        left: u64,
+    },
     ChunkEnd,
-    LastEnd { after: After },
+    LastEnd {
+        after: After,
+    },
     /// After a request that would leave HTTP: what the bytes are depends on the answer.
     Upgrade,
     /// HTTP was left.
@@ -89,7 +96,11 @@ impl Default for Framing {
 impl Framing {
     /// How many of the first bytes of `input` may be passed on: none if there are too few to tell. Everything after
     /// an error is noise.
-    pub fn approve(&mut self, input: &mut BytesMut, approved: &mut BytesMut) -> Result<(), Violation> {
+    pub fn approve(
+        &mut self,
+        input: &mut BytesMut,
+        approved: &mut BytesMut,
+    ) -> Result<(), Violation> {
         while !input.is_empty() {
             let pass = match self.at {
                 At::Head => match self.head(input)? {
@@ -214,7 +225,8 @@ impl Framing {
         };
         let text = input.get(..digits).unwrap_or_default();
         // `from_str_radix` takes a sign.
-        let sized = digits <= MAX_CHUNK_LINE && !text.is_empty() && text.iter().all(u8::is_ascii_hexdigit);
+        let sized =
+            digits <= MAX_CHUNK_LINE && !text.is_empty() && text.iter().all(u8::is_ascii_hexdigit);
         let size = std::str::from_utf8(text)
             .ok()
             .filter(|_| sized)

@@ -92,7 +92,8 @@ impl Front {
         } else {
             let word = Word::default();
             let guard = Guard::new(stream, word.clone());
-            let service = service_fn(move |request| answer_http1(request, word.clone(), answer.clone()));
+            let service =
+                service_fn(move |request| answer_http1(request, word.clone(), answer.clone()));
             let mut http = hyper::server::conn::http1::Builder::new();
             http.timer(TokioTimer::new()).header_read_timeout(HEAD);
             http.serve_connection(TokioIo::new(guard), service)

@@ -9,7 +9,8 @@ const GET: &str = "GET /api HTTP/1.1\r\nHost: kubernetes\r\n\r\n";
 
 /// What passes, piece by piece.
 fn passes(pieces: &[&[u8]]) -> (Vec<u8>, Option<Violation>) {
-    let (mut framing, mut input, mut approved) = (Framing::default(), BytesMut::new(), BytesMut::new());
+    let (mut framing, mut input, mut approved) =
+        (Framing::default(), BytesMut::new(), BytesMut::new());
     for piece in pieces {
         input.extend_from_slice(piece);
         if let Err(violation) = framing.approve(&mut input, &mut approved) {
@@ -39,7 +40,10 @@ fn what_is_unambiguous_passes_as_it_is() {
         GET.repeat(3),
         post("Content-Length: 5\r\n", "hello") + GET,
         post("content-length: 0\r\n", "") + GET,
-        post("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n") + GET,
+        post(
+            "Transfer-Encoding: chunked\r\n",
+            "5\r\nhello\r\n1a\r\nabcdefghijklmnopqrstuvwxyz\r\n0\r\n\r\n",
+        ) + GET,
     ] {
         assert_eq!(refused(&request), None, "{request:?}");
         assert_eq!(passes(&[request.as_bytes()]).0, request.as_bytes());
@@ -50,30 +54,72 @@ fn what_is_unambiguous_passes_as_it_is() {
 fn two_opinions_on_a_requests_end_are_refused() {
     use Violation::*;
     for (request, violation) in [
-        (post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), BothLengths),
-        (post("Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "0\r\n\r\n"), BothLengths),
-        (post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"), Length),
+        (
+            post(
+                "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+                "0\r\n\r\n",
+            ),
+            BothLengths,
+        ),
+        (
+            post(
+                "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n",
+                "0\r\n\r\n",
+            ),
+            BothLengths,
+        ),
+        (
+            post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"),
+            Length,
+        ),
         (post("Content-Length: 5, 5\r\n", "hello"), Length),
         (post("Content-Length: +5\r\n", "hello"), Length),
         (post("Content-Length: 0x5\r\n", "hello"), Length),
         (post("Content-Length: \r\n", "hello"), Length),
         (post("Content-Length: 99999999999999999999\r\n", ""), Length),
-        (post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"), Coding),
-        (post("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n"), Coding),
+        (
+            post("Transfer-Encoding: gzip, chunked\r\n", "0\r\n\r\n"),
+            Coding,
+        ),
+        (
+            post(
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+                "0\r\n\r\n",
+            ),
+            Coding,
+        ),
         (post("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"), Coding),
-        (post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n"), Malformed),
+        (
+            post("Transfer-Encoding : chunked\r\n", "0\r\n\r\n"),
+            Malformed,
+        ),
         (post("X: a\r\n Transfer-Encoding: chunked\r\n", ""), Folded),
         (post("X: a\r\n\tb\r\n", ""), Folded),
-        (post("X: a\nTransfer-Encoding: chunked\r\n", ""), StrayControl),
-        (post("X: a\rTransfer-Encoding: chunked\r\n", ""), StrayControl),
+        (
+            post("X: a\nTransfer-Encoding: chunked\r\n", ""),
+            StrayControl,
+        ),
+        (
+            post("X: a\rTransfer-Encoding: chunked\r\n", ""),
+            StrayControl,
+        ),
         (post("X: a\0b\r\n", ""), StrayControl),
-        ("GET /api HTTP/1.1\nHost: kubernetes\n\n".to_owned(), StrayControl),
+        (
+            "GET /api HTTP/1.1\nHost: kubernetes\n\n".to_owned(),
+            StrayControl,
+        ),
         ("\r\n".to_owned() + GET, Malformed),
         (GET.replace("1.1", "1.0"), Malformed),
         ("PRI * HTTP/2.0\r\n\r\n".to_owned(), Malformed),
         ("GET /api HTTP/1.1\r\n\r\n".to_owned(), Host),
-        ("GET /api HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(), Host),
-        (post("Upgrade: websocket\r\nTransfer-Encoding: chunked\r\n", ""), Malformed),
+        (
+            "GET /api HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".to_owned(),
+            Host,
+        ),
+        (
+            post("Upgrade: websocket\r\nTransfer-Encoding: chunked\r\n", ""),
+            Malformed,
+        ),
     ] {
         assert_eq!(refused(&request), Some(violation), "{request:?}");
         let passed = passes(&[request.as_bytes()]).0;
@@ -106,7 +152,10 @@ fn a_head_has_its_limits() {
     assert_eq!(refused(&post(&long, "")), Some(Violation::HeadTooLong));
     let endless = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(MAX_HEAD));
     assert_eq!(refused(&endless), Some(Violation::HeadTooLong));
-    assert_eq!(refused(&post(&"X: a\r\n".repeat(100), "")), Some(Violation::TooManyFields));
+    assert_eq!(
+        refused(&post(&"X: a\r\n".repeat(100), "")),
+        Some(Violation::TooManyFields)
+    );
     assert_eq!(refused(&post(&"X: a\r\n".repeat(99), "")), None);
 }
 
@@ -117,7 +166,10 @@ fn after_an_upgrade_nothing_passes_before_the_answer() {
     let (mut input, mut approved) = (BytesMut::from(ask.as_bytes()), BytesMut::new());
     input.extend_from_slice(b"\x82\x00");
     framing.approve(&mut input, &mut approved).unwrap();
-    assert_eq!((&approved[..], &input[..]), (ask.as_bytes(), &b"\x82\x00"[..]));
+    assert_eq!(
+        (&approved[..], &input[..]),
+        (ask.as_bytes(), &b"\x82\x00"[..])
+    );
     assert!(framing.waits());
     framing.answered(true);
     framing.approve(&mut input, &mut approved).unwrap();
@@ -139,7 +191,10 @@ async fn a_refused_client_gets_an_answer_and_the_next_request_is_not_read() {
     let (mut client, server) = tokio::io::duplex(1 << 20);
     let word = Word::default();
     let mut guard = Guard::new(server, word.clone());
-    let bad = post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n");
+    let bad = post(
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "0\r\n\r\n",
+    );
     client.write_all(bad.as_bytes()).await.unwrap();
     client.write_all(GET.as_bytes()).await.unwrap();
     let mut read = [0; 4096];

@@ -82,7 +82,8 @@ impl Decoder {
         }
         self.buffer.advance(HEAD);
         let payload = self.buffer.split_to(length).freeze();
-        self.control((first & 0xffff) as u16, flags, payload).map(Some)
+        self.control((first & 0xffff) as u16, flags, payload)
+            .map(Some)
     }
 
     fn data(&mut self, rest: Rest) -> Option<Frame> {

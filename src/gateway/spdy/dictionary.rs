@@ -23,7 +23,10 @@ pub(super) static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut dictionary = Vec::with_capacity(1423);
     for word in WORDS.split_whitespace() {
         dictionary.extend_from_slice(&[0, 0, 0, u8::try_from(word.len()).unwrap_or(u8::MAX)]);
-        dictionary.extend(word.bytes().map(|byte| if byte == b'_' { b' ' } else { byte }));
+        dictionary.extend(
+            word.bytes()
+                .map(|byte| if byte == b'_' { b' ' } else { byte }),
+        );
     }
     dictionary.extend_from_slice(TAIL);
     dictionary

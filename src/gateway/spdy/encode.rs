@@ -29,7 +29,12 @@ impl Encoder {
                 headers,
             } => {
                 self.deflate(headers)?;
-                let flags = fin_flag(*fin) | if *unidirectional { flag::UNIDIRECTIONAL } else { 0 };
+                let flags = fin_flag(*fin)
+                    | if *unidirectional {
+                        flag::UNIDIRECTIONAL
+                    } else {
+                        0
+                    };
                 control(number::SYN_STREAM, flags, 10 + self.block.len(), out)?;
                 out.put_u32(*stream);
                 out.put_u32(*associated);

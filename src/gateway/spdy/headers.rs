@@ -31,7 +31,9 @@ impl Headers {
 
     /// In their order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.0.iter().map(|(name, value)| (name.as_str(), &value[..]))
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), &value[..]))
     }
 
     fn parse(mut block: Bytes) -> Result<Self, SpdyError> {
@@ -114,7 +116,9 @@ impl Inflater {
         while !compressed.is_empty() {
             let before = (self.zlib.total_in(), self.zlib.total_out());
             let room = self.out.get_mut(filled..).unwrap_or_default();
-            let result = self.zlib.decompress(compressed, room, FlushDecompress::Sync);
+            let result = self
+                .zlib
+                .decompress(compressed, room, FlushDecompress::Sync);
             let taken = usize::try_from(self.zlib.total_in() - before.0);
             let given = usize::try_from(self.zlib.total_out() - before.1);
             let (Ok(taken), Ok(given)) = (taken, given) else {

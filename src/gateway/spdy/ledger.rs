@@ -280,7 +280,11 @@ impl Ledger {
         stream: StreamId,
         kind: &'static str,
     ) -> Result<Option<&mut Stream>, SpdyError> {
-        let opener = if from.opens(stream) { from } else { from.other() };
+        let opener = if from.opens(stream) {
+            from
+        } else {
+            from.other()
+        };
         if stream > self.side(opener).last_opened {
             return Err(SpdyError::NeverOpened { kind, stream });
         }

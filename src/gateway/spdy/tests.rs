@@ -142,13 +142,22 @@ fn stream_ids_have_31_bits() {
 
 #[test]
 fn the_state_of_header_compression_spans_frames() {
-    let frame = syn(1, &[("streamtype", "stdout"), ("x-unusual-header", "of-no-dictionary")]);
+    let frame = syn(
+        1,
+        &[
+            ("streamtype", "stdout"),
+            ("x-unusual-header", "of-no-dictionary"),
+        ],
+    );
     let mut encoder = Encoder::default();
     let (mut first, mut second) = (BytesMut::new(), BytesMut::new());
     encoder.encode(&frame, &mut first).unwrap();
     encoder.encode(&frame, &mut second).unwrap();
     assert!(second.len() < first.len(), "the second refers to the first");
-    assert_eq!(decoded([&first[..], &second[..]]).unwrap(), [frame.clone(), frame]);
+    assert_eq!(
+        decoded([&first[..], &second[..]]).unwrap(),
+        [frame.clone(), frame]
+    );
     assert_eq!(decoded([&second[..]]), Err(SpdyError::Inflate));
 }
 
@@ -166,7 +175,12 @@ fn what_go_sends_is_read() {
             other => other.kind().to_owned(),
         })
         .collect();
-    assert_eq!(kinds, ["error", "stdin", "stdout", "stderr", "resize", "DATA", "PING", "GOAWAY"]);
+    assert_eq!(
+        kinds,
+        [
+            "error", "stdin", "stdout", "stderr", "resize", "DATA", "PING", "GOAWAY"
+        ]
+    );
 }
 
 fn control(number: u16, flags: u8, payload: &[u8]) -> BytesMut {
@@ -183,7 +197,8 @@ fn with_block(block: &[u8]) -> BytesMut {
     let mut zlib = Compress::new(Compression::best(), true);
     zlib.set_dictionary(&DICTIONARY).unwrap();
     let mut deflated = Vec::with_capacity(block.len() + 1024);
-    zlib.compress_vec(block, &mut deflated, FlushCompress::Sync).unwrap();
+    zlib.compress_vec(block, &mut deflated, FlushCompress::Sync)
+        .unwrap();
     control(
         number::SYN_STREAM,
         0,
@@ -231,12 +246,21 @@ fn header_blocks_that_lie_are_refused() {
             },
         ),
         (vec![0, 0, 0], SpdyError::HeaderLengths),
-        ([&1_u32.to_be_bytes()[..], &u32::MAX.to_be_bytes()].concat(), SpdyError::HeaderLengths),
-        ([block(&[(b"a", b"b")]), vec![0]].concat(), SpdyError::HeaderLengths),
+        (
+            [&1_u32.to_be_bytes()[..], &u32::MAX.to_be_bytes()].concat(),
+            SpdyError::HeaderLengths,
+        ),
+        (
+            [block(&[(b"a", b"b")]), vec![0]].concat(),
+            SpdyError::HeaderLengths,
+        ),
         (block(&[(b"", b"b")]), SpdyError::HeaderName),
         (block(&[(b"StreamType", b"b")]), SpdyError::HeaderName),
         (block(&[(b"a\xff", b"b")]), SpdyError::HeaderName),
-        (block(&[(b"a", b"b"), (b"a", b"c")]), SpdyError::DuplicateHeader),
+        (
+            block(&[(b"a", b"b"), (b"a", b"c")]),
+            SpdyError::DuplicateHeader,
+        ),
     ];
     for (block, error) in cases {
         assert_eq!(decoded([&with_block(&block)[..]]), Err(error));
@@ -249,15 +273,22 @@ fn frames_that_lie_are_refused() {
         let mut zlib = Compress::new(Compression::best(), true);
         let mut deflated = vec![0, 0, 0, 1];
         deflated.reserve(64);
-        zlib.compress_vec(&[0, 0, 0, 0], &mut deflated, FlushCompress::Finish).unwrap();
+        zlib.compress_vec(&[0, 0, 0, 0], &mut deflated, FlushCompress::Finish)
+            .unwrap();
         deflated
     };
     let no_stream = |kind| SpdyError::NoStream { kind };
     let length = |kind, length| SpdyError::FrameLength { kind, length };
     let flags = |kind, flags| SpdyError::Flags { kind, flags };
     let cases = [
-        (BytesMut::from(&b"GET / HTTP/1.1\r\n"[..]), flags("DATA", b'/')),
-        (BytesMut::from(&b"\x80\x02\0\x01\0\0\0\0"[..]), SpdyError::Version(2)),
+        (
+            BytesMut::from(&b"GET / HTTP/1.1\r\n"[..]),
+            flags("DATA", b'/'),
+        ),
+        (
+            BytesMut::from(&b"\x80\x02\0\x01\0\0\0\0"[..]),
+            SpdyError::Version(2),
+        ),
         (control(5, 0, b""), SpdyError::UnknownFrame(5)),
         (control(10, 0, b""), SpdyError::UnknownFrame(10)),
         (
@@ -267,29 +298,69 @@ fn frames_that_lie_are_refused() {
                 limit: 16 * 1024,
             },
         ),
-        (control(number::SYN_STREAM, 0, &[0; 10]), no_stream("SYN_STREAM")),
-        (control(number::SYN_STREAM, 4, &[0; 10]), flags("SYN_STREAM", 4)),
-        (control(number::SYN_STREAM, 0, &[0, 0, 0, 1, 0]), length("SYN_STREAM", 5)),
-        (control(number::SYN_REPLY, 0, &[0x80, 0, 0, 1]), no_stream("SYN_REPLY")),
-        (control(number::SYN_REPLY, 0, &[0, 0, 0, 1, 1, 2, 3]), SpdyError::Inflate),
-        (control(number::SYN_REPLY, 0, &zlib_without_dictionary), SpdyError::Inflate),
-        (control(number::SYN_REPLY, 0, &[0, 0, 0, 1]), SpdyError::HeaderLengths),
-        (control(number::RST_STREAM, 0, &[0; 7]), length("RST_STREAM", 7)),
+        (
+            control(number::SYN_STREAM, 0, &[0; 10]),
+            no_stream("SYN_STREAM"),
+        ),
+        (
+            control(number::SYN_STREAM, 4, &[0; 10]),
+            flags("SYN_STREAM", 4),
+        ),
+        (
+            control(number::SYN_STREAM, 0, &[0, 0, 0, 1, 0]),
+            length("SYN_STREAM", 5),
+        ),
+        (
+            control(number::SYN_REPLY, 0, &[0x80, 0, 0, 1]),
+            no_stream("SYN_REPLY"),
+        ),
+        (
+            control(number::SYN_REPLY, 0, &[0, 0, 0, 1, 1, 2, 3]),
+            SpdyError::Inflate,
+        ),
+        (
+            control(number::SYN_REPLY, 0, &zlib_without_dictionary),
+            SpdyError::Inflate,
+        ),
+        (
+            control(number::SYN_REPLY, 0, &[0, 0, 0, 1]),
+            SpdyError::HeaderLengths,
+        ),
+        (
+            control(number::RST_STREAM, 0, &[0; 7]),
+            length("RST_STREAM", 7),
+        ),
         (control(number::PING, 1, &[0; 4]), flags("PING", 1)),
         (control(number::GOAWAY, 0, &[0; 4]), length("GOAWAY", 4)),
-        (control(number::WINDOW_UPDATE, 0, &[0; 8]), SpdyError::Window(0)),
+        (
+            control(number::WINDOW_UPDATE, 0, &[0; 8]),
+            SpdyError::Window(0),
+        ),
         (
             control(number::WINDOW_UPDATE, 0, &[0, 0, 0, 1, 0x80, 0, 0, 0]),
             SpdyError::Window(1),
         ),
-        (control(number::SETTINGS, 0, &[0xff; 4]), SpdyError::Settings),
-        (control(number::SETTINGS, 0, &[0, 0, 0, 1, 0, 0, 0, 7]), SpdyError::Settings),
         (
-            control(number::SETTINGS, 0, &[0, 0, 0, 1, 0, 0, 0, 7, 0xff, 0, 0, 0]),
+            control(number::SETTINGS, 0, &[0xff; 4]),
+            SpdyError::Settings,
+        ),
+        (
+            control(number::SETTINGS, 0, &[0, 0, 0, 1, 0, 0, 0, 7]),
+            SpdyError::Settings,
+        ),
+        (
+            control(
+                number::SETTINGS,
+                0,
+                &[0, 0, 0, 1, 0, 0, 0, 7, 0xff, 0, 0, 0],
+            ),
             SpdyError::Settings,
         ),
         (BytesMut::from(&[0; 8][..]), no_stream("DATA")),
-        (BytesMut::from(&[0, 0, 0, 1, 2, 0, 0, 0][..]), flags("DATA", 2)),
+        (
+            BytesMut::from(&[0, 0, 0, 1, 2, 0, 0, 0][..]),
+            flags("DATA", 2),
+        ),
     ];
     for (bytes, error) in cases {
         assert_eq!(decoded([&bytes[..]]), Err(error), "{bytes:?}");
@@ -299,7 +370,9 @@ fn frames_that_lie_are_refused() {
 #[test]
 fn a_long_data_frame_is_not_held_back() {
     let mut decoder = Decoder::default();
-    decoder.buffer().extend_from_slice(&[0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 42]);
+    decoder
+        .buffer()
+        .extend_from_slice(&[0, 0, 0, 1, 1, 0xff, 0xff, 0xff, 42]);
     let first = decoder.next().unwrap();
     assert_eq!(first, Some(data(1, &[42], false)));
     assert_eq!(decoder.next(), Ok(None));
@@ -331,7 +404,10 @@ fn a_stream_ends_when_both_sides_are_done() {
     assert_eq!(judged(&mut l, Server, reply(1)), LATE, "once");
     assert_eq!(judged(&mut l, Client, reply(1)), Err(SpdyError::Reply(1)));
     assert_eq!(judged(&mut l, Client, data(1, b"", true)), PASS);
-    assert_eq!(judged(&mut l, Client, data(1, b"after its end", false)), LATE);
+    assert_eq!(
+        judged(&mut l, Client, data(1, b"after its end", false)),
+        LATE
+    );
     assert_eq!(judged(&mut l, Server, data(1, b"more", false)), PASS);
     assert_eq!(judged(&mut l, Server, data(1, b"", true)), ENDED);
     assert_eq!(judged(&mut l, Server, data(1, b"", true)), LATE);
@@ -348,15 +424,28 @@ fn streams_have_an_order_and_an_owner() {
     use Sender::{Client, Server};
     let mut l = Ledger::default();
     assert_eq!(judged(&mut l, Client, syn(5, &[])), PASS);
-    assert_eq!(judged(&mut l, Client, syn(5, &[])), Err(SpdyError::StreamOrder(5)));
-    assert_eq!(judged(&mut l, Client, syn(3, &[])), Err(SpdyError::StreamOrder(3)));
-    assert_eq!(judged(&mut l, Client, syn(8, &[])), Err(SpdyError::StreamOrder(8)));
+    assert_eq!(
+        judged(&mut l, Client, syn(5, &[])),
+        Err(SpdyError::StreamOrder(5))
+    );
+    assert_eq!(
+        judged(&mut l, Client, syn(3, &[])),
+        Err(SpdyError::StreamOrder(3))
+    );
+    assert_eq!(
+        judged(&mut l, Client, syn(8, &[])),
+        Err(SpdyError::StreamOrder(8))
+    );
     assert_eq!(judged(&mut l, Server, syn(2, &[])), PASS);
     let never = |kind, stream| Err(SpdyError::NeverOpened { kind, stream });
     assert_eq!(judged(&mut l, Server, data(7, b"", true)), never("DATA", 7));
     assert_eq!(judged(&mut l, Server, reply(7)), never("SYN_REPLY", 7));
     assert_eq!(judged(&mut l, Client, data(4, b"", true)), never("DATA", 4));
-    assert_eq!(judged(&mut l, Client, data(3, b"", true)), LATE, "skipped ids are as good as closed");
+    assert_eq!(
+        judged(&mut l, Client, data(3, b"", true)),
+        LATE,
+        "skipped ids are as good as closed"
+    );
 }
 
 #[test]
@@ -378,12 +467,19 @@ fn windows_are_accounted_for() {
     let grant = |stream, delta| Frame::WindowUpdate { stream, delta };
     assert_eq!(judged(&mut l, Client, syn(1, &[])), PASS);
     assert_eq!(judged(&mut l, Server, grant(1, MAX_31 - 65536)), PASS);
-    assert_eq!(judged(&mut l, Server, grant(1, 1)), Err(SpdyError::Window(1)));
+    assert_eq!(
+        judged(&mut l, Server, grant(1, 1)),
+        Err(SpdyError::Window(1))
+    );
 
     let mut l = Ledger::default();
     assert_eq!(judged(&mut l, Client, syn(1, &[])), PASS);
     assert_eq!(judged(&mut l, Client, data(1, &[0; 10], false)), PASS);
-    assert_eq!(judged(&mut l, Server, grant(1, MAX_31 - 65536 + 10)), PASS, "what was sent makes room");
+    assert_eq!(
+        judged(&mut l, Server, grant(1, MAX_31 - 65536 + 10)),
+        PASS,
+        "what was sent makes room"
+    );
     let settings = Frame::Settings {
         clear: false,
         settings: vec![Setting {
@@ -393,7 +489,10 @@ fn windows_are_accounted_for() {
         }],
     };
     assert_eq!(judged(&mut l, Server, settings), Err(SpdyError::Window(1)));
-    assert_eq!(judged(&mut l, Server, grant(0, MAX_31)), Err(SpdyError::Window(0)));
+    assert_eq!(
+        judged(&mut l, Server, grant(0, MAX_31)),
+        Err(SpdyError::Window(0))
+    );
     let mut l = Ledger::default();
     assert_eq!(
         judged(&mut l, Server, grant(9, 1)),
@@ -405,47 +504,76 @@ fn windows_are_accounted_for() {
 }
 
 fn any_headers() -> impl Strategy<Value = Headers> {
-    proptest::collection::btree_map("[!-@\\[-~]{1,20}", proptest::collection::vec(any::<u8>(), 0..200), 0..10)
-        .prop_map(|pairs| Headers::new(pairs.into_iter().map(|(name, value)| (name, value.into()))))
+    proptest::collection::btree_map(
+        "[!-@\\[-~]{1,20}",
+        proptest::collection::vec(any::<u8>(), 0..200),
+        0..10,
+    )
+    .prop_map(|pairs| Headers::new(pairs.into_iter().map(|(name, value)| (name, value.into()))))
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {
     let stream = 1..=MAX_31;
     prop_oneof![
-        (stream.clone(), 0..=MAX_31, 0..8_u8, any::<[bool; 2]>(), any_headers()).prop_map(
-            |(stream, associated, priority, [fin, unidirectional], headers)| Frame::SynStream {
+        (
+            stream.clone(),
+            0..=MAX_31,
+            0..8_u8,
+            any::<[bool; 2]>(),
+            any_headers()
+        )
+            .prop_map(
+                |(stream, associated, priority, [fin, unidirectional], headers)| Frame::SynStream {
+                    stream,
+                    associated,
+                    priority,
+                    fin,
+                    unidirectional,
+                    headers
+                }
+            ),
+        (stream.clone(), any::<bool>(), any_headers()).prop_map(|(stream, fin, headers)| {
+            Frame::SynReply {
                 stream,
-                associated,
-                priority,
                 fin,
-                unidirectional,
-                headers
+                headers,
             }
-        ),
-        (stream.clone(), any::<bool>(), any_headers())
-            .prop_map(|(stream, fin, headers)| Frame::SynReply { stream, fin, headers }),
-        (stream.clone(), any::<bool>(), any_headers())
-            .prop_map(|(stream, fin, headers)| Frame::Headers { stream, fin, headers }),
-        (stream.clone(), any::<u32>()).prop_map(|(stream, status)| Frame::RstStream { stream, status }),
+        }),
+        (stream.clone(), any::<bool>(), any_headers()).prop_map(|(stream, fin, headers)| {
+            Frame::Headers {
+                stream,
+                fin,
+                headers,
+            }
+        }),
+        (stream.clone(), any::<u32>())
+            .prop_map(|(stream, status)| Frame::RstStream { stream, status }),
         any::<u32>().prop_map(Frame::Ping),
         (0..=MAX_31, any::<u32>()).prop_map(|(last, status)| Frame::GoAway { last, status }),
         (0..=MAX_31, 1..=MAX_31).prop_map(|(stream, delta)| Frame::WindowUpdate { stream, delta }),
-        (any::<bool>(), proptest::collection::vec((any::<u8>(), 0..7_u32, any::<u32>()), 0..32)).prop_map(
-            |(clear, settings)| Frame::Settings {
+        (
+            any::<bool>(),
+            proptest::collection::vec((any::<u8>(), 0..7_u32, any::<u32>()), 0..32)
+        )
+            .prop_map(|(clear, settings)| Frame::Settings {
                 clear,
                 settings: settings
                     .into_iter()
                     .map(|(flags, id, value)| Setting { flags, id, value })
                     .collect()
-            }
-        ),
-        (stream, any::<bool>(), proptest::collection::vec(any::<u8>(), 0..3000)).prop_map(|(stream, fin, bytes)| {
-            Frame::Data(Data {
-                stream,
-                fin,
-                bytes: bytes.into(),
-            })
-        }),
+            }),
+        (
+            stream,
+            any::<bool>(),
+            proptest::collection::vec(any::<u8>(), 0..3000)
+        )
+            .prop_map(|(stream, fin, bytes)| {
+                Frame::Data(Data {
+                    stream,
+                    fin,
+                    bytes: bytes.into(),
+                })
+            }),
     ]
 }
 

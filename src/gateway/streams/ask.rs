@@ -1,6 +1,8 @@
 //! What a request for a stream asks, and the opening handshake with either side.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::{Method, Version};
 
 use super::refused::Refused;
@@ -102,9 +104,10 @@ impl Ask {
     /// The protocol as the index of requests has it.
     pub fn protocol(&self) -> &'static str {
         match &self.transport {
-            Transport::WebSocket(offer) => {
-                offer.subprotocols().first().map_or("websocket", |s| s.as_str())
-            }
+            Transport::WebSocket(offer) => offer
+                .subprotocols()
+                .first()
+                .map_or("websocket", |s| s.as_str()),
             Transport::Spdy => SPDY,
         }
     }
@@ -122,7 +125,10 @@ impl Ask {
             }
             Transport::Spdy => {
                 let mut headers = upgrade_to(SPDY);
-                headers.insert(STREAM_PROTOCOL, HeaderValue::from_static(inside_spdy(self.kind)));
+                headers.insert(
+                    STREAM_PROTOCOL,
+                    HeaderValue::from_static(inside_spdy(self.kind)),
+                );
                 Ok(Opening {
                     headers,
                     asked: None,
@@ -135,13 +141,18 @@ impl Ask {
     /// The headers of the 101 to the client, once the API server has agreed.
     pub fn answer(&self, agreed: Agreed) -> Result<HeaderMap, Refused> {
         match (&self.transport, agreed) {
-            (Transport::WebSocket(offer), Agreed::Channels(subprotocol)) => Ok(offer.answer(subprotocol)?),
+            (Transport::WebSocket(offer), Agreed::Channels(subprotocol)) => {
+                Ok(offer.answer(subprotocol)?)
+            }
             (Transport::WebSocket(offer), Agreed::Tunnel) => {
                 Ok(offer.answer(Subprotocol::PortForward)?)
             }
             (Transport::Spdy, Agreed::SpdyChannels | Agreed::SpdyPortForward) => {
                 let mut headers = upgrade_to(SPDY);
-                headers.insert(STREAM_PROTOCOL, HeaderValue::from_static(inside_spdy(self.kind)));
+                headers.insert(
+                    STREAM_PROTOCOL,
+                    HeaderValue::from_static(inside_spdy(self.kind)),
+                );
                 Ok(headers)
             }
             _ => Err(Refused::UpstreamProtocol),
@@ -214,7 +225,11 @@ impl Opening {
 
     /// Reads the headers of a 101. Any other answer is for the client as it is.
     pub fn answered(&self, headers: &HeaderMap) -> Result<Agreed, Refused> {
-        let wanted = if self.asked.is_some() { "websocket" } else { SPDY };
+        let wanted = if self.asked.is_some() {
+            "websocket"
+        } else {
+            SPDY
+        };
         let upgraded = headers
             .get(UPGRADE)
             .is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(wanted.as_bytes()));

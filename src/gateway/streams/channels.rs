@@ -164,7 +164,9 @@ async fn read_client<S: AsyncRead + AsyncWrite + Unpin>(
         let (messages, end) = batch(from, Peer::Client).await;
         for run in runs(protocol, Peer::Client, &messages)? {
             match run {
-                Run::Data(channel, parts) => tape.record(channel, joined(&parts, &mut scratch)).await?,
+                Run::Data(channel, parts) => {
+                    tape.record(channel, joined(&parts, &mut scratch)).await?
+                }
                 Run::End(channel) => tape.end(channel).await?,
             }
         }
@@ -190,7 +192,9 @@ async fn read_upstream<S: AsyncRead + AsyncWrite + Unpin>(
         let (messages, end) = batch(from, Peer::Upstream).await;
         for run in runs(protocol, Peer::Upstream, &messages)? {
             match run {
-                Run::Data(channel, parts) => tape.record(channel, joined(&parts, &mut scratch)).await?,
+                Run::Data(channel, parts) => {
+                    tape.record(channel, joined(&parts, &mut scratch)).await?
+                }
                 Run::End(_) => {}
             }
         }
@@ -277,9 +281,12 @@ enum Run {
 fn runs(protocol: Subprotocol, from: Peer, messages: &[Message]) -> Result<Vec<Run>, Broken> {
     let mut runs = Vec::new();
     for message in messages {
-        let said = websocket::decode(protocol, message).map_err(|error| Broken::Message { from, error })?;
+        let said = websocket::decode(protocol, message)
+            .map_err(|error| Broken::Message { from, error })?;
         match (said, runs.last_mut()) {
-            (Some(Said::Data(channel, bytes)), Some(Run::Data(last, parts))) if *last == channel => {
+            (Some(Said::Data(channel, bytes)), Some(Run::Data(last, parts)))
+                if *last == channel =>
+            {
                 parts.push(bytes);
             }
             (Some(Said::Data(channel, bytes)), _) => runs.push(Run::Data(channel, vec![bytes])),

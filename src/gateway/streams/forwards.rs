@@ -56,7 +56,11 @@ enum Seen {
 
 impl Forwards {
     /// A stream that the client opens: what to open upstream, and nothing that was not understood.
-    pub(super) fn opened(&mut self, stream: StreamId, headers: &Headers) -> Result<Headers, Broken> {
+    pub(super) fn opened(
+        &mut self,
+        stream: StreamId,
+        headers: &Headers,
+    ) -> Result<Headers, Broken> {
         let unknown = Broken::UnknownStream { from: Peer::Client };
         let half = match headers.get("streamtype") {
             Some(b"data") => Half::Data,
@@ -81,16 +85,19 @@ impl Forwards {
         };
         self.opened += 1;
         let count = self.opened;
-        let connection = self.connections.entry(id.clone()).or_insert_with(|| Connection {
-            port,
-            number: number(&id).unwrap_or(count),
-            started: clock::monotonic(),
-            data: Seen::NotYet,
-            error: Seen::NotYet,
-            bytes_in: 0,
-            bytes_out: 0,
-            complaint: Vec::new(),
-        });
+        let connection = self
+            .connections
+            .entry(id.clone())
+            .or_insert_with(|| Connection {
+                port,
+                number: number(&id).unwrap_or(count),
+                started: clock::monotonic(),
+                data: Seen::NotYet,
+                error: Seen::NotYet,
+                bytes_in: 0,
+                bytes_out: 0,
+                complaint: Vec::new(),
+            });
         let seen = connection.half(half);
         if *seen != Seen::NotYet {
             return Err(unknown);
@@ -111,7 +118,12 @@ impl Forwards {
     }
 
     /// Bytes of a stream.
-    pub(super) fn data(&mut self, from: Peer, stream: StreamId, bytes: &[u8]) -> Result<(), Broken> {
+    pub(super) fn data(
+        &mut self,
+        from: Peer,
+        stream: StreamId,
+        bytes: &[u8],
+    ) -> Result<(), Broken> {
         let Some((id, half)) = self.streams.get(&stream) else {
             return Ok(());
         };
@@ -158,7 +170,11 @@ impl Forwards {
     /// All that are still open, at the end of everything.
     pub(super) fn rest(&mut self) -> Vec<Forwarded> {
         self.streams.clear();
-        let mut rest: Vec<_> = self.connections.drain().map(|(_, open)| open.over()).collect();
+        let mut rest: Vec<_> = self
+            .connections
+            .drain()
+            .map(|(_, open)| open.over())
+            .collect();
         rest.sort_by_key(|forwarded| forwarded.connection);
         rest
     }
@@ -179,7 +195,9 @@ impl Connection {
             connection: self.number,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            seconds: clock::monotonic().saturating_duration_since(self.started).into(),
+            seconds: clock::monotonic()
+                .saturating_duration_since(self.started)
+                .into(),
             error: (!complaint.is_empty()).then_some(complaint),
         }
     }

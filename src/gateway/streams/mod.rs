@@ -84,7 +84,11 @@ struct Carried {
 
 impl PodStream {
     /// Opens the stream's own recording. If that fails, the stream must not be.
-    pub async fn open(parts: StreamParts, ask: &Ask, agreed: Agreed) -> Result<Self, RecordingError> {
+    pub async fn open(
+        parts: StreamParts,
+        ask: &Ask,
+        agreed: Agreed,
+    ) -> Result<Self, RecordingError> {
         let stream = match ask.kind {
             StreamKind::Exec => Some(requests::PodStream::PodExec),
             StreamKind::Attach => Some(requests::PodStream::PodAttach),
@@ -139,9 +143,7 @@ impl PodStream {
         U: AsyncRead + AsyncWrite + Unpin + Send,
     {
         let over = self.parts.over.clone();
-        let upgraded = async {
-            tokio::join!(client, upstream)
-        };
+        let upgraded = async { tokio::join!(client, upstream) };
         let upgraded = tokio::select! {
             () = over.cancelled() => Err(Broken::SessionOver),
             (client, upstream) = upgraded => match (client, upstream) {
@@ -234,7 +236,9 @@ impl PodStream {
             Err(Broken::Gone(Peer::Client)) => Ok(()),
             result => result,
         };
-        let mut forwards = forwards.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let mut forwards = forwards
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         for forwarded in forwards.rest() {
             if let Err(broken) = self.journal.forwarded(forwarded).await {
                 result = result.and(Err(broken));
@@ -282,7 +286,11 @@ impl PodStream {
             forwards: kept.forwards,
             ..Outcome::default()
         };
-        let recorded = self.parts.session.outcome(self.parts.request, outcome).await;
+        let recorded = self
+            .parts
+            .session
+            .outcome(self.parts.request, outcome)
+            .await;
         if let Some(error) = failed.or(recorded.err()) {
             // A session that ends already may have no place for it, and need not be told.
             drop(self.parts.unrecorded.try_send(error));

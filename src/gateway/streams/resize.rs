@@ -25,13 +25,17 @@ impl Resizes {
     pub(super) fn push(&mut self, bytes: &[u8]) -> Option<Vec<WindowSize>> {
         self.0.extend_from_slice(bytes);
         let mut sizes = Vec::new();
-        let mut documents = serde_json::Deserializer::from_slice(&self.0).into_iter::<TerminalSize>();
+        let mut documents =
+            serde_json::Deserializer::from_slice(&self.0).into_iter::<TerminalSize>();
         let mut whole = 0;
         loop {
             match documents.next() {
                 Some(Ok(size)) => {
                     whole = documents.byte_offset();
-                    sizes.push(WindowSize::clamped(u32::from(size.width), u32::from(size.height)));
+                    sizes.push(WindowSize::clamped(
+                        u32::from(size.width),
+                        u32::from(size.height),
+                    ));
                 }
                 Some(Err(error)) if error.is_eof() => break,
                 Some(Err(_)) => return None,

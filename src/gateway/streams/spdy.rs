@@ -16,7 +16,9 @@ use super::forwards::Forwards;
 use super::journal::Journal;
 use super::tape::{InputTape, OutputTape};
 use super::wire::{Drain, Source};
-use crate::gateway::spdy::{Data, Decoder, Encoder, Frame, Headers, Ledger, Sender, StreamId, Verdict, rst};
+use crate::gateway::spdy::{
+    Data, Decoder, Encoder, Frame, Headers, Ledger, Sender, StreamId, Verdict, rst,
+};
 use crate::gateway::websocket::Channel;
 use crate::recording::requests::Forwarded;
 
@@ -106,7 +108,9 @@ where
             write(&mut client.1, for_client, Peer::Client),
         );
         match (read, written) {
-            (Err(broken @ Broken::Unrecorded(_)), _) | (_, Err(broken)) | (Err(broken), _) => Err(broken),
+            (Err(broken @ Broken::Unrecorded(_)), _) | (_, Err(broken)) | (Err(broken), _) => {
+                Err(broken)
+            }
             (Ok(()), Ok(())) => Ok(()),
         }
     };
@@ -268,7 +272,9 @@ impl Direction<'_> {
                 }
                 return Ok(None);
             }
-            passed @ (Frame::Settings { .. } | Frame::GoAway { .. } | Frame::WindowUpdate { .. }) => {
+            passed @ (Frame::Settings { .. }
+            | Frame::GoAway { .. }
+            | Frame::WindowUpdate { .. }) => {
                 return Ok(Some(passed));
             }
         };
@@ -283,7 +289,9 @@ impl Direction<'_> {
         if let Recorder::Forwards { forwards, .. } = &self.recorder {
             return lock(forwards).opened(stream, headers);
         }
-        let kind = headers.get("streamtype").and_then(|name| std::str::from_utf8(name).ok());
+        let kind = headers
+            .get("streamtype")
+            .and_then(|name| std::str::from_utf8(name).ok());
         let Some(channel) = kind.and_then(Channel::named) else {
             return Err(unknown);
         };
@@ -385,6 +393,9 @@ async fn write<S: AsyncRead + AsyncWrite + Unpin>(
                 .encode(frame, &mut bytes)
                 .map_err(|error| Broken::Spdy { from: peer, error })?;
         }
-        drain.write(&mut bytes).await.map_err(|_| Broken::Gone(peer))?;
+        drain
+            .write(&mut bytes)
+            .await
+            .map_err(|_| Broken::Gone(peer))?;
     }
 }

@@ -64,7 +64,10 @@ impl Status {
         if self.status == "Success" {
             return Ending::Exit(0);
         }
-        let causes = self.details.map(|details| details.causes).unwrap_or_default();
+        let causes = self
+            .details
+            .map(|details| details.causes)
+            .unwrap_or_default();
         let code = causes
             .iter()
             .find(|cause| cause.reason == "ExitCode")

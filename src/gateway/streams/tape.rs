@@ -31,7 +31,11 @@ pub(super) struct OutputTape {
 }
 
 /// Both directions of a tape. With a terminal there are no files in it: a terminal changes bytes.
-pub(super) fn tape(recording: &OpenRecording, journal: &Journal, tty: bool) -> (InputTape, OutputTape) {
+pub(super) fn tape(
+    recording: &OpenRecording,
+    journal: &Journal,
+    tty: bool,
+) -> (InputTape, OutputTape) {
     let watch = |direction| (!tty).then(|| TarWatch::new(direction));
     let input = InputTape {
         recording: recording.clone(),

@@ -143,7 +143,11 @@ impl TarWatch {
     }
 
     fn entry(&mut self, files: &mut Vec<CopiedFile>) -> State {
-        let lost = if self.seen_header { State::Lost } else { State::Over };
+        let lost = if self.seen_header {
+            State::Lost
+        } else {
+            State::Over
+        };
         if self.header.iter().all(|byte| *byte == 0) {
             // Two of these end an archive; one is as good.
             return State::Over;
@@ -187,7 +191,9 @@ impl TarWatch {
         if !has_content && size > 0 {
             return State::Lost;
         }
-        let name = next.name.unwrap_or_else(|| header.path_bytes().into_owned());
+        let name = next
+            .name
+            .unwrap_or_else(|| header.path_bytes().into_owned());
         let file = CopiedFile {
             name: shown(&name),
             direction: self.direction,
@@ -227,7 +233,10 @@ impl State {
 impl Extended {
     fn read(&mut self, kind: EntryType, bytes: &[u8]) -> bool {
         if kind == EntryType::GNULongName {
-            let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+            let end = bytes
+                .iter()
+                .position(|byte| *byte == 0)
+                .unwrap_or(bytes.len());
             self.name = Some(bytes.get(..end).unwrap_or_default().to_vec());
             return true;
         }
@@ -255,7 +264,13 @@ fn sum_is_right(header: &Header) -> bool {
     let sum: u32 = bytes
         .iter()
         .enumerate()
-        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
+        .map(|(at, byte)| {
+            if (148..156).contains(&at) {
+                32
+            } else {
+                u32::from(*byte)
+            }
+        })
         .sum();
     header.cksum().is_ok_and(|claimed| claimed == sum)
 }

@@ -80,7 +80,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Source<S> {
                         Some(Ok(Message::Binary(bytes))) => into.extend_from_slice(&bytes),
                         Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
                         Some(Ok(Message::Text(_) | Message::Frame(_))) => {
-                            return Err(io::Error::new(io::ErrorKind::InvalidData, "a text message"));
+                            return Err(io::Error::new(
+                                io::ErrorKind::InvalidData,
+                                "a text message",
+                            ));
                         }
                         // What came before it is read first; the stream stays at its end.
                         Some(Ok(Message::Close(_))) | None => break,
@@ -107,7 +110,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drain<S> {
                 let mut rest = bytes.split().freeze();
                 while !rest.is_empty() {
                     let message = rest.split_to(rest.len().min(MESSAGE));
-                    to.feed(Message::Binary(message)).await.map_err(io::Error::other)?;
+                    to.feed(Message::Binary(message))
+                        .await
+                        .map_err(io::Error::other)?;
                 }
                 to.flush().await.map_err(io::Error::other)
             }
@@ -123,7 +128,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Drain<S> {
                     code: CloseCode::Normal,
                     reason: "".into(),
                 };
-                to.send(Message::Close(Some(normal))).await.map_err(io::Error::other)
+                to.send(Message::Close(Some(normal)))
+                    .await
+                    .map_err(io::Error::other)
             }
         }
     }

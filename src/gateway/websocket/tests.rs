@@ -36,7 +36,10 @@ fn offer(changes: &[(&str, Option<&str>)]) -> Result<Offer, HandshakeError> {
 #[test]
 fn an_opening_is_answered_as_the_rfc_says() {
     let answer = offer(&[]).unwrap().answer(Subprotocol::V5).unwrap();
-    assert_eq!(answer["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    assert_eq!(
+        answer["sec-websocket-accept"],
+        "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    );
     assert_eq!(answer["sec-websocket-protocol"], "v5.channel.k8s.io");
     assert_eq!(answer["upgrade"], "websocket");
 }
@@ -85,7 +88,10 @@ fn only_subprotocols_that_are_spoken_here_are_taken() {
         };
         assert_eq!(protocols(Some(strange)), Err(error), "{strange}");
     }
-    let mixed = protocols(Some("base64.channel.k8s.io, v4.channel.k8s.io,v5.channel.k8s.io")).unwrap();
+    let mixed = protocols(Some(
+        "base64.channel.k8s.io, v4.channel.k8s.io,v5.channel.k8s.io",
+    ))
+    .unwrap();
     assert_eq!(mixed.subprotocols(), [Subprotocol::V4, Subprotocol::V5]);
 }
 
@@ -93,7 +99,11 @@ fn only_subprotocols_that_are_spoken_here_are_taken() {
 fn a_server_must_answer_our_own_key() {
     let asked = Asked::new(&[Subprotocol::V4]).unwrap();
     let request = asked.headers().unwrap();
-    assert_ne!(Asked::new(&[]).unwrap(), Asked::new(&[]).unwrap(), "each has a key of its own");
+    assert_ne!(
+        Asked::new(&[]).unwrap(),
+        Asked::new(&[]).unwrap(),
+        "each has a key of its own"
+    );
     let answer = Offer::parse(&request, Subprotocol::CHANNELS)
         .unwrap()
         .answer(Subprotocol::V4)
@@ -110,10 +120,16 @@ fn a_server_must_answer_our_own_key() {
     };
     let accept = "sec-websocket-accept";
     assert_eq!(changed(accept, None), Err(HandshakeError::Accept));
-    assert_eq!(changed(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")), Err(HandshakeError::Accept));
+    assert_eq!(
+        changed(accept, Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")),
+        Err(HandshakeError::Accept)
+    );
     let protocol = "sec-websocket-protocol";
     assert_eq!(changed(protocol, None), Err(HandshakeError::Chosen));
-    assert_eq!(changed(protocol, Some("v5.channel.k8s.io")), Err(HandshakeError::Chosen));
+    assert_eq!(
+        changed(protocol, Some("v5.channel.k8s.io")),
+        Err(HandshakeError::Chosen)
+    );
     assert_eq!(
         changed("sec-websocket-extensions", Some("permessage-deflate")),
         Err(HandshakeError::Extension)
@@ -146,10 +162,16 @@ fn unknown_channels_are_refused() {
             );
         }
         assert_eq!(decode(protocol, &binary(b"")), Err(ChannelError::Empty));
-        assert_eq!(decode(protocol, &Message::text("0x")), Err(ChannelError::Text));
+        assert_eq!(
+            decode(protocol, &Message::text("0x")),
+            Err(ChannelError::Text)
+        );
     }
     for close in [&b"\xff"[..], b"\xff\x05", b"\xff\xff", b"\xff\x00\x00"] {
-        assert_eq!(decode(Subprotocol::V5, &binary(close)), Err(ChannelError::Close));
+        assert_eq!(
+            decode(Subprotocol::V5, &binary(close)),
+            Err(ChannelError::Close)
+        );
     }
     assert_eq!(
         decode(Subprotocol::V4, &binary(b"\xff\x00")),
@@ -206,14 +228,19 @@ async fn messages_and_frames_are_bounded() {
         let (mut peer, ours) = tokio::io::duplex(64 * 1024);
         let mut socket = server(ours).await;
         let writing = tokio::spawn(async move {
-            let length = if pieces == 1 { MAX_MESSAGE + 1 } else { MAX_MESSAGE / 4 };
+            let length = if pieces == 1 {
+                MAX_MESSAGE + 1
+            } else {
+                MAX_MESSAGE / 4
+            };
             let payload = vec![0; length];
             for piece in 0..pieces {
                 let head = if piece == 0 { head } else { 0x00 };
                 let mut bytes = vec![head, 0x80 | 127];
                 bytes.extend((length as u64).to_be_bytes());
                 bytes.extend([0; 4]);
-                if peer.write_all(&bytes).await.is_err() || peer.write_all(&payload).await.is_err() {
+                if peer.write_all(&bytes).await.is_err() || peer.write_all(&payload).await.is_err()
+                {
                     return;
                 }
             }

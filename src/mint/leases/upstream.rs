@@ -130,10 +130,11 @@ impl Upstream {
                 reason: error.to_string(),
             })?;
         let endpoint = Some(Endpoint::of(&access.config));
-        let gateway = gateway::Upstream::new(&access.config).map_err(|error| MintError::Access {
-            cluster: cluster.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let gateway =
+            gateway::Upstream::new(&access.config).map_err(|error| MintError::Access {
+                cluster: cluster.to_owned(),
+                reason: error.to_string(),
+            })?;
         let api = Arc::new(ApiServer::connect(cluster, access.config).await?);
         *self.lock() = Some(Built {
             api: api.clone(),

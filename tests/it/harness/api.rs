@@ -1,8 +1,8 @@
 //! An API server in front of the real one, that answers some things otherwise.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::pem::PemObject as _;

@@ -58,7 +58,9 @@ pub enum AuthorityError {
         source: io::Error,
     },
     /// Its key or certificate is none.
-    #[error("{path}: {reason}; move it away and a new one is made, and kubeconfigs must be fetched again")]
+    #[error(
+        "{path}: {reason}; move it away and a new one is made, and kubeconfigs must be fetched again"
+    )]
     Unusable {
         /// Which.
         path: PathBuf,
@@ -254,7 +256,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
-        path.parent().map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
+        path.parent()
+            .map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
     };
     written().map_err(at(path))
 }
@@ -267,3 +270,6 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
 fn making(error: rcgen::Error) -> AuthorityError {
     AuthorityError::Making(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;
