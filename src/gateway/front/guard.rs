@@ -150,6 +150,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 return Poll::Ready(Ok(()));
             }
             if let Some(violation) = this.word.refused() {
+                if this.framing.in_head() {
+                    // An error here would have the library drop the answer to the stand-in.
+                    return Poll::Pending;
+                }
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation)));
             }
             if this.framing.waits()

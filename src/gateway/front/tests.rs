@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::BytesMut;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -201,7 +203,61 @@ async fn a_refused_client_gets_an_answer_and_the_next_request_is_not_read() {
     let n = guard.read(&mut read).await.unwrap();
     assert!(read[..n].starts_with(b"REFUSED / "));
     assert_eq!(word.refused(), Some(Violation::BothLengths));
-    assert!(guard.read(&mut read).await.is_err());
+    let more = tokio::time::timeout(Duration::from_secs(60), guard.read(&mut read));
+    assert!(more.await.is_err(), "nothing more is read");
+}
+
+#[tokio::test]
+async fn a_body_that_goes_wrong_fails() {
+    let (mut client, server) = tokio::io::duplex(1 << 20);
+    let mut guard = Guard::new(server, Word::default());
+    let bad = post("Transfer-Encoding: chunked\r\n", "3\r\nabcX");
+    client.write_all(bad.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    let error = guard.read_to_end(&mut all).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+    assert!(all.ends_with(b"3\r\nabc"));
+}
+
+/// One connection of HTTP/1.1 in clear, answered by how a request was understood.
+async fn answers(bytes: &[u8]) -> String {
+    let (mut client, server) = tokio::io::duplex(1 << 22);
+    let word = Word::default();
+    let guard = Guard::new(server, word.clone());
+    let answer = |request: Result<http::Request<hyper::body::Incoming>, Violation>| async move {
+        let said = match request {
+            Ok(request) => format!("<{}>", request.uri()),
+            Err(violation) => format!("<{violation:?}>"),
+        };
+        http::Response::new(http_body_util::Full::<bytes::Bytes>::from(said))
+    };
+    let service = hyper::service::service_fn(move |request| {
+        super::answer_http1(request, word.clone(), answer)
+    });
+    let serving = hyper::server::conn::http1::Builder::new()
+        .serve_connection(hyper_util::rt::TokioIo::new(guard), service)
+        .with_upgrades();
+    let talk = async {
+        client.write_all(bytes).await.unwrap();
+        let mut all = Vec::new();
+        client.read_to_end(&mut all).await.unwrap();
+        String::from_utf8(all).unwrap()
+    };
+    let (_, all) = tokio::join!(serving, talk);
+    all
+}
+
+#[tokio::test]
+async fn whoever_is_refused_is_told_why_once_the_others_are_answered() {
+    let bad = post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n");
+    let said = answers((GET.to_owned() + &bad + GET).as_bytes()).await;
+    assert!(said.contains("</api>") && said.ends_with("<BothLengths>"), "{said}");
+    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(1 << 20));
+    let said = answers(long.as_bytes()).await;
+    assert!(said.ends_with("<HeadTooLong>"), "{said}");
+    // The stand-in's like means nothing by itself.
+    let said = answers(b"REFUSED / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+    assert!(said.ends_with("</>"), "{said}");
 }
 
 #[tokio::test]
