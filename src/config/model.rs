@@ -263,6 +263,8 @@ pub struct KubernetesRole {
     pub sessions: BTreeSet<SessionKind>,
     /// What is kept of standard input.
     pub record_input: RecordInput,
+    /// What is kept of what requests to the cluster carry.
+    pub bodies: RecordBodies,
 }
 
 /// A ServiceAccount; its name may hold `{identity}`.
@@ -285,6 +287,17 @@ pub enum RecordInput {
     Always,
     /// Only its length and SHA-256.
     Digest,
+}
+
+/// `spec.bodies`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum RecordBodies {
+    /// Nothing; what goes through the API server to something else is recorded all the same.
+    None,
+    /// What creations, updates, patches and deletions carry, of Secrets only the names of their keys.
+    #[default]
+    Writes,
 }
 
 /// `spec.audit`: whose recordings may be read. An empty set matches nothing, `*` everything.

@@ -225,10 +225,10 @@ async fn take(
         return Ok(AskedBody::Here(Bytes::new()));
     }
     let content_type = headers.get(header::CONTENT_TYPE);
-    let capture = match Keep::of(session.parts().bodies, info) {
+    let capture = match Keep::of(session.parts().bodies, info, content_type) {
         Keep::Nothing => None,
         Keep::InFull => return Ok(AskedBody::InFull(body)),
-        Keep::Beginning => Some(Capture::new(info, content_type)),
+        Keep::Beginning(capture) => Some(capture),
     };
     let small = body
         .size_hint()
@@ -244,6 +244,7 @@ async fn take(
             capture.feed(&bytes);
             let kept = capture.finish();
             intent.body = kept.body;
+            intent.dry_run |= kept.marks.contains(&Mark::DryRun);
             intent.marks.extend(kept.marks);
             Ok(AskedBody::Here(bytes))
         }

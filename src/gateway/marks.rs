@@ -1,10 +1,140 @@
-#![allow(missing_docs)]
+//! What makes a request stand out in a record that is mostly polling.
+
+use http::Method;
+
 use super::request_info::RequestInfo;
 use crate::recording::requests::Mark;
-use http::Method;
-pub fn marks(_: &Method, _: &RequestInfo, _: &[(String, String)]) -> Vec<Mark> {
-    vec![]
+
+/// By what it asks; what its body says is [`super::bodies`]' to tell.
+pub(super) fn marks(method: &Method, info: &RequestInfo, query: &[(String, String)]) -> Vec<Mark> {
+    let about = info.summary();
+    let (verb, subresource) = (about.verb.as_str(), about.subresource.as_str());
+    let of_pods = info.is("", "pods");
+    let stream = of_pods && matches!(subresource, "exec" | "attach" | "portforward");
+    let mut marks = Vec::new();
+    let mut mark = |holds: bool, mark: Mark| {
+        if holds {
+            marks.push(mark);
+        }
+    };
+    mark(
+        writes(method, info) && !stream && !info.is_proxied(),
+        Mark::Write,
+    );
+    mark(
+        of_pods && matches!(subresource, "exec" | "attach"),
+        Mark::Exec,
+    );
+    mark(of_pods && subresource == "portforward", Mark::PortForward);
+    mark(
+        info.is("", "secrets") && matches!(verb, "get" | "list" | "watch"),
+        Mark::SecretRead,
+    );
+    let token = info.is("", "serviceaccounts") && subresource == "token" && verb == "create";
+    let signing = info.is("certificates.k8s.io", "certificatesigningrequests")
+        && match subresource {
+            "" => verb == "create",
+            // Whoever approves lets it be issued; whoever writes the status writes the certificate.
+            "approval" | "status" => matches!(verb, "update" | "patch"),
+            _ => false,
+        };
+    mark(token || signing, Mark::CredentialIssued);
+    mark(info.is_proxied(), Mark::Proxy);
+    mark(dry_run(query), Mark::DryRun);
+    marks
 }
-pub fn dry_run(_: &[(String, String)]) -> bool {
-    false
+
+/// Whether the query says that nothing is to be changed. A deletion may say it in its body.
+pub(super) fn dry_run(query: &[(String, String)]) -> bool {
+    query
+        .iter()
+        .any(|(name, value)| name == "dryRun" && !value.is_empty())
+}
+
+fn writes(method: &Method, info: &RequestInfo) -> bool {
+    let about = info.summary();
+    if !about.is_resource {
+        return !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS);
+    }
+    // They are questions, whatever their verb.
+    let asks = matches!(
+        about.api_group.as_str(),
+        "authorization.k8s.io" | "authentication.k8s.io"
+    ) && about.resource.ends_with("reviews");
+    !asks
+        && matches!(
+            about.verb.as_str(),
+            "create" | "update" | "patch" | "delete" | "deletecollection"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gateway::request_info::query;
+
+    fn of(request: &str) -> Vec<Mark> {
+        let (method, address) = request.split_once(' ').unwrap();
+        let (path, asked) = address.split_once('?').unwrap_or((address, ""));
+        let asked = query(Some(asked)).unwrap();
+        let method = method.parse().unwrap();
+        marks(&method, &RequestInfo::parse(&method, path, &asked), &asked)
+    }
+
+    #[test]
+    fn what_stands_out_is_marked() {
+        use Mark::*;
+        let pod = "/api/v1/namespaces/a/pods/b";
+        for (request, marks) in [
+            ("GET /api/v1/pods".to_owned(), vec![]),
+            ("GET /version".to_owned(), vec![]),
+            ("POST /api/v1/namespaces/a/pods".to_owned(), vec![Write]),
+            (format!("DELETE {pod}"), vec![Write]),
+            (format!("PATCH {pod}?dryRun=All"), vec![Write, DryRun]),
+            ("DELETE /api/v1/namespaces/a/pods".to_owned(), vec![Write]),
+            (format!("GET {pod}/exec?command=sh"), vec![Exec]),
+            (format!("POST {pod}/exec?command=sh"), vec![Exec]),
+            (format!("POST {pod}/attach"), vec![Exec]),
+            (format!("POST {pod}/portforward"), vec![PortForward]),
+            (format!("PATCH {pod}/ephemeralcontainers"), vec![Write]),
+            (format!("GET {pod}/proxy/metrics"), vec![Proxy]),
+            (format!("POST {pod}/proxy/run"), vec![Proxy]),
+            (
+                "GET /api/v1/nodes/n/proxy/exec/a/b/c".to_owned(),
+                vec![Proxy],
+            ),
+            ("GET /api/v1/proxy/nodes/n/run".to_owned(), vec![Proxy]),
+            ("GET /api/v1/secrets".to_owned(), vec![SecretRead]),
+            ("GET /api/v1/watch/secrets".to_owned(), vec![SecretRead]),
+            (
+                "GET /api/v1/namespaces/a/secrets/b".to_owned(),
+                vec![SecretRead],
+            ),
+            ("PUT /api/v1/namespaces/a/secrets/b".to_owned(), vec![Write]),
+            ("GET /apis/example.com/v1/secrets".to_owned(), vec![]),
+            (
+                "POST /api/v1/namespaces/a/serviceaccounts/b/token".to_owned(),
+                vec![Write, CredentialIssued],
+            ),
+            (
+                "POST /apis/certificates.k8s.io/v1/certificatesigningrequests".to_owned(),
+                vec![Write, CredentialIssued],
+            ),
+            (
+                "PUT /apis/certificates.k8s.io/v1/certificatesigningrequests/a/approval".to_owned(),
+                vec![Write, CredentialIssued],
+            ),
+            (
+                "GET /apis/certificates.k8s.io/v1/certificatesigningrequests/a".to_owned(),
+                vec![],
+            ),
+            (
+                "POST /apis/authorization.k8s.io/v1/selfsubjectaccessreviews".to_owned(),
+                vec![],
+            ),
+            ("POST /nowhere".to_owned(), vec![Write]),
+        ] {
+            assert_eq!(of(&request), marks, "{request}");
+        }
+    }
 }

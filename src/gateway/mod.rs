@@ -13,7 +13,7 @@ mod forward;
 pub mod front;
 mod headers;
 mod marks;
-mod request_info;
+pub mod request_info;
 mod session;
 pub mod spdy;
 mod status;
@@ -27,7 +27,6 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use authority::AuthorityError;
-pub use bodies::RecordBodies;
 pub use session::{Admission, ApiSession, ApiSessionParts};
 pub use upstream::{Upstream, UpstreamError};
 

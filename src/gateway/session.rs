@@ -7,9 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::bodies::RecordBodies;
 use super::upstream::Upstream;
-use crate::config::Name;
+use crate::config::{Name, RecordBodies};
 use crate::mint::Credential;
 use crate::recording::{OpenRecording, RecordingError};
 use crate::session::SessionId;

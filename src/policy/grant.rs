@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Decision;
-use crate::config::{Config, CredentialTtl, Name, RecordInput, SessionKind};
+use crate::config::{Config, CredentialTtl, Name, RecordBodies, RecordInput, SessionKind};
 
 /// One decision: this identity may take this role on this cluster for this kind of session.
 #[must_use = "a grant that opens no session must be a denial in the audit log"]
@@ -71,6 +71,10 @@ impl Grant {
     /// What is kept of standard input.
     pub fn record_input(&self) -> RecordInput {
         self.decision.record_input
+    }
+    /// What is kept of what requests to the cluster carry.
+    pub fn bodies(&self) -> RecordBodies {
+        self.decision.bodies
     }
     /// Allowed by which binding.
     pub fn binding(&self) -> &Name {

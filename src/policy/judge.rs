@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::denial::{Denial, ShownPrincipal};
 use super::{KubernetesSubject, Request};
 use crate::config::{
-    Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name, RecordInput,
-    RoleAccess, ServiceAccountTemplate, SessionKind,
+    Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name, RecordBodies,
+    RecordInput, RoleAccess, ServiceAccountTemplate, SessionKind,
 };
 use crate::identity::{Group, Identity, Proof};
 
@@ -33,6 +33,8 @@ pub struct Decision {
     pub ends: Timestamp,
     /// What is kept of standard input.
     pub record_input: RecordInput,
+    /// What is kept of what requests to the cluster carry.
+    pub bodies: RecordBodies,
     /// Allowed by which binding.
     pub binding: Name,
     /// The binding's reason.
@@ -360,6 +362,7 @@ impl<'a> Asked<'a> {
             ttl: kubernetes.credential_ttl,
             ends: ends(self.now, kubernetes, binding),
             record_input: kubernetes.record_input,
+            bodies: kubernetes.bodies,
             binding: binding.name.clone(),
             reason: binding.reason.clone(),
         })

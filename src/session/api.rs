@@ -56,7 +56,7 @@ impl Api {
             credential,
             recording: recording.clone(),
             store: Arc::clone(&monitor.store),
-            bodies: crate::gateway::RecordBodies::default(),
+            bodies: grant.bodies(),
             over: over.clone(),
             unrecorded: unrecorded_tx,
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{labels, some, within};
 use crate::config::fields::{Fields, list, parsed};
-use crate::config::model::{CredentialTtl, Name, RecordInput, SessionKind};
+use crate::config::model::{CredentialTtl, Name, RecordBodies, RecordInput, SessionKind};
 use crate::config::problem::{At, Gathered};
 use crate::config::scalar;
 use crate::config::yaml::{Node, Value};
@@ -17,6 +17,7 @@ pub(in crate::config) struct RawRole {
     pub(in crate::config) max_session: Option<At<Duration>>,
     pub(in crate::config) sessions: Option<At<Vec<At<SessionKind>>>>,
     pub(in crate::config) record_input: Option<At<RecordInput>>,
+    pub(in crate::config) bodies: Option<At<RecordBodies>>,
     pub(in crate::config) audit: Option<At<RawAudit>>,
 }
 
@@ -66,6 +67,7 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
         max_session: spec.optional("maxSession", |g, n| within(g, n, "1m", "24h")),
         sessions: spec.optional("sessions", |g, n| list(g, n, session_kind)),
         record_input: spec.optional("recordInput", |g, n| parsed(g, n, record_input)),
+        bodies: spec.optional("bodies", |g, n| parsed(g, n, record_bodies)),
         audit: spec.optional("audit", audit_access),
     };
     spec.close();
@@ -78,6 +80,7 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
             ("maxSession", raw.max_session.as_ref().map(|at| &at.at)),
             ("sessions", raw.sessions.as_ref().map(|at| &at.at)),
             ("recordInput", raw.record_input.as_ref().map(|at| &at.at)),
+            ("bodies", raw.bodies.as_ref().map(|at| &at.at)),
         ] {
             if let Some(at) = at {
                 gathered.report(
@@ -212,6 +215,17 @@ fn record_input(text: &str) -> Result<RecordInput, String> {
         "digest" => Ok(RecordInput::Digest),
         other => Err(format!(
             "'{}' is not known: auto, always or digest",
+            other.escape_debug()
+        )),
+    }
+}
+
+fn record_bodies(text: &str) -> Result<RecordBodies, String> {
+    match text {
+        "none" => Ok(RecordBodies::None),
+        "writes" => Ok(RecordBodies::Writes),
+        other => Err(format!(
+            "'{}' is not known: none or writes",
             other.escape_debug()
         )),
     }

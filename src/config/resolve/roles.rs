@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::Documents;
 use crate::config::model::{
-    AuditRole, CredentialTtl, KubernetesRole, Name, Pattern, RecordInput, Role, RoleAccess,
-    ServiceAccountTemplate, SessionKind,
+    AuditRole, CredentialTtl, KubernetesRole, Name, Pattern, RecordBodies, RecordInput, Role,
+    RoleAccess, ServiceAccountTemplate, SessionKind,
 };
 use crate::config::problem::At;
 use crate::config::raw::{
@@ -59,6 +59,10 @@ impl Documents<'_> {
                 .record_input
                 .as_ref()
                 .map_or(RecordInput::Auto, |at| at.value),
+            bodies: spec
+                .bodies
+                .as_ref()
+                .map_or(RecordBodies::Writes, |at| at.value),
         })
     }
 

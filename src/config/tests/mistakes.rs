@@ -117,6 +117,10 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             "auto, always or digest",
         ),
         (
+            role(&format!("{{{kubernetes}, bodies: reads}}")),
+            "none or writes",
+        ),
+        (
             role("{kubernetes: {clusters: [prud], serviceAccount: {namespace: v, name: viewer}}}"),
             "no Cluster 'prud' is defined; did you mean 'prod'?",
         ),

@@ -249,10 +249,19 @@ async fn answers(bytes: &[u8]) -> String {
 
 #[tokio::test]
 async fn whoever_is_refused_is_told_why_once_the_others_are_answered() {
-    let bad = post("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n");
+    let bad = post(
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "0\r\n\r\n",
+    );
     let said = answers((GET.to_owned() + &bad + GET).as_bytes()).await;
-    assert!(said.contains("</api>") && said.ends_with("<BothLengths>"), "{said}");
-    let long = format!("GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "a".repeat(1 << 20));
+    assert!(
+        said.contains("</api>") && said.ends_with("<BothLengths>"),
+        "{said}"
+    );
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "a".repeat(1 << 20)
+    );
     let said = answers(long.as_bytes()).await;
     assert!(said.ends_with("<HeadTooLong>"), "{said}");
     // The stand-in's like means nothing by itself.

@@ -6,6 +6,7 @@ use http::header::{
 use http::{Method, Version};
 
 use super::refused::Refused;
+use crate::gateway::request_info::is_true;
 use crate::gateway::websocket::{Asked, Offer, Subprotocol};
 
 /// `X-Stream-Protocol-Version`: what is spoken inside SPDY.
@@ -273,10 +274,4 @@ fn has_token(headers: &HeaderMap, token: &str) -> bool {
         .iter()
         .flat_map(|value| value.to_str().unwrap_or_default().split(','))
         .any(|part| part.trim().eq_ignore_ascii_case(token))
-}
-
-/// As the API server reads a flag (`Convert_Slice_string_To_bool` of k8s.io/apimachinery): the difference would be
-/// a terminal's keystrokes recorded, or a command's input not.
-fn is_true(value: &str) -> bool {
-    value != "0" && !value.eq_ignore_ascii_case("false")
 }

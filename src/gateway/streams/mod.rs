@@ -187,7 +187,7 @@ impl PodStream {
                 };
                 self.settle(taped(input, output, result).await).await;
                 if let Some(ended) = ended {
-                    drop(until(&over, ended.close()).await);
+                    until(&over, ended.close()).await;
                 }
             }
             (Agreed::SpdyChannels, Some(child)) => {
@@ -200,7 +200,7 @@ impl PodStream {
                 let result = until(&over, spdy::carry(&mut client, &mut upstream, purpose)).await;
                 let result = result.unwrap_or(Err(Broken::SessionOver));
                 self.settle(taped(input, output, result).await).await;
-                drop(until(&over, spdy::close(&mut client.1, &mut upstream.1)).await);
+                until(&over, spdy::close(&mut client.1, &mut upstream.1)).await;
             }
             (Agreed::SpdyPortForward, _) => {
                 let wires = (wire::raw(client), wire::raw(upstream));
@@ -251,7 +251,7 @@ impl PodStream {
             result,
         })
         .await;
-        drop(until(&over, spdy::close(&mut client.1, &mut upstream.1)).await);
+        until(&over, spdy::close(&mut client.1, &mut upstream.1)).await;
     }
 
     /// Seals the stream's recording and records the outcome of its request.
