@@ -31,6 +31,7 @@ mod mint_thief;
 mod no_token;
 mod recorded;
 mod reload;
+mod request_info;
 mod sandbox;
 mod session;
 mod time;

@@ -29,6 +29,8 @@ func main() {
 	switch command, args := split(os.Args[1:]); command {
 	case "up":
 		err = up(ctx, parseUp(args))
+	case "requestinfo":
+		err = requestInfo(os.Stdin, os.Stdout)
 	case "kubelet":
 		err = kubelet.Run(ctx, parseKubelet(args))
 	default:
