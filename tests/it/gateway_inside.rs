@@ -66,6 +66,17 @@ fn kubectl_works_as_it_does_anywhere() {
     let bastion = Bastion::shared();
     let plane = ControlPlane::shared();
     plane.admin(&["create", "namespace", "inside"]);
+    let edits = [
+        "--clusterrole=edit",
+        "--serviceaccount=bastion-editor:editor",
+    ];
+    plane.admin(
+        &[
+            &["create", "rolebinding", "edits", "-n", "inside"],
+            &edits[..],
+        ]
+        .concat(),
+    );
     let script = "set -e; export NS='-n inside'; \
         kubectl create configmap one $NS --from-literal=a=b; \
         kubectl get configmap one $NS -o jsonpath={.data.a}; echo; \
@@ -152,7 +163,8 @@ fn a_watch_ends_when_its_session_loses_its_role() {
     let ran = cut_while_watching(&bastion, |bastion, _| {
         let config = bastion
             .config()
-            .replace("roles: [viewer, editor]", "roles: [editor]");
+            .replace("roles: [viewer, editor]", "roles: [editor]")
+            .replacen("defaultRole: viewer", "defaultRole: editor", 1);
         bastion.write_config(&config);
     });
     assert!(ran.stderr.contains("it is no longer allowed"), "{ran:?}");
