@@ -55,6 +55,7 @@ impl Export {
                 WhichStream::Stderr => Stream::Stderr,
             }),
             timestamps: self.timestamps,
+            requests: false,
         };
         reading::block_on(async {
             let id = replay::resolve(&store, &self.id, &live.sessions, |_| true)

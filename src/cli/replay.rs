@@ -46,6 +46,7 @@ impl Replay {
                         speed: self.how.speed,
                         idle_limit: self.how.idle_limit,
                         at,
+                        requests: self.how.requests,
                         terminal,
                     };
                     let _raw = RawMode::enter()?;
@@ -57,6 +58,7 @@ impl Replay {
                         format: Format::Text,
                         stream: None,
                         timestamps: false,
+                        requests: self.how.requests,
                     };
                     export(&store, summary.id(), text, &mut out).await
                 }

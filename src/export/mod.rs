@@ -33,6 +33,8 @@ pub struct Export {
     pub stream: Option<Stream>,
     /// Of text: when each line came, before it.
     pub timestamps: bool,
+    /// Of text: requests to the cluster as well.
+    pub requests: bool,
 }
 
 /// Writes a recording to `out`.
@@ -47,7 +49,7 @@ pub async fn export(
     match what.format {
         Format::AsciicastV3 => asciicast::v3(stored, &mut out).await?,
         Format::AsciicastV2 => asciicast::v2(stored, &mut out).await?,
-        Format::Text => text::export(stored, what.stream, what.timestamps, &mut out).await?,
+        Format::Text => text::export(stored, &what, &mut out).await?,
         Format::Raw => raw::export(stored, what.stream, &mut out).await?,
     }
     out.flush().await.map_err(PlayError::Write)

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Out, put};
+use super::{Export, Out, put};
 use crate::messages::WindowSize;
 use crate::recording::{Ending, Event, Happening, ReadError, Reader, Shown, Stream};
 use crate::replay::screen::{Gone, Screen};
-use crate::replay::{PlayError, SafeText, printable};
+use crate::replay::{PlayError, RequestLog, SafeText, printable};
 use crate::store::Stored;
 
 /// Lines longer than this are cut into several: memory has an end.
@@ -17,13 +17,17 @@ const LONGEST_LINE: usize = 64 * 1024;
 
 pub(super) async fn export(
     stored: Stored,
-    only: Option<Stream>,
-    timestamps: bool,
+    what: &Export,
     out: &mut Out<'_>,
 ) -> Result<(), PlayError> {
+    let mut log = what.requests.then(RequestLog::default);
+    let mut told = |event: &Event| match &mut log {
+        Some(log) => log.tell(&event.what),
+        None => Vec::new(),
+    };
     let mut reader = Reader::open(stored.cast).await?;
     let metadata = reader.header().metadata();
-    let opened = timestamps.then_some(metadata.opened);
+    let opened = what.timestamps.then_some(metadata.opened);
     let screen = match &metadata.terminal {
         Some(terminal) => Some(Screen::new(terminal.size).ok_or_else(|| {
             PlayError::Read(ReadError::Header("its terminal has no size".to_owned()))
@@ -38,6 +42,9 @@ pub(super) async fn export(
         Some(screen) => {
             let mut transcript = Transcript::new(screen);
             while let Some(event) = reader.next().await? {
+                for line in told(&event) {
+                    transcript.remark(event.at, &line.text, &mut text);
+                }
                 transcript.add(event, &mut text);
                 put(out, text.text.as_bytes()).await?;
                 text.text.clear();
@@ -46,10 +53,13 @@ pub(super) async fn export(
         }
         None => {
             let mut pipes = Pipes {
-                only,
+                only: what.stream,
                 ..Pipes::default()
             };
             while let Some(event) = reader.next().await? {
+                for line in told(&event) {
+                    text.line(event.at, &format!("[{}]", line.text));
+                }
                 pipes.add(event, &mut text);
                 put(out, text.text.as_bytes()).await?;
                 text.text.clear();
@@ -128,6 +138,13 @@ impl Transcript {
         };
         self.departed(gone, event.at, out);
         self.look(event.at);
+    }
+
+    /// A line of ours, between those of the terminal.
+    fn remark(&mut self, at: Duration, line: &str, out: &mut Stamped) {
+        let gone = self.screen.feed(&format!("\r\n[{line}]\r\n"));
+        self.departed(gone, at, out);
+        self.look(at);
     }
 
     /// Lines that went off the top.

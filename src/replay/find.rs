@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::error::FindError;
 use super::summary::{Status, Summary};
+use super::touched::Touched;
 use crate::recording::{Metadata, ReadError};
 use crate::session::SessionId;
 use crate::store::{RecordingStore, Span, StoreError};
@@ -31,6 +32,10 @@ pub struct Query {
     pub audit_id: Option<String>,
     /// With this text in the command, whatever its case.
     pub command: Option<String>,
+    /// With a request like this.
+    pub touched: Option<Touched>,
+    /// Streams into pods as well, which are parts of sessions.
+    pub streams: bool,
     /// In this state.
     pub state: Option<Status>,
     /// At most so many, the newest first.
@@ -78,6 +83,17 @@ pub async fn find(
             summary.count(store).await?;
             if !query.matches_leases(&summary) {
                 continue;
+            }
+        }
+        if let Some(touched) = &query.touched {
+            match touched.in_recording(store, id).await {
+                Ok(true) => {}
+                Ok(false) => continue,
+                Err(error @ ReadError::Store(_)) => return Err(error.into()),
+                Err(error) => {
+                    found.unreadable.push((id, error));
+                    continue;
+                }
             }
         }
         if query
@@ -129,7 +145,7 @@ pub async fn resolve(
         if !allow(&summary.session) {
             continue;
         }
-        if latest {
+        if latest && summary.session.parent.is_none() {
             return Ok(summary);
         }
         if newest.len() < SOME {
@@ -179,7 +195,8 @@ impl Query {
         let is = |wanted: &Option<String>, name: &str| {
             wanted.as_deref().is_none_or(|wanted| wanted == name)
         };
-        is(&self.identity, session.identity.as_str())
+        (self.streams || session.parent.is_none())
+            && is(&self.identity, session.identity.as_str())
             && is(&self.role, session.role.as_str())
             && is(&self.cluster, session.cluster.as_str())
             && self.state.is_none_or(|state| state == summary.state)

@@ -12,6 +12,7 @@ mod moment;
 mod page;
 mod player;
 mod printable;
+mod requests;
 mod safe;
 pub(crate) mod screen;
 mod stage;
@@ -19,6 +20,7 @@ mod summary;
 mod table;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod words;
 
 pub use error::{FindError, PlayError};
@@ -29,7 +31,9 @@ pub use moment::{Edge, NotAMoment, parse_duration, parse_moment};
 pub use page::show;
 pub use player::{Play, play};
 pub use printable::printable;
+pub(crate) use requests::RequestLog;
 pub use safe::SafeText;
 pub use summary::{Status, Summary};
 pub use table::{json_lines, table};
+pub use touched::{NotTouched, Touched};
 pub use words::{Filters, ReadingWord, ReplayArgs};

@@ -35,6 +35,12 @@ fn page(summary: &Summary) -> String {
     if let Some(reason) = &summary.reason {
         page.line("", reason);
     }
+    if let Some(parent) = session.parent {
+        page.line(
+            "part of",
+            &format!("{}, request {}", parent.session, parent.request),
+        );
+    }
     page.line("who", session.identity.as_str());
     if !session.groups.is_empty() {
         page.line(
@@ -65,6 +71,13 @@ fn page(summary: &Summary) -> String {
     if let Some(command) = &session.command {
         page.line("", command);
     }
+    if let Some(pod) = &session.pod {
+        let container = pod.container.as_deref().unwrap_or("its default container");
+        page.line(
+            "",
+            &format!("in {}/{}, {container}", pod.namespace, pod.name),
+        );
+    }
     if let Some(terminal) = &session.terminal {
         let size = terminal.size;
         page.line(
@@ -93,6 +106,7 @@ fn page(summary: &Summary) -> String {
             ),
         );
     }
+    requests(summary, &mut page);
     coverage(summary, &mut page);
     if let Some(cast) = &summary.cast {
         page.line("cast", &format!("{} bytes", cast.bytes));
@@ -142,6 +156,45 @@ fn credentials(summary: &Summary, page: &mut Page) {
     }
 }
 
+/// What was asked of the cluster, and the streams into pods that have recordings of their own.
+fn requests(summary: &Summary, page: &mut Page) {
+    let Some(requests) = &summary.requests else {
+        return;
+    };
+    let counts = requests.counts;
+    let of = [
+        (counts.writes, "writes"),
+        (counts.execs, "execs"),
+        (counts.port_forwards, "port-forwards"),
+        (counts.secret_reads, "reads of Secrets"),
+        (counts.credentials_issued, "that issue credentials"),
+        (counts.refused, "refused"),
+        (counts.unanswered, "unanswered"),
+    ];
+    let of: Vec<String> = of
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let of = if of.is_empty() {
+        String::new()
+    } else {
+        format!(", of them {}", of.join(", "))
+    };
+    page.line("requests", &format!("{}{of}", counts.total));
+    for child in &requests.children {
+        page.line(
+            "",
+            &format!("request {}: the stream {}", child.request, child.session),
+        );
+    }
+    if requests.more_children > 0 {
+        page.line("", &format!("and {} streams more", requests.more_children));
+    }
+}
+
+const REQUESTS: &str = "requests to the cluster";
+
 fn coverage(summary: &Summary, page: &mut Page) {
     let coverage = summary.coverage;
     let mut title = "on record";
@@ -150,10 +203,11 @@ fn coverage(summary: &Summary, page: &mut Page) {
         ("stdin", coverage.stdin),
         ("stdout", coverage.stdout),
         ("stderr", coverage.stderr),
-        ("requests to the cluster", coverage.requests),
+        (REQUESTS, coverage.requests),
     ] {
         let how = match covered {
             Covered::Absent => continue,
+            Covered::Recorded if channel == REQUESTS => "yes, each one",
             Covered::Recorded => "yes, every byte",
             Covered::Digest => "length and SHA-256 only",
             Covered::Off => "no",

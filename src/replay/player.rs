@@ -29,6 +29,8 @@ pub struct Play {
     pub idle_limit: Option<Duration>,
     /// Where to begin, from the start.
     pub at: Duration,
+    /// Requests to the cluster are told of.
+    pub requests: bool,
     /// The reader's terminal.
     pub terminal: WindowSize,
 }
@@ -39,6 +41,7 @@ impl Default for Play {
             speed: 1.0,
             idle_limit: None,
             at: Duration::ZERO,
+            requests: false,
             terminal: WindowSize { cols: 80, rows: 24 },
         }
     }
@@ -90,7 +93,7 @@ impl<'a> Player<'a> {
         how: Play,
     ) -> Result<Self, PlayError> {
         let reader = Reader::open(store.open(id).await?.cast).await?;
-        let stage = Stage::new(reader.header(), how.terminal);
+        let stage = Stage::new(reader.header(), how.terminal, how.requests);
         let speed = if how.speed.is_finite() {
             how.speed
         } else {
@@ -219,7 +222,7 @@ impl<'a> Player<'a> {
     ) -> Result<(), PlayError> {
         if to < self.position {
             self.reader = Reader::open(self.store.open(self.id).await?.cast).await?;
-            self.stage = Stage::new(self.reader.header(), self.how.terminal);
+            self.stage = Stage::new(self.reader.header(), self.how.terminal, self.how.requests);
             self.position = Duration::ZERO;
             self.advance().await?;
         }

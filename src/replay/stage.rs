@@ -1,6 +1,7 @@
 //! What the reader of a replay sees: each event as text for a terminal.
 
 use super::printable::printable;
+use super::requests::{RequestLine, RequestLog};
 use super::safe::SafeText;
 use super::screen::Screen;
 use crate::messages::WindowSize;
@@ -25,12 +26,14 @@ pub(super) struct Stage {
     binary: u64,
     /// The cursor of a recording without a terminal is not at the start of a line.
     mid_line: bool,
+    /// `None` if nobody wants to know.
+    requests: Option<RequestLog>,
     recorded: WindowSize,
     reader: WindowSize,
 }
 
 impl Stage {
-    pub(super) fn new(header: &Header, reader: WindowSize) -> Self {
+    pub(super) fn new(header: &Header, reader: WindowSize, requests: bool) -> Self {
         let terminal = header.metadata().terminal.is_some();
         let recorded = WindowSize {
             cols: header.term.cols,
@@ -44,6 +47,7 @@ impl Stage {
             screen: Screen::new(size),
             binary: 0,
             mid_line: false,
+            requests: requests.then(RequestLog::default),
             recorded,
             reader,
         }
@@ -115,16 +119,19 @@ impl Stage {
             Happening::Resize(size) => return self.resize(*size, out),
             Happening::End(ending) => {
                 self.announce_binary(out);
+                let lines = self.requests.as_mut().map(|log| log.tell(what));
+                self.tell(&lines.unwrap_or_default(), out);
                 self.remark(&last_words(ending), out);
+            }
+            Happening::Request(_) | Happening::Note(_) | Happening::Answer(_) => {
+                let lines = self.requests.as_mut().map(|log| log.tell(what));
+                self.tell(&lines.unwrap_or_default(), out);
             }
             Happening::Output { .. }
             | Happening::Input(_)
             | Happening::InputEnd
             | Happening::Marker(_)
             | Happening::Lease(_)
-            | Happening::Request(_)
-            | Happening::Note(_)
-            | Happening::Answer(_)
             | Happening::Unknown { .. } => {}
         }
         if let (Some(screen), Some(text)) = (&mut self.screen, out.get(start..)) {
@@ -204,6 +211,23 @@ impl Stage {
         } else {
             self.new_line(out);
             out.push_str(&format!("\u{1b}[7m[{text}]\u{1b}[27m\r\n"));
+        }
+    }
+
+    /// Lines about requests: what stands out in red, the rest dim.
+    fn tell(&mut self, lines: &[RequestLine], out: &mut String) {
+        for RequestLine { text, loud } in lines {
+            if self.terminal {
+                out.push_str("\r\n");
+            } else {
+                self.new_line(out);
+            }
+            let (on, off) = if *loud {
+                ("31;7", "39;27")
+            } else {
+                ("2", "22")
+            };
+            out.push_str(&format!("\u{1b}[{on}m[{text}]\u{1b}[{off}m\r\n"));
         }
     }
 

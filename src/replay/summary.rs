@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::recording::requests::RequestsSummary;
 use crate::recording::{
     CastSummary, Coverage, Ending, LeaseRecord, LineReader, Manifest, Metadata, ReadError, Reader,
     State, Survivors, Totals,
@@ -60,6 +61,9 @@ pub struct Summary {
     /// The credentials, as far as they were looked up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub leases: Option<Vec<LeaseRecord>>,
+    /// The requests to the cluster, once it is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<RequestsSummary>,
     /// What is on record.
     pub coverage: Coverage,
     /// Who, why, what, where.
@@ -91,6 +95,7 @@ impl Summary {
             cast: None,
             totals: None,
             leases: None,
+            requests: None,
             coverage: Coverage::of(&header),
             session: header.bastion.metadata,
         })
@@ -133,6 +138,7 @@ impl Summary {
             cast: Some(manifest.cast),
             totals: Some(manifest.totals),
             leases: Some(manifest.leases),
+            requests: manifest.requests,
             coverage: manifest.coverage,
             session: manifest.session,
         }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use super::find::Query;
 use super::moment::{Edge, NotAMoment, parse_duration, parse_moment};
 use super::summary::Status;
+use super::touched::Touched;
 
 /// Which sessions to list. Times without a zone are UTC.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -39,6 +40,12 @@ pub struct Filters {
     /// With this text in the command
     #[arg(long, value_name = "TEXT")]
     pub command: Option<String>,
+    /// With a request like this: 'delete pods/*', 'create pods/*/exec -n prod', 'patch deployments.apps/web'; * is any text
+    #[arg(long, value_name = "VERB RESOURCE[/NAME]")]
+    pub touched: Option<Touched>,
+    /// Streams into pods as well, each a recording of its own that belongs to a session
+    #[arg(long)]
+    pub streams: bool,
     /// In this state
     #[arg(long, value_name = "STATE")]
     pub state: Option<Status>,
@@ -71,6 +78,8 @@ impl Filters {
             jti: self.jti.clone(),
             audit_id: self.audit_id.clone(),
             command: self.command.clone(),
+            touched: self.touched.clone(),
+            streams: self.streams,
             state: self.state.or(self.live.then_some(Status::Live)),
             limit: (self.limit > 0).then_some(self.limit),
         })
@@ -93,6 +102,9 @@ pub struct ReplayArgs {
     /// Shorten pauses to so long: 2s, 500ms; 0 to skip them all
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub idle_limit: Option<Duration>,
+    /// Requests to the cluster as well, in line; what is the same again and again is counted
+    #[arg(long)]
+    pub requests: bool,
 }
 
 impl ReplayArgs {

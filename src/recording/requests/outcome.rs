@@ -62,6 +62,16 @@ pub enum Direction {
     FromPod,
 }
 
+impl Direction {
+    /// As people read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ToPod => "to the pod",
+            Self::FromPod => "from the pod",
+        }
+    }
+}
+
 /// A connection through a port-forward.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -19,6 +19,7 @@ async fn exported(
         store,
         id,
         Export {
+            requests: false,
             format,
             stream,
             timestamps,

@@ -223,7 +223,7 @@ bytes       stdout 0, stderr 10, stdin 0
 on record   stdin: yes, every byte
             stdout: yes, every byte
             stderr: yes, every byte
-            requests to the cluster: no
+            requests to the cluster: yes, each one
 cast        "
     );
     assert!(page.starts_with(&expected), "{page}");

@@ -108,6 +108,7 @@ impl Reader<'_> {
             format: Format::AsciicastV3,
             stream: None,
             timestamps: false,
+            requests: false,
         };
         match self.find("fetch", id).await {
             Ok(summary) => self.export(summary.id(), what, client).await,
@@ -126,6 +127,7 @@ impl Reader<'_> {
                 format: Format::Text,
                 stream: None,
                 timestamps: false,
+                requests: how.requests,
             };
             return self.export(summary.id(), what, client).await;
         };
@@ -135,6 +137,7 @@ impl Reader<'_> {
                     speed: how.speed,
                     idle_limit: how.idle_limit,
                     at,
+                    requests: how.requests,
                     terminal: terminal.size,
                 };
                 self.play(summary.id(), play, client).await;
