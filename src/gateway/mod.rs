@@ -87,3 +87,6 @@ impl std::fmt::Debug for Gateway {
         f.debug_struct("Gateway").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

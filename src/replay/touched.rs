@@ -21,7 +21,7 @@ pub struct Touched {
 /// Not that.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' says no request: write VERB RESOURCE[.GROUP][/NAME[/SUBRESOURCE]] [-n NAMESPACE], such as 'delete pods/*' or 'create pods/*/exec -n prod'; * stands for any text"
+    "'{0}' says no request: write VERB RESOURCE[.GROUP][/NAME[/SUBRESOURCE]] [-n NAMESPACE], such as 'delete pods/*' or '* pods/*/exec -n prod'; * stands for any text"
 )]
 pub struct NotTouched(String);
 

@@ -40,7 +40,7 @@ pub struct Filters {
     /// With this text in the command
     #[arg(long, value_name = "TEXT")]
     pub command: Option<String>,
-    /// With a request like this: 'delete pods/*', 'create pods/*/exec -n prod', 'patch deployments.apps/web'; * is any text
+    /// With a request like this: 'delete pods/*', '* pods/*/exec -n prod', 'patch deployments.apps/web'; * is any text
     #[arg(long, value_name = "VERB RESOURCE[/NAME]")]
     pub touched: Option<Touched>,
     /// Streams into pods as well, each a recording of its own that belongs to a session
