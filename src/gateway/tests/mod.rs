@@ -1,6 +1,7 @@
 //! The gateway between a client and an API server that a test has in its hands: what a real one can't be made to do.
 
 mod faults;
+mod streams;
 mod way;
 
 use std::future::Future;
