@@ -92,8 +92,25 @@ pub enum Command {
     Shell,
     /// A command line for `sh -c`, as the client sent it.
     Exec(Bytes),
+    /// A way to a cluster's API for programs of the client's own. It comes by a direct-tcpip channel, has no terminal, and
+    /// its bytes are [`ClientEvent::Data`] and [`SessionEvent::Stdout`]; its exit status is not told.
+    Tunnel(Destination),
     /// A subsystem that stands for a word of ours or is refused with the line that works instead.
     Subsystem(String),
+}
+
+/// Where a direct-tcpip channel asks to go. Names, never addresses: nothing is looked up.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Destination {
+    /// `kubernetes:443`: what the login name stands for.
+    Own,
+    /// `ROLE.CLUSTER:443`.
+    Named {
+        /// The role.
+        role: String,
+        /// The cluster.
+        cluster: String,
+    },
 }
 
 /// A pseudo-terminal as the client asked for it (RFC 4254, 6.2).

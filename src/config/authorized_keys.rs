@@ -56,6 +56,7 @@ pub(super) fn line(line: &str) -> Result<Option<AuthorizedKey>, Wrong> {
         expires: options.expires,
         from: options.from,
         no_pty: options.no_pty,
+        no_forwarding: options.no_forwarding,
     }))
 }
 

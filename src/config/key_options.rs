@@ -15,6 +15,7 @@ pub(super) struct KeyOptions {
     pub(super) expires: Option<Timestamp>,
     pub(super) from: Vec<SourceNetwork>,
     pub(super) no_pty: bool,
+    pub(super) no_forwarding: bool,
 }
 
 impl KeyOptions {
@@ -37,13 +38,13 @@ impl KeyOptions {
         };
         let name = name.to_ascii_lowercase();
         match (name.as_str(), value) {
-            ("restrict" | "no-pty", None) => self.no_pty = true,
+            ("restrict", None) => (self.no_pty, self.no_forwarding) = (true, true),
+            ("no-pty", None) => self.no_pty = true,
             ("pty", None) => self.no_pty = false,
+            ("no-port-forwarding", None) => self.no_forwarding = true,
+            ("port-forwarding", None) => self.no_forwarding = false,
             // True of every session here, whoever asks.
-            (
-                "no-port-forwarding" | "no-agent-forwarding" | "no-x11-forwarding" | "no-user-rc",
-                None,
-            ) => {}
+            ("no-agent-forwarding" | "no-x11-forwarding" | "no-user-rc", None) => {}
             ("expiry-time", Some(value)) => {
                 if self.expires.is_some() {
                     return Err("expiry-time stands here twice; keep one".to_owned());
@@ -98,8 +99,8 @@ fn refusal(name: &str) -> String {
         }
         "environment" => "sessions have a clean environment",
         "cert-authority" | "principals" => "this version trusts no certificate authority",
-        "permitopen" | "permitlisten" | "tunnel" | "port-forwarding" => {
-            "this version forwards no ports"
+        "permitopen" | "permitlisten" | "tunnel" => {
+            "a tunnel leads to the gateway and nowhere else; whether there is one is said by the role"
         }
         "agent-forwarding" => "agents are never forwarded",
         "x11-forwarding" => "X11 is never forwarded",
@@ -109,6 +110,7 @@ fn refusal(name: &str) -> String {
         | "no-pty"
         | "pty"
         | "no-port-forwarding"
+        | "port-forwarding"
         | "no-agent-forwarding"
         | "no-x11-forwarding"
         | "no-user-rc" => "it takes no value",
@@ -246,7 +248,6 @@ mod tests {
             r#"permitopen="a:1""#,
             r#"permitlisten="1""#,
             r#"tunnel="1""#,
-            "port-forwarding",
             "agent-forwarding",
             "x11-forwarding",
             "user-rc",

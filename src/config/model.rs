@@ -189,6 +189,8 @@ pub struct AuthorizedKey {
     pub from: Vec<SourceNetwork>,
     /// `restrict`/`no-pty`: a terminal is refused.
     pub no_pty: bool,
+    /// `restrict`/`no-port-forwarding`: a tunnel is refused.
+    pub no_forwarding: bool,
 }
 
 /// An address prefix, such as `10.0.0.0/8`; a `negated` one (`!10.1.0.0/16`) refuses.

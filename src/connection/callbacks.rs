@@ -13,6 +13,7 @@ use russh::{Channel, ChannelId, ChannelOpenFailure, Error, Pty, Sig};
 
 use super::authentication::Authentication;
 use super::channels::{Channels, NotStarted};
+use super::destination::{NOWHERE_ELSE, destination};
 use super::monitor::Refusals;
 use super::terminal;
 use crate::messages::{ClientEvent, Command, WindowSize};
@@ -168,20 +169,26 @@ impl Handler for Callbacks {
 
     async fn channel_open_direct_tcpip(
         &mut self,
-        _channel: Channel<Msg>,
-        _host: &str,
-        _port: u32,
+        channel: Channel<Msg>,
+        host: &str,
+        port: u32,
         _from: &str,
         _from_port: u32,
         reply: ChannelOpenHandle,
-        _session: &mut Session,
+        session: &mut Session,
     ) -> Result<(), Error> {
-        self.refuse_channel(
-            "direct-tcpip",
-            reply,
-            "no tunnel here: run kubectl on the bastion, as in `ssh HOST kubectl get pods`",
-        )
-        .await;
+        let Some(to) = destination(host, port) else {
+            self.refuse_channel("direct-tcpip", reply, NOWHERE_ELSE)
+                .await;
+            return Ok(());
+        };
+        match self.channels.room_for_tunnel() {
+            Ok(slot) => {
+                reply.accept().await;
+                self.channels.tunnel(channel, slot, to, session.handle());
+            }
+            Err(reason) => self.refuse_channel("direct-tcpip", reply, reason).await,
+        }
         Ok(())
     }
 

@@ -13,11 +13,14 @@ use super::input::{self, Input};
 use super::monitor::Monitor;
 use super::session::{Load, SessionChannel, Slot};
 use super::wire::Wire;
-use crate::messages::{ClientEvent, Command, Open, Terminal, WindowSize};
+use crate::messages::{ClientEvent, Command, Destination, Open, Terminal, WindowSize};
 
 /// Session channels opened on one connection in its life. russh 0.65 keeps some 3 KiB for each channel that the
 /// server closes first, until the connection ends; a control connection that lives for days must not.
 const OPENED: u32 = 4096;
+
+/// Forwarded connections of one SSH connection at once. Programs keep some open that they do not use.
+const TUNNELLED: u32 = 128;
 
 /// What a connection's channels share with its other tasks.
 #[derive(Debug)]
@@ -97,6 +100,15 @@ impl Channels {
     }
 
     fn room(&self) -> Result<(), &'static str> {
+        self.alive()?;
+        if self.shared.load.borrow().open >= self.shared.max_sessions {
+            return Err("too many sessions on one connection: close one, or connect again");
+        }
+        Ok(())
+    }
+
+    /// Whether this connection may have any channel more.
+    fn alive(&self) -> Result<(), &'static str> {
         if self.shared.shutdown.is_cancelled() {
             return Err("the bastion is shutting down: connect again");
         }
@@ -104,10 +116,56 @@ impl Channels {
             self.shared.load.send_modify(|load| load.worn_out = true);
             return Err("this connection has carried its share of sessions: connect again");
         }
-        if self.shared.load.borrow().open >= self.shared.max_sessions {
-            return Err("too many sessions on one connection: close one, or connect again");
-        }
         Ok(())
+    }
+
+    /// A place for one forwarded connection more, or why there is none.
+    pub(super) fn room_for_tunnel(&mut self) -> Result<Slot, &'static str> {
+        self.channels
+            .retain(|_, channel| !channel.closed.is_cancelled());
+        self.alive()?;
+        if self.shared.load.borrow().tunnelled >= TUNNELLED {
+            return Err("too many forwarded connections at once: close some");
+        }
+        self.opened += 1;
+        self.shared.wire.used_now();
+        Ok(Slot::tunnelled(&self.shared.load))
+    }
+
+    /// Starts a forwarded connection on a channel that was opened for it.
+    pub(super) fn tunnel(
+        &mut self,
+        channel: Channel<Msg>,
+        slot: Slot,
+        to: Destination,
+        handle: Handle,
+    ) {
+        let id = channel.id();
+        let (_not_read, output) = channel.split();
+        let (input, undelivered) = input::input(Arc::clone(&self.shared.wire));
+        let state = SessionState {
+            terminal: None,
+            closed: self.shared.cut.child_token(),
+            stage: Stage::Started(input),
+        };
+        let tunnel = SessionChannel {
+            id,
+            handle,
+            output,
+            wire: Arc::clone(&self.shared.wire),
+            closed: state.closed.clone(),
+            slot,
+            is_tunnel: true,
+        };
+        self.channels.insert(id, state);
+        let open = Open {
+            command: Command::Tunnel(to),
+            terminal: None,
+        };
+        let monitor = self.shared.monitor.clone();
+        self.shared
+            .tasks
+            .spawn(tunnel.run(monitor, open, undelivered));
     }
 
     /// Gives a channel its terminal, once and before anything was started.
@@ -151,6 +209,7 @@ impl Channels {
                     wire: Arc::clone(&self.shared.wire),
                     closed: channel.closed.clone(),
                     slot,
+                    is_tunnel: false,
                 };
                 let monitor = self.shared.monitor.clone();
                 self.shared

@@ -8,6 +8,7 @@
 mod authentication;
 mod callbacks;
 mod channels;
+mod destination;
 mod input;
 mod monitor;
 mod session;

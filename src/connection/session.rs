@@ -34,8 +34,10 @@ const NOT_RUN: u32 = 255;
 /// Session channels of one connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Load {
-    /// How many are open.
+    /// How many sessions are open.
     pub(super) open: u32,
+    /// How many forwarded connections.
+    pub(super) tunnelled: u32,
     /// Since when none is.
     pub(super) empty_since: Option<Instant>,
     /// The connection shall end when none is.
@@ -46,6 +48,7 @@ impl Load {
     pub(super) fn none() -> Self {
         Self {
             open: 0,
+            tunnelled: 0,
             empty_since: Some(clock::monotonic()),
             worn_out: false,
         }
@@ -54,23 +57,40 @@ impl Load {
 
 /// Counts a channel as open until dropped.
 #[derive(Debug)]
-pub(super) struct Slot(watch::Sender<Load>);
+pub(super) struct Slot {
+    load: watch::Sender<Load>,
+    counts: fn(&mut Load) -> &mut u32,
+}
 
 impl Slot {
+    /// As a session.
     pub(super) fn take(load: &watch::Sender<Load>) -> Self {
+        Self::counted(load, |load| &mut load.open)
+    }
+
+    /// As a forwarded connection.
+    pub(super) fn tunnelled(load: &watch::Sender<Load>) -> Self {
+        Self::counted(load, |load| &mut load.tunnelled)
+    }
+
+    fn counted(load: &watch::Sender<Load>, counts: fn(&mut Load) -> &mut u32) -> Self {
         load.send_modify(|load| {
-            load.open += 1;
+            *counts(load) += 1;
             load.empty_since = None;
         });
-        Self(load.clone())
+        Self {
+            load: load.clone(),
+            counts,
+        }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.send_modify(|load| {
-            load.open = load.open.saturating_sub(1);
-            if load.open == 0 {
+        self.load.send_modify(|load| {
+            let count = (self.counts)(load);
+            *count = count.saturating_sub(1);
+            if load.open == 0 && load.tunnelled == 0 {
                 load.empty_since = Some(clock::monotonic());
             }
         });
@@ -87,6 +107,8 @@ pub(super) struct SessionChannel {
     /// Cancelled when the client closes the channel and when the connection ends; we cancel it when done.
     pub(super) closed: CancellationToken,
     pub(super) slot: Slot,
+    /// A forwarded connection has no standard error and no exit status.
+    pub(super) is_tunnel: bool,
 }
 
 /// russh's loop has ended, or the session was dropped: nothing more can be sent.
@@ -127,6 +149,9 @@ impl SessionChannel {
 
     /// The request itself was answered with success: only there is no room for a reason in a failure.
     async fn refuse(&self) -> Result<(), Over> {
+        if self.is_tunnel {
+            return Ok(());
+        }
         let sentence = Bytes::from_static(b"bastion: no session was started\r\n");
         self.output
             .extended_data_bytes(1, sentence)
@@ -166,6 +191,7 @@ impl SessionChannel {
     /// closes the channel when it hears it, and russh then sends nothing more on it.
     async fn end(&self, end: SessionEvent) -> Result<(), Over> {
         match end {
+            _ if self.is_tunnel => {}
             SessionEvent::Exit(status) => {
                 self.output.exit_status(status).await.map_err(|_| Over)?;
             }

@@ -146,7 +146,8 @@ async fn read(
     })
 }
 
-fn admit(admission: &Admission, headers: &HeaderMap) -> Result<(), Sorry> {
+/// Whether a request may be answered at all.
+pub(super) fn admit(admission: &Admission, headers: &HeaderMap) -> Result<(), Sorry> {
     let Admission::Bearer(known) = admission else {
         return Ok(());
     };

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 
 use super::answer::{AnswerBody, Answering, BodyError, RequestBody, whole};
-use super::asked::{Asked, AskedBody};
+use super::asked::{Asked, AskedBody, admit};
 use super::exchange::{Exchange, Upload, Uploading};
 use super::front::Violation;
 use super::headers::{onward, strip_hop_by_hop};
@@ -65,6 +65,19 @@ pub(super) async fn answer(
             exchange.refused(&sorry);
             own(&sorry)
         }
+    }
+}
+
+/// Answers a request for which there is no session; whoever has no business here does not even learn why.
+pub(super) fn refuse(
+    sorry: &Sorry,
+    admission: &Admission,
+    request: Result<Request<Incoming>, Violation>,
+) -> Response<AnswerBody> {
+    match request.map(|request| admit(admission, request.headers())) {
+        Ok(Ok(())) => own(sorry),
+        Ok(Err(stranger)) => own(&stranger),
+        Err(violation) => own(&Sorry::bad(violation.to_string())),
     }
 }
 

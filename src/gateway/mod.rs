@@ -7,8 +7,10 @@
 mod answer;
 mod asked;
 mod authority;
+mod bearer;
 mod bodies;
 mod exchange;
+mod files;
 mod forward;
 pub mod front;
 mod headers;
@@ -23,21 +25,32 @@ pub mod websocket;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 pub use authority::AuthorityError;
+pub use bearer::BearerError;
 pub use session::{Admission, ApiSession, ApiSessionParts};
 pub use upstream::{Upstream, UpstreamError};
 
 use crate::clock::Clock;
+use crate::config::Name;
 use authority::Authority;
+use bearer::Bearers;
 use front::Front;
+use status::Sorry;
+
+/// How long a connection is told that there is no session for it.
+const REFUSING: Duration = Duration::from_secs(30);
 
 /// One for the daemon. Clones are the same.
 #[derive(Clone)]
 pub struct Gateway {
     authority: Arc<Authority>,
+    bearers: Arc<Bearers>,
     front: Front,
 }
 
@@ -47,6 +60,9 @@ pub enum GatewayError {
     /// It has no certificate authority.
     #[error("the gateway's certificate authority: {0}")]
     Authority(#[from] AuthorityError),
+    /// It cannot tell its own kubeconfigs.
+    #[error("the gateway's bearers: {0}")]
+    Bearer(#[from] BearerError),
     /// TLS cannot be served.
     #[error("the gateway's TLS: {0}")]
     Tls(#[from] rustls::Error),
@@ -55,8 +71,10 @@ pub enum GatewayError {
 impl Gateway {
     /// Opens its certificate authority in `state_dir`, or makes one there.
     pub fn open(state_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, GatewayError> {
-        let authority = Arc::new(Authority::open(&state_dir.join("gateway"), clock)?);
+        let directory = state_dir.join("gateway");
+        let authority = Arc::new(Authority::open(&directory, clock)?);
         Ok(Self {
+            bearers: Arc::new(Bearers::open(&directory)?),
             front: Front::new(Arc::clone(&authority) as _)?,
             authority,
         })
@@ -65,6 +83,40 @@ impl Gateway {
     /// PEM of the certificate that clients verify the gateway by.
     pub fn ca_pem(&self) -> &str {
         self.authority.pem()
+    }
+
+    /// What an identity's kubeconfig says on its tunnels.
+    pub fn bearer(&self, identity: &Name) -> String {
+        self.bearers.bearer(identity)
+    }
+
+    /// Has every kubeconfig of an identity that was written until now count no more. The new generation's number.
+    pub fn rotate(&self, identity: &Name) -> Result<u64, GatewayError> {
+        Ok(self.bearers.rotate(identity)?)
+    }
+
+    /// Who may speak on a tunnel that was authenticated as this identity.
+    pub fn admission(&self, identity: &Name) -> Admission {
+        let (bearers, identity) = (Arc::clone(&self.bearers), identity.clone());
+        Admission::Bearer(Arc::new(move |bearer: &str| bearers.knows(&identity, bearer)))
+    }
+
+    /// Answers every request of one connection by the same sentence: there is no session for it.
+    pub async fn refuse<S>(&self, stream: S, sentence: &str, admission: Admission)
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let sorry = Sorry::new(http::StatusCode::FORBIDDEN, sentence);
+        let answer = move |request| {
+            let answer = forward::refuse(&sorry, &admission, request);
+            async move { answer }
+        };
+        let (over, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let serving = self.front.serve(stream, over.clone(), tasks, answer);
+        // Long enough to be asked a few times.
+        if tokio::time::timeout(REFUSING, serving).await.is_err() {
+            over.cancel();
+        }
     }
 
     /// Serves one connection of a session's clients, until either side ends it or the session is over. When it

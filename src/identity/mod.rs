@@ -34,6 +34,8 @@ pub enum Proof {
         algorithm: String,
         /// The key's line forbids a terminal.
         no_pty: bool,
+        /// The key's line forbids a tunnel.
+        no_forwarding: bool,
     },
 }
 

@@ -61,6 +61,7 @@ pub fn identify(
             fingerprint: fingerprint(&key),
             algorithm: offer.algorithm.clone(),
             no_pty: line.no_pty,
+            no_forwarding: line.no_forwarding,
         },
     })
 }

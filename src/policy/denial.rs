@@ -71,6 +71,11 @@ pub enum Denial {
         /// Who asked.
         identity: Name,
     },
+    /// The line of the key that proved the identity forbids a tunnel.
+    NoTunnel {
+        /// Who asked.
+        identity: Name,
+    },
     /// An audit role opens no session on a cluster.
     AuditRole {
         /// The role.
@@ -127,6 +132,10 @@ impl fmt::Display for Denial {
             Self::NoTerminal { identity } => write!(
                 f,
                 "You are {identity}, and your key's line forbids a terminal (no-pty). Run a command without one: ssh -T."
+            ),
+            Self::NoTunnel { identity } => write!(
+                f,
+                "You are {identity}, and your key's line forbids a tunnel (no-port-forwarding)."
             ),
             Self::Ambiguous { identity, choices } => write!(
                 f,

@@ -83,6 +83,7 @@ fn still_proven<'c>(
     let Proof::Key {
         fingerprint,
         no_pty,
+        no_forwarding,
         ..
     } = identity.proof();
     let line = document
@@ -90,9 +91,9 @@ fn still_proven<'c>(
         .iter()
         .find(|line| crate::identity::fingerprint(&line.key) == *fingerprint)?;
     let expired = line.expires.is_some_and(|expires| expires <= now);
-    // The session may hold a terminal that its key may not have any more.
-    let terminal_taken = line.no_pty && !no_pty;
-    (!expired && !terminal_taken).then_some(document)
+    // The session may hold a terminal or a tunnel that its key may not have any more.
+    let taken = (line.no_pty && !no_pty) || (line.no_forwarding && !no_forwarding);
+    (!expired && !taken).then_some(document)
 }
 
 /// The roles that an identity may take now: for each, the clusters and the binding that gives it there.

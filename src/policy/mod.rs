@@ -17,7 +17,7 @@ pub use available::{Available, Gives, available, available_to};
 pub use denial::{Denial, ShownPrincipal};
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
-pub use standing::{may_hold, next_end, still_allowed, terminal_allowed};
+pub use standing::{may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed};
 
 use crate::config::{Config, Name, SessionKind};
 use crate::identity::Identity;

@@ -90,6 +90,23 @@ pub fn next_end(config: &Config, now: Timestamp) -> Option<Timestamp> {
     bindings.chain(keys).filter(|end| *end > now).min()
 }
 
+/// Whether the key that proved the identity may have a tunnel.
+///
+/// # Errors
+///
+/// A denial if its line in the configuration says `no-port-forwarding` or `restrict`.
+pub fn tunnel_allowed(identity: &Identity) -> Result<(), Denial> {
+    match identity.proof() {
+        Proof::Key {
+            no_forwarding: true,
+            ..
+        } => Err(Denial::NoTunnel {
+            identity: identity.name().clone(),
+        }),
+        Proof::Key { .. } => Ok(()),
+    }
+}
+
 /// Whether the key that proved the identity may have a terminal.
 ///
 /// # Errors

@@ -9,18 +9,22 @@ use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::audit::Event;
 use crate::gateway::{Admission, ApiSession, ApiSessionParts, Gateway, Upstream};
 use crate::mint::{Credential, Lease};
+use crate::messages::Open;
 use crate::monitor::Monitor;
 use crate::policy::Grant;
 use crate::recording::{OpenRecording, RecordingError};
+
+use super::steps;
 
 /// Connections of one sandbox at once. More wait in the socket's own backlog.
 const CONNECTIONS: usize = 256;
 /// What requests whose command has ended by itself get to be on record as what they were, not as cut.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 /// From cutting the rest to the last of it being on record.
-const LAST_REQUESTS: Duration = Duration::from_secs(2);
+pub(super) const LAST_REQUESTS: Duration = Duration::from_secs(2);
 /// After an accept that failed: what it lacked (descriptors, memory) does not come back at once.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -37,7 +41,35 @@ pub(super) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(
+    /// Puts on record that the session is open, and with which credential; then there is a way to its cluster.
+    pub(super) async fn open(
+        monitor: &Monitor,
+        grant: &Grant,
+        recording: &OpenRecording,
+        lease: &Lease,
+        open: &Open,
+    ) -> Result<Self, String> {
+        let (jti, audit_id, expires) = (lease.jti(), lease.audit_id(), lease.expires());
+        recording
+            .lease(jti, audit_id, expires)
+            .await
+            .map_err(|_| "this session cannot be recorded, so it ends".to_owned())?;
+        let command = steps::command_shown(open);
+        let event = Event::SessionOpened {
+            session: recording.id(),
+            identity: grant.identity(),
+            role: grant.role(),
+            cluster: grant.cluster(),
+            kind: grant.kind(),
+            command: command.as_deref(),
+        };
+        steps::on_record(monitor, event).await?;
+        let upstream = monitor.leases.upstream(grant.cluster()).await;
+        let upstream = upstream.map_err(|error| error.for_operator())?;
+        Ok(Self::new(monitor, grant, recording, lease, upstream))
+    }
+
+    fn new(
         monitor: &Monitor,
         grant: &Grant,
         recording: &OpenRecording,
@@ -85,6 +117,11 @@ impl Api {
             closed,
             over,
         }
+    }
+
+    /// The session as the gateway sees it.
+    pub(super) fn session(&self) -> &Arc<ApiSession> {
+        &self.session
     }
 
     /// Cuts every open request, and opens none from now on.

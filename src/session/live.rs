@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::SessionId;
+use super::{Caller, SessionId};
 use crate::config::{Name, SessionKind};
 use crate::identity::Identity;
 use crate::messages::Peer;
@@ -33,6 +33,21 @@ pub struct LiveSession {
     pub opened: Timestamp,
     /// Until when at the latest.
     pub ends: Timestamp,
+}
+
+impl LiveSession {
+    pub(super) fn of(session: SessionId, caller: &Caller, grant: &Grant) -> Self {
+        Self {
+            session,
+            identity: grant.identity().clone(),
+            role: grant.role().clone(),
+            cluster: grant.cluster().clone(),
+            kind: grant.kind(),
+            client: caller.peer.clone(),
+            opened: session.opened(),
+            ends: grant.ends(),
+        }
+    }
 }
 
 /// All open sessions. Cheap to clone.

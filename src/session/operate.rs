@@ -96,7 +96,7 @@ impl Session {
     ) -> Result<(), Refusal> {
         let id = self.recording.id();
         let mut place = monitor.live.enter(
-            self.told(id, caller),
+            LiveSession::of(id, caller, &self.grant),
             caller.identity.clone(),
             self.grant.clone(),
         );
@@ -135,33 +135,12 @@ impl Session {
         open: &Open,
     ) -> Result<(Running, Api), String> {
         let id = self.recording.id();
-        let unrecorded = |_| "this session cannot be recorded, so it ends".to_owned();
-        let lease = &self.lease;
-        self.recording
-            .lease(lease.jti(), lease.audit_id(), lease.expires())
-            .await
-            .map_err(unrecorded)?;
-        let command = steps::command_shown(open);
-        let event = Event::SessionOpened {
-            session: id,
-            identity: self.grant.identity(),
-            role: self.grant.role(),
-            cluster: self.grant.cluster(),
-            kind: self.grant.kind(),
-            command: command.as_deref(),
-        };
-        steps::on_record(monitor, event).await?;
+        let api = Api::open(monitor, &self.grant, &self.recording, &self.lease, open).await?;
         let failed = "the sandbox for your command could not be started; tell your administrator";
         let launcher = monitor
             .launcher
             .as_ref()
             .map_err(|_| NO_SANDBOX.to_owned())?;
-        let upstream = monitor
-            .leases
-            .upstream(self.grant.cluster())
-            .await
-            .map_err(|error| error.for_operator())?;
-        let api = Api::new(monitor, &self.grant, &self.recording, lease, upstream);
         let launch = Launch {
             session: id,
             identity: self.grant.identity(),
@@ -169,7 +148,7 @@ impl Session {
             cluster: self.grant.cluster(),
             command: match &open.command {
                 Command::Exec(line) => Some(line.clone()),
-                Command::Shell | Command::Subsystem(_) => None,
+                Command::Shell | Command::Tunnel(_) | Command::Subsystem(_) => None,
             },
             terminal: open.terminal.as_ref(),
             gateway_ca: monitor.gateway.ca_pem(),
@@ -298,22 +277,10 @@ impl Session {
         Ok(())
     }
 
-    fn told(&self, session: SessionId, caller: &Caller) -> LiveSession {
-        LiveSession {
-            session,
-            identity: self.grant.identity().clone(),
-            role: self.grant.role().clone(),
-            cluster: self.grant.cluster().clone(),
-            kind: self.grant.kind(),
-            client: caller.peer.clone(),
-            opened: session.opened(),
-            ends: self.grant.ends(),
-        }
-    }
 }
 
 /// Seals the recording and says so in the audit log.
-async fn close(
+pub(super) async fn close(
     monitor: &Monitor,
     caller: &Caller,
     session: SessionId,
@@ -382,7 +349,7 @@ fn client_gone() -> Ended {
     }
 }
 
-fn unrecorded(error: &RecordingError) -> Ended {
+pub(super) fn unrecorded(error: &RecordingError) -> Ended {
     tracing::error!("{error}");
     Ended::Cut {
         reason: format!("it could not be recorded ({error}), and nothing runs unrecorded"),

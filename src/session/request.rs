@@ -26,6 +26,7 @@ const NO_SUBSYSTEM: &str =
 pub(super) fn parse(command: &Command) -> Requested {
     match command {
         Command::Shell => Requested::Session(SessionKind::Shell),
+        Command::Tunnel(_) => Requested::Session(SessionKind::Tunnel),
         Command::Subsystem(name) if name == "sftp" => Requested::Instead(NO_FILE_TRANSFER),
         Command::Subsystem(_) => Requested::Instead(NO_SUBSYSTEM),
         Command::Exec(line) => exec(line),

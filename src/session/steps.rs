@@ -48,12 +48,12 @@ pub(super) async fn decide(
     let identity = &caller.identity;
     let Proof::Key { fingerprint, .. } = identity.proof();
     let decision = policy::decide(&config, identity, &request, monitor.clock.now());
-    let terminal = if terminal {
-        policy::terminal_allowed(identity)
-    } else {
-        Ok(())
+    let by_key = match kind {
+        SessionKind::Tunnel => policy::tunnel_allowed(identity),
+        _ if terminal => policy::terminal_allowed(identity),
+        _ => Ok(()),
     };
-    match decision.and_then(|grant| terminal.map(|()| grant)) {
+    match decision.and_then(|grant| by_key.map(|()| grant)) {
         Ok(grant) => {
             let event = Event::Granted {
                 session,
@@ -224,7 +224,7 @@ pub(super) fn command_shown(open: &Open) -> Option<String> {
                 .take(COMMAND_SHOWN)
                 .collect(),
         ),
-        Command::Shell | Command::Subsystem(_) => None,
+        Command::Shell | Command::Tunnel(_) | Command::Subsystem(_) => None,
     }
 }
 

@@ -2,9 +2,8 @@
 //! restarts, so that a kubeconfig that was written once stays right; leaves are made as they are asked for.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +19,7 @@ use rustls::sign::CertifiedKey;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use super::files;
 use crate::clock::{self, Clock};
 use crate::config::secrets::{SecretError, read_secret};
 
@@ -85,17 +85,13 @@ impl Authority {
     /// Opens the authority in `directory`, or makes one there.
     pub(super) fn open(directory: &Path, clock: Arc<dyn Clock>) -> Result<Self, AuthorityError> {
         let (key_path, pem_path) = (directory.join("ca.key"), directory.join("ca.pem"));
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(at(directory))?;
+        files::directory(directory).map_err(at(directory))?;
         let key = if key_path.exists() {
             read_key(&key_path)?
         } else {
             let key = KeyPair::generate().map_err(making)?;
             let pem = Zeroizing::new(key.serialize_pem());
-            write_new(&key_path, pem.as_bytes())?;
+            files::write(&key_path, pem.as_bytes()).map_err(at(&key_path))?;
             key
         };
         let params = params(clock.as_ref())?;
@@ -104,7 +100,7 @@ impl Authority {
             Ok(pem) => checked(pem, &pem_path, &key)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let pem = params.self_signed(&key).map_err(making)?.pem();
-                write_new(&pem_path, pem.as_bytes())?;
+                files::write(&pem_path, pem.as_bytes()).map_err(at(&pem_path))?;
                 pem
             }
             Err(source) => return Err(at(&pem_path)(source)),
@@ -241,25 +237,6 @@ fn checked(pem: String, path: &Path, key: &KeyPair) -> Result<String, AuthorityE
     } else {
         Err(unusable("not the certificate of the key beside it"))
     }
-}
-
-/// Written whole or not at all, and readable by nobody else from its first byte.
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), AuthorityError> {
-    let new = path.with_extension("new");
-    let written = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        path.parent()
-            .map_or(Ok(()), |directory| fs::File::open(directory)?.sync_all())
-    };
-    written().map_err(at(path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> AuthorityError {
