@@ -36,7 +36,7 @@ enum Word {
     Check(check::Check),
     Explain(explain::Explain),
     Serve(serve::Serve),
-    Sessions(sessions::Sessions),
+    Sessions(Box<sessions::Sessions>),
     Show(show::Show),
     Replay(replay::Replay),
     Export(export::Export),

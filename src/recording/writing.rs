@@ -205,15 +205,10 @@ impl Inner {
             if carrying.arrived >= batch {
                 return Ok(());
             }
-            let Some((cast, requests)) = self.take()? else {
+            let Some(lines) = self.take()? else {
                 return Ok(());
             };
-            let (cast, requests) = (Bytes::from(cast), Bytes::from(requests));
-            let lines = Lines {
-                cast: cast.clone(),
-                requests: requests.clone(),
-            };
-            let mut append = Arc::clone(&self.sink).append(lines);
+            let mut append = Arc::clone(&self.sink).append(lines.clone());
             // A first push sets the write going; it and the digests then take the same time.
             let at_once = poll_fn(|context| {
                 Poll::Ready(match append.as_mut().poll(context) {
@@ -222,8 +217,8 @@ impl Inner {
                 })
             })
             .await;
-            carrying.cast.add(&cast);
-            carrying.requests.add(&requests);
+            carrying.cast.add(&lines.cast);
+            carrying.requests.add(&lines.requests);
             match at_once {
                 Some(result) => self.arrived(carrying, result)?,
                 None => carrying.under_way = Some(append),
@@ -246,17 +241,17 @@ impl Inner {
     }
 
     /// The lines that wait.
-    fn take(&self) -> Result<Option<(Vec<u8>, Vec<u8>)>, RecordingError> {
+    fn take(&self) -> Result<Option<Lines>, RecordingError> {
         let mut writing = self.lock();
         writing.check_not_failed()?;
         if writing.waiting() == 0 {
             return Ok(None);
         }
         writing.left = writing.left.saturating_add(1);
-        Ok(Some((
-            std::mem::take(&mut writing.cast),
-            std::mem::take(&mut writing.requests),
-        )))
+        Ok(Some(Lines {
+            cast: std::mem::take(&mut writing.cast).into(),
+            requests: std::mem::take(&mut writing.requests).into(),
+        }))
     }
 
     fn fail(&self, error: StoreError) -> RecordingError {

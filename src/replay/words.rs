@@ -137,7 +137,7 @@ fn span(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, PartialEq, Subcommand)]
 pub enum ReadingWord {
     /// List recorded sessions, the newest first
-    Sessions(Filters),
+    Sessions(Box<Filters>),
     /// One page about a session: who, why, what, when, from where
     Show {
         /// The session: its id, the beginning of it, or `latest`

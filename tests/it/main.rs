@@ -34,5 +34,6 @@ mod reload;
 mod request_info;
 mod sandbox;
 mod session;
+mod streams;
 mod time;
 mod words;

@@ -52,7 +52,7 @@ pub enum Verdict {
 }
 
 /// The streams of one connection. Frames are judged in the order in which they came from each side.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ledger {
     streams: HashMap<StreamId, Stream>,
     client: Side,
@@ -101,16 +101,6 @@ impl Stream {
         match of {
             Sender::Client => &mut self.client,
             Sender::Server => &mut self.server,
-        }
-    }
-}
-
-impl Default for Ledger {
-    fn default() -> Self {
-        Self {
-            streams: HashMap::new(),
-            client: Side::default(),
-            server: Side::default(),
         }
     }
 }

@@ -16,7 +16,7 @@ fn watching(
             drop(stream.read(&mut bytes).await);
             stream.write_all(BEGUN.as_bytes()).await.unwrap();
             while matches!(stream.read(&mut bytes).await, Ok(n) if n > 0) {}
-            drop(gone.send(()).await);
+            gone.send(()).await.unwrap_or_default();
         })
     }
 }
