@@ -25,19 +25,20 @@ fn leave_out(value: &mut Value) -> bool {
                 *value = reduce::object_without_values(object);
                 return true;
             }
-            object
-                .values_mut()
-                .fold(false, |left, value| leave_out(value) || left)
+            any_of(object.values_mut())
         }
-        Value::Array(values) => values
-            .iter_mut()
-            .fold(false, |left, value| leave_out(value) || left),
+        Value::Array(values) => any_of(values.iter_mut()),
         Value::String(text) if has_secret(text.as_bytes()) => {
             *value = reduce::size(value);
             true
         }
         _ => false,
     }
+}
+
+/// Looks at every one, where `any` would stop at the first.
+fn any_of<'a>(values: impl Iterator<Item = &'a mut Value>) -> bool {
+    values.map(leave_out).filter(|left| *left).count() > 0
 }
 
 /// Whether a text in JSON or YAML, or one that is quoted in such, may hold a Secret with its values.
