@@ -124,8 +124,9 @@ async fn read(
     let query = query(path.query()).map_err(|error| Sorry::bad(error.to_string()))?;
     let info = RequestInfo::parse(&parts.method, path.path(), &query);
     intent.info = info.summary().clone();
-    intent.dry_run = dry_run(&query);
-    intent.marks = marks(&parts.method, &info, &query);
+    let has_body = !body.is_end_stream();
+    intent.dry_run = dry_run(&info, &query, has_body);
+    intent.marks = marks(&parts.method, &info, &query, has_body);
     intent.query.clone_from(&query);
     refuse(&parts.headers)?;
     let stream = stream(&parts, &info, &query, &body)?;

@@ -6,31 +6,37 @@ use super::request_info::RequestInfo;
 use crate::recording::requests::Mark;
 
 /// By what it asks; what its body says is [`super::bodies`]' to tell.
-pub(super) fn marks(method: &Method, info: &RequestInfo, query: &[(String, String)]) -> Vec<Mark> {
+pub(super) fn marks(
+    method: &Method,
+    info: &RequestInfo,
+    query: &[(String, String)],
+    has_body: bool,
+) -> Vec<Mark> {
     let about = info.summary();
     let (verb, subresource) = (about.verb.as_str(), about.subresource.as_str());
     let of_pods = info.is("", "pods");
-    let stream = of_pods && matches!(subresource, "exec" | "attach" | "portforward");
     let mut marks = Vec::new();
     let mut mark = |holds: bool, mark: Mark| {
         if holds {
             marks.push(mark);
         }
     };
-    mark(
-        writes(method, info) && !stream && !info.is_proxied(),
-        Mark::Write,
-    );
+    mark(writes(method, info) && !connects(info), Mark::Write);
     mark(
         of_pods && matches!(subresource, "exec" | "attach"),
         Mark::Exec,
     );
     mark(of_pods && subresource == "portforward", Mark::PortForward);
     mark(
-        info.is("", "secrets") && matches!(verb, "get" | "list" | "watch"),
+        // A patch, even one of nothing that is not to be stored, is answered with the Secret as it is then; a deletion
+        // of many with all of them, and one that has to wait with the one.
+        info.is("", "secrets")
+            && matches!(
+                verb,
+                "get" | "list" | "watch" | "patch" | "delete" | "deletecollection"
+            ),
         Mark::SecretRead,
     );
-    let token = info.is("", "serviceaccounts") && subresource == "token" && verb == "create";
     let signing = info.is("certificates.k8s.io", "certificatesigningrequests")
         && match subresource {
             "" => verb == "create",
@@ -38,17 +44,35 @@ pub(super) fn marks(method: &Method, info: &RequestInfo, query: &[(String, Strin
             "approval" | "status" => matches!(verb, "update" | "patch"),
             _ => false,
         };
-    mark(token || signing, Mark::CredentialIssued);
+    mark(asks_for_token(info) || signing, Mark::CredentialIssued);
     mark(info.is_proxied(), Mark::Proxy);
-    mark(dry_run(query), Mark::DryRun);
+    mark(dry_run(info, query, has_body), Mark::DryRun);
     marks
 }
 
-/// Whether the query says that nothing is to be changed. A deletion may say it in its body.
-pub(super) fn dry_run(query: &[(String, String)]) -> bool {
-    query
-        .iter()
-        .any(|(name, value)| name == "dryRun" && !value.is_empty())
+/// Whether the query says that nothing is to be changed, and the API server hears it: not where it connects to
+/// something or issues a token, nor in a deletion with a body, which alone counts then.
+pub(super) fn dry_run(info: &RequestInfo, query: &[(String, String)], has_body: bool) -> bool {
+    let about = info.summary();
+    let heard = match about.verb.as_str() {
+        "create" | "update" | "patch" => !asks_for_token(info),
+        "delete" | "deletecollection" => !has_body,
+        _ => false,
+    };
+    let said = |(name, value): &(String, String)| name == "dryRun" && !value.is_empty();
+    about.is_resource && heard && !connects(info) && query.iter().any(said)
+}
+
+/// Whether what happens is not the API server's own doing.
+fn connects(info: &RequestInfo) -> bool {
+    let subresource = info.summary().subresource.as_str();
+    info.is_proxied()
+        || (info.is("", "pods") && matches!(subresource, "exec" | "attach" | "portforward"))
+}
+
+fn asks_for_token(info: &RequestInfo) -> bool {
+    let about = info.summary();
+    info.is("", "serviceaccounts") && about.subresource == "token" && about.verb == "create"
 }
 
 fn writes(method: &Method, info: &RequestInfo) -> bool {
@@ -78,7 +102,33 @@ mod tests {
         let (path, asked) = address.split_once('?').unwrap_or((address, ""));
         let asked = query(Some(asked)).unwrap();
         let method = method.parse().unwrap();
-        marks(&method, &RequestInfo::parse(&method, path, &asked), &asked)
+        let info = RequestInfo::parse(&method, path, &asked);
+        marks(&method, &info, &asked, false)
+    }
+
+    #[test]
+    fn only_what_the_api_server_takes_for_a_dry_run_is_one() {
+        let of = |method: &str, path: &str, has_body| {
+            let asked = query(Some("dryRun=All")).unwrap();
+            let info = RequestInfo::parse(&method.parse().unwrap(), path, &asked);
+            dry_run(&info, &asked, has_body)
+        };
+        let pod = "/api/v1/namespaces/a/pods/b";
+        assert!(of("PATCH", pod, true));
+        assert!(of("PUT", &format!("{pod}/status"), true));
+        assert!(of("DELETE", pod, false));
+        assert!(!of("DELETE", pod, true));
+        assert!(!of("DELETE", "/api/v1/namespaces/a/pods", true));
+        assert!(!of("GET", pod, false));
+        for path in ["exec", "attach", "portforward", "proxy/x"] {
+            assert!(!of("POST", &format!("{pod}/{path}"), true), "{path}");
+        }
+        assert!(!of(
+            "POST",
+            "/api/v1/namespaces/a/serviceaccounts/b/token",
+            true
+        ));
+        assert!(!of("POST", "/elsewhere", true));
     }
 
     #[test]
@@ -111,6 +161,14 @@ mod tests {
                 vec![SecretRead],
             ),
             ("PUT /api/v1/namespaces/a/secrets/b".to_owned(), vec![Write]),
+            (
+                "PATCH /api/v1/namespaces/a/secrets/b?dryRun=All".to_owned(),
+                vec![Write, SecretRead, DryRun],
+            ),
+            (
+                "DELETE /api/v1/namespaces/a/secrets".to_owned(),
+                vec![Write, SecretRead],
+            ),
             ("GET /apis/example.com/v1/secrets".to_owned(), vec![]),
             (
                 "POST /api/v1/namespaces/a/serviceaccounts/b/token".to_owned(),

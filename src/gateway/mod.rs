@@ -1,7 +1,7 @@
 //! The gateway: an HTTPS proxy to the clusters' API servers, inside the daemon. It listens nowhere: a session hands it
 //! the connections of its own clients, and it adds the session's credential, which no client ever holds.
 //!
-//! Each request is on record before it is forwarded, and what came of it afterwards ([`forward`]). Exec, attach and
+//! Each request is on record before it is forwarded, and what came of it afterwards. Exec, attach and
 //! port-forward are taken apart ([`streams`]).
 
 mod answer;

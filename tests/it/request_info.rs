@@ -62,7 +62,7 @@ const REST: [&str; 41] = [
     "/pods/b;c=d",
     "/pods/b+c",
 ];
-const QUERIES: [&str; 29] = [
+const QUERIES: [&str; 36] = [
     "",
     "watch",
     "watch=",
@@ -75,6 +75,13 @@ const QUERIES: [&str; 29] = [
     "watch=no",
     "watch=0&watch=1",
     "watch=1&limit=x",
+    "watch=fal%C5%BFe&limit=x",
+    "watch=FALSE&limit=x",
+    "watch=fal%C5%BFe&fieldSelector=a",
+    "limit=%2B5&fieldSelector=metadata.name%3Db",
+    "limit=5_0&fieldSelector=metadata.name%3Db",
+    "limit=9223372036854775808&fieldSelector=metadata.name%3Db",
+    "sendInitialEvents=x&allowWatchBookmarks=x&fieldSelector=metadata.name%3Db",
     "limit=5",
     "limit=",
     "timeoutSeconds=x&fieldSelector=metadata.name%3Db",

@@ -1,5 +1,6 @@
 //! What is kept of a request's body: what was written, but no value of a Secret and no token.
 
+mod embedded;
 mod reduce;
 #[cfg(test)]
 mod tests;
@@ -11,8 +12,7 @@ use super::request_info::RequestInfo;
 use crate::config::RecordBodies;
 use crate::recording::requests::{MAX_KEPT, Mark, RecordedBody};
 
-/// The longest body that is read for what must be left out of it, or for what it says of itself. The API server takes
-/// no more than 3 MiB.
+/// The longest body of a Secret that is read for the names of its keys. The API server takes no more than 3 MiB.
 const MAX_READ: usize = 3 << 20;
 
 /// What is to be done with a body.
@@ -47,6 +47,7 @@ impl Keep {
         Self::Beginning(Capture {
             kept: bodies == RecordBodies::Writes,
             reads: match () {
+                () if secret && about.verb.starts_with("delete") => Reads::SecretDeletion,
                 () if secret => Reads::Secret,
                 () if info.is("authentication.k8s.io", "tokenreviews") => Reads::Token,
                 () if about.verb.starts_with("delete") => Reads::Deletion,
@@ -61,7 +62,6 @@ impl Keep {
 }
 
 /// A body while it passes.
-#[derive(Debug)]
 pub(super) struct Capture {
     kept: bool,
     reads: Reads,
@@ -70,9 +70,20 @@ pub(super) struct Capture {
     beginning: Vec<u8>,
 }
 
+/// Without what has passed: it may be a Secret's.
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Capture")
+            .field("reads", &self.reads)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a body is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reads {
+    /// That no Secret is embedded in it.
     Nothing,
     /// It holds the values of a Secret.
     Secret,
@@ -80,6 +91,8 @@ enum Reads {
     Token,
     /// It may say that nothing is to be deleted.
     Deletion,
+    /// The same of a Secret, should one be sent along.
+    SecretDeletion,
 }
 
 /// What is left of it.
@@ -94,8 +107,9 @@ impl Capture {
     pub(super) fn feed(&mut self, data: &[u8]) {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let most = match self.reads {
-            Reads::Nothing => MAX_KEPT,
-            Reads::Secret | Reads::Token | Reads::Deletion => MAX_READ,
+            Reads::Nothing | Reads::Deletion | Reads::SecretDeletion => MAX_KEPT,
+            Reads::Secret => MAX_READ,
+            Reads::Token => 0,
         };
         let room = most.saturating_sub(self.beginning.len());
         let taken = data.get(..room).unwrap_or(data);
@@ -106,20 +120,21 @@ impl Capture {
     pub(super) fn finish(self) -> Kept {
         let whole = self.beginning.len() as u64 == self.bytes;
         let value = match self.reads {
-            Reads::Secret | Reads::Deletion if whole => reduce::read(&self.beginning),
+            Reads::Secret | Reads::Deletion | Reads::SecretDeletion if whole => {
+                reduce::read(&self.beginning)
+            }
             _ => None,
         };
+        let deletion = || value.as_ref().map(reduce::deletion).unwrap_or_default();
         let (reduced, marks) = match self.reads {
-            Reads::Nothing => (None, Vec::new()),
+            Reads::Nothing => (embedded::reduced(&self.beginning, whole), Vec::new()),
             Reads::Secret => (
                 Some(reduce::secret(value.as_ref())),
-                value.as_ref().map(reduce::marks).unwrap_or_default(),
+                reduce::marks(value.as_ref(), &self.beginning, whole),
             ),
             Reads::Token => (Some(Value::Null), Vec::new()),
-            Reads::Deletion => (
-                None,
-                value.as_ref().map(reduce::deletion).unwrap_or_default(),
-            ),
+            Reads::Deletion => (embedded::reduced(&self.beginning, whole), deletion()),
+            Reads::SecretDeletion => (Some(reduce::secret(value.as_ref())), deletion()),
         };
         let body = match reduced {
             None => RecordedBody::new(self.content_type, self.bytes, &self.beginning, false),

@@ -7,8 +7,15 @@ use serde_json::{Map, Value, json};
 
 use crate::recording::requests::Mark;
 
-/// A Secret of this type is filled with a token that never expires.
-const TOKEN_SECRET: &str = "kubernetes.io/service-account-token";
+/// A Secret of one of these types is a credential: it is filled with a token that never expires, or is a token that
+/// lets a node join.
+const TOKENS: [&str; 2] = [
+    "kubernetes.io/service-account-token",
+    "bootstrap.kubernetes.io/token",
+];
+
+/// What Kubernetes' protobuf begins with; texts stand in it as they are.
+const PROTOBUF: &[u8] = b"k8s\0";
 
 /// A body in JSON or YAML; `None` if it is neither (protobuf, CBOR).
 pub(super) fn read(body: &[u8]) -> Option<Value> {
@@ -28,15 +35,21 @@ pub(super) fn secret(value: Option<&Value>) -> Value {
     }
 }
 
-/// What writing it means.
-pub(super) fn marks(value: &Value) -> Vec<Mark> {
-    let text = |value: &Value| value.as_str() == Some(TOKEN_SECRET);
+/// What writing it means. What cannot be read may well issue a credential.
+pub(super) fn marks(value: Option<&Value>, body: &[u8], whole: bool) -> Vec<Mark> {
+    let token = |value: &Value| value.as_str().is_some_and(|text| TOKENS.contains(&text));
     let issues = match value {
-        Value::Object(object) => object.get("type").is_some_and(text),
-        Value::Array(operations) => operations
+        // YAML's merge key would bring a type from elsewhere.
+        Some(Value::Object(object)) => {
+            object.contains_key("<<") || object.get("type").is_some_and(token)
+        }
+        Some(Value::Array(operations)) => operations
             .iter()
-            .any(|operation| operation.get("value").is_some_and(text)),
-        _ => false,
+            .any(|operation| operation.get("value").is_some_and(token)),
+        _ if whole && body.starts_with(PROTOBUF) => TOKENS
+            .iter()
+            .any(|token| body.windows(token.len()).any(|at| at == token.as_bytes())),
+        _ => !body.is_empty(),
     };
     if issues {
         vec![Mark::CredentialIssued]
@@ -54,13 +67,12 @@ pub(super) fn deletion(value: &Value) -> Vec<Mark> {
     if dry { vec![Mark::DryRun] } else { Vec::new() }
 }
 
-fn object_without_values(object: &Map<String, Value>) -> Value {
+pub(super) fn object_without_values(object: &Map<String, Value>) -> Value {
     let mut kept = Map::new();
     for (name, value) in object {
         let value = match (name.as_str(), value) {
-            ("apiVersion" | "kind" | "type" | "immutable", value) if !value.is_object() => {
-                value.clone()
-            }
+            ("apiVersion" | "kind" | "type", value) if value.is_string() => value.clone(),
+            ("immutable", value) if value.is_boolean() => value.clone(),
             ("metadata", Value::Object(metadata)) => named(metadata),
             ("data", Value::Object(data)) => sizes(data, decoded_size),
             ("stringData", Value::Object(data)) => sizes(data, size),
@@ -94,7 +106,7 @@ fn decoded_size(value: &Value) -> Value {
 }
 
 /// Bytes of a text; a patch takes a key away with null.
-fn size(value: &Value) -> Value {
+pub(super) fn size(value: &Value) -> Value {
     match value {
         Value::Null => Value::Null,
         Value::String(text) => json!(text.len()),

@@ -203,6 +203,84 @@ fn a_deletion_may_say_that_nothing_is_to_be_deleted() {
     assert_eq!(delete(&options).body.unwrap().kept, options);
 }
 
+#[test]
+fn a_secret_that_cannot_be_read_is_marked_as_one_that_may_issue_a_credential() {
+    for body in [
+        b"\xd9\xd9\xf7\xa1".as_slice(),
+        b"k8s\0\x12\x23kubernetes.io/service-account-token",
+        b"x: &x {type: kubernetes.io/service-account-token}\n<<: *x\n",
+        b"{\"type\": \"bootstrap.kubernetes.io/token\"}",
+    ] {
+        assert_eq!(secret(body).marks, [Mark::CredentialIssued], "{body:?}");
+    }
+    assert_eq!(secret(b"k8s\0\x12\x06Opaque").marks, []);
+    assert_eq!(secret(b"").marks, []);
+    let huge = json!({"stringData": {"b": "x".repeat(MAX_READ)}}).to_string();
+    assert_eq!(secret(huge.as_bytes()).marks, [Mark::CredentialIssued]);
+}
+
+#[test]
+fn a_secret_within_another_object_is_reduced_too() {
+    let other = |body: &str| {
+        let path = "POST /apis/template.example.com/v1/namespaces/a/templates";
+        capture(path, RecordBodies::Writes, body.as_bytes()).unwrap()
+    };
+    let inner = json!({"kind": "Secret", "stringData": {"password": HIDDEN}});
+    let template = json!({
+        "kind": "Template",
+        "metadata": {"annotations": {"last-applied": json!({"objects": [inner.clone()]}).to_string()}},
+        "objects": [{"kind": "Service", "data": "seen"}, inner],
+    });
+    let kept = other(&template.to_string());
+    assert!(!all_of(&kept).contains(HIDDEN));
+    let body = kept.body.unwrap();
+    assert!(body.reduced && body.kept.contains("seen"), "{}", body.kept);
+    assert!(body.kept.contains("\"password\":15"), "{}", body.kept);
+    // In a text, in YAML, and where it cannot be told apart.
+    for body in [
+        json!({"data": {"a.yaml": format!("kind: Secret\nstringData:\n  a: {HIDDEN}\n")}})
+            .to_string(),
+        format!("objects:\n- kind: Secret\n  stringData: {{a: {HIDDEN}}}\n"),
+        json!({"a": {"kind": "Secret", "stringData": {"a": HIDDEN}}, "b": "x".repeat(MAX_KEPT)})
+            .to_string(),
+        format!("{{\"kind\" : \"Secret\", \"data\": \"{HIDDEN}"),
+    ] {
+        let kept = other(&body);
+        assert!(!all_of(&kept).contains(HIDDEN), "{kept:?}");
+        assert!(kept.body.unwrap().reduced);
+    }
+    // What only names one is kept as it is.
+    for body in [
+        r#"{"certificateRefs": [{"kind": "Secret", "name": "tls"}], "data": {}}"#,
+        r#"{"kind": "SecretStore", "data": {"a": "b"}}"#,
+    ] {
+        let body_kept = other(body).body.unwrap();
+        assert_eq!((body_kept.kept.as_str(), body_kept.reduced), (body, false));
+    }
+}
+
+#[test]
+fn a_deletion_of_a_secret_may_be_dry_and_keeps_no_value() {
+    let delete = |body: Value| {
+        let path = "DELETE /api/v1/namespaces/a/secrets/b";
+        capture(path, RecordBodies::Writes, body.to_string().as_bytes()).unwrap()
+    };
+    let kept = delete(json!({"kind": "DeleteOptions", "dryRun": ["All"]}));
+    assert_eq!(kept.marks, [Mark::DryRun]);
+    assert!(!all_of(&delete(json!({"a": HIDDEN}))).contains(HIDDEN));
+}
+
+#[test]
+fn a_body_in_passing_is_not_shown_by_debug() {
+    let info = RequestInfo::parse(&Method::POST, "/api/v1/namespaces/a/secrets", &[]);
+    let Keep::Beginning(mut capture) = Keep::of(RecordBodies::Writes, &info, None) else {
+        panic!("it is kept");
+    };
+    capture.feed(HIDDEN.as_bytes());
+    let shown = format!("{capture:?}");
+    assert!(shown.contains("15") && !shown.contains("104"), "{shown}");
+}
+
 proptest! {
     /// Wherever it stands in JSON, a value of a Secret stays out.
     #[test]

@@ -18,6 +18,9 @@ pub enum NotCanonical {
     /// `%` without two digits.
     #[error("the path has a % that encodes nothing")]
     Percent,
+    /// A control character beyond ASCII: a terminal that the record is shown on may obey it.
+    #[error("the path has a control character")]
+    Control,
     /// A byte that a URL does not have.
     #[error("the path has a character that must be percent-encoded")]
     Raw,
@@ -38,6 +41,7 @@ pub fn canonical(path: &str) -> Result<(), NotCanonical> {
         }
     }
     match std::str::from_utf8(&decode(path.as_bytes(), false)) {
+        Ok(text) if text.chars().any(char::is_control) => Err(NotCanonical::Control),
         Ok(_) => Ok(()),
         Err(_) => Err(NotCanonical::Raw),
     }

@@ -16,13 +16,19 @@ impl Listed {
             let found = query.iter().find(|(known, _)| known == name);
             found.map(|(_, value)| value.as_str())
         };
-        let watch = first("watch").is_some_and(is_true);
         let number = |name| first(name).is_none_or(|value| value.parse::<i64>().is_ok());
-        // One value that cannot be decoded leaves all of them out, but for `watch`.
-        let decodes = number("limit") && number("timeoutSeconds");
-        let name = first("fieldSelector")
+        let exact = first("fieldSelector").map(exact_name);
+        // One value that cannot be decoded leaves all of them out, but for `watch`, which is read again in another way.
+        // (A label selector that is none would do the same; such a request is then refused whatever it is about.)
+        let decodes = number("limit") && number("timeoutSeconds") && exact != Some(Err(NoSelector));
+        let watch = first("watch").is_some_and(|value| match decodes {
+            true => is_true(value),
+            false => !matches!(value.to_lowercase().as_str(), "0" | "false"),
+        });
+        let name = exact
+            .and_then(Result::ok)
+            .flatten()
             .filter(|_| decodes)
-            .and_then(exact_name)
             .filter(|name| !matches!(name.as_str(), "." | "..") && !name.contains(['/', '%']));
         Self { watch, name }
     }
@@ -35,8 +41,12 @@ pub(in crate::gateway) fn is_true(value: &str) -> bool {
     value != "0" && !value.replace('ſ', "s").eq_ignore_ascii_case("false")
 }
 
+/// It is no field selector.
+#[derive(Debug, PartialEq, Eq)]
+struct NoSelector;
+
 /// The name that a field selector demands (`fields.ParseSelector` and `RequiresExactMatch`).
-fn exact_name(selector: &str) -> Option<String> {
+fn exact_name(selector: &str) -> Result<Option<String>, NoSelector> {
     let mut name = None;
     let mut terms = terms(selector);
     // As there: of two names it is the first in this order.
@@ -45,13 +55,13 @@ fn exact_name(selector: &str) -> Option<String> {
         if term.is_empty() {
             continue;
         }
-        let (field, equal, value) = split(term)?;
-        let value = unescape(value)?;
+        let (field, equal, value) = split(term).ok_or(NoSelector)?;
+        let value = unescape(value).ok_or(NoSelector)?;
         if equal && field == "metadata.name" && name.is_none() {
             name = Some(value);
         }
     }
-    name
+    Ok(name)
 }
 
 /// By the commas that are not escaped.

@@ -31,6 +31,7 @@ fn what_can_be_read_in_two_ways_is_refused() {
         ("/api/v1/a\\b", Raw),
         ("/api/v1/ä", Raw),
         ("/api/v1/a%FF", Raw),
+        ("/api/v1/a%C2%9B31m", Control),
         ("/api/v1/a\"", Raw),
     ] {
         assert_eq!(canonical(path), Err(why), "{path}");

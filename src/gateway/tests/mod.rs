@@ -143,8 +143,23 @@ impl Bench {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// Intents and outcomes, once all have ended.
+    /// Intents and outcomes, once all have ended. That a connection is gone is noticed a moment after it went.
     async fn record(&self) -> Vec<(Intent, Option<Done>)> {
+        let complete = async {
+            loop {
+                let record = self.so_far().await;
+                if record.iter().all(|(_, done)| done.is_some()) {
+                    return record;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), complete)
+            .await
+            .expect("all outcomes")
+    }
+
+    async fn so_far(&self) -> Vec<(Intent, Option<Done>)> {
         self.session.settled().await;
         let stored = self.store.open(self.recording.id()).await.unwrap();
         let mut requests = Vec::new();
