@@ -13,11 +13,13 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::identity::{self, Identity, Proof};
 use crate::launch::{LaunchError, Launcher};
-use crate::messages::{Answer, Ask, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink};
+use crate::messages::{
+    Answer, Ask, Command, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink,
+};
 use crate::mint::Leases;
 use crate::policy;
 use crate::revoke;
-use crate::session::{self, Caller, Live};
+use crate::session::{self, Caller, Live, Tunnels};
 use crate::store::RecordingStore;
 
 /// Questions under way from one connection.
@@ -67,6 +69,7 @@ impl Monitor {
             monitor: Arc::clone(self),
             peer,
             proven: None,
+            tunnels: Tunnels::default(),
             orders: orders_tx,
         };
         self.tasks.spawn(conversation.run(asks_rx));
@@ -130,6 +133,7 @@ struct Conversation {
     monitor: Arc<Monitor>,
     peer: Peer,
     proven: Option<(Offer, Identity)>,
+    tunnels: Tunnels,
     orders: mpsc::Sender<Order>,
 }
 
@@ -230,7 +234,7 @@ impl Conversation {
         }
     }
 
-    fn open(&self, open: Open, link: Option<SessionLink>) -> bool {
+    fn open(&mut self, open: Open, link: Option<SessionLink>) -> bool {
         let (Some((offer, identity)), Some(link)) = (&self.proven, link) else {
             return false;
         };
@@ -240,6 +244,9 @@ impl Conversation {
             peer: self.peer.clone(),
         };
         let monitor = Arc::clone(&self.monitor);
+        if let Command::Tunnel(to) = open.command {
+            return self.tunnels.connect(&monitor, &caller, to, link);
+        }
         self.monitor
             .tasks
             .spawn(session::serve(monitor, caller, open, link));

@@ -144,6 +144,14 @@ pub enum Event<'a> {
         /// When it expires.
         expires: Timestamp,
     },
+    /// An identity has its kubeconfigs count no more. Written before it is done.
+    #[serde(rename = "kubeconfig.rotated")]
+    KubeconfigRotated {
+        /// Whose.
+        identity: &'a Name,
+        /// From where.
+        peer: &'a Peer,
+    },
     /// An open session's credential was renewed.
     #[serde(rename = "lease.renewed")]
     LeaseRenewed {

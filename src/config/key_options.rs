@@ -239,6 +239,8 @@ mod tests {
         assert!(read("restrict").no_pty);
         assert!(!read("restrict,pty").no_pty);
         assert!(read("pty,restrict").no_pty);
+        assert!(read("restrict").no_forwarding && read("no-port-forwarding").no_forwarding);
+        assert!(!read("restrict,port-forwarding").no_forwarding && !read("no-pty").no_forwarding);
         assert!(read("NO-PTY,no-X11-forwarding,no-user-rc").no_pty);
         for name in [
             r#"command="a""#,

@@ -39,8 +39,23 @@ mod tests {
         };
         assert_eq!(destination("viewer.prod-1", 443), Some(named));
         for host in [
-            "", "localhost", "127.0.0.1", "::1", "169.254.169.254", "Kubernetes", "kubernetes.", "viewer", "viewer.",
-            ".prod", "viewer.prod.", "a.b.c", "viewer.prod.svc", "viewer_.prod", "viewer.PROD", "viewer.prod\0", "a..b",
+            "",
+            "localhost",
+            "127.0.0.1",
+            "::1",
+            "169.254.169.254",
+            "Kubernetes",
+            "kubernetes.",
+            "viewer",
+            "viewer.",
+            ".prod",
+            "viewer.prod.",
+            "a.b.c",
+            "viewer.prod.svc",
+            "viewer_.prod",
+            "viewer.PROD",
+            "viewer.prod\0",
+            "a..b",
         ] {
             // Four numbers are four names too many.
             assert_eq!(destination(host, 443), None, "{host:?}");

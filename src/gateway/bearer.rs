@@ -36,7 +36,9 @@ pub enum BearerError {
         source: io::Error,
     },
     /// A file is not what it should be.
-    #[error("{path}: {reason}; move it away and a new one is made, and kubeconfigs must be fetched again")]
+    #[error(
+        "{path}: {reason}; move it away and a new one is made, and kubeconfigs must be fetched again"
+    )]
     Unusable {
         /// Which.
         path: PathBuf,
@@ -99,9 +101,13 @@ impl Bearers {
     /// Whether it is the present bearer of this identity. Takes the same time for any wrong tag.
     pub(super) fn knows(&self, identity: &Name, bearer: &str) -> bool {
         let mut parts = bearer.split('.');
-        let (Some(PREFIX), Some(name), Some(generation), Some(tag), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let (Some(PREFIX), Some(name), Some(generation), Some(tag), None) = (
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+            parts.next(),
+        ) else {
             return false;
         };
         let now = self.generation(identity);
@@ -116,7 +122,11 @@ impl Bearers {
     /// Begins a new generation: bearers from before count no more, also after a restart. Its number.
     pub(super) fn rotate(&self, identity: &Name) -> Result<u64, BearerError> {
         let mut generations = self.lock();
-        let next = generations.get(identity).copied().unwrap_or(1).saturating_add(1);
+        let next = generations
+            .get(identity)
+            .copied()
+            .unwrap_or(1)
+            .saturating_add(1);
         let mut changed = generations.clone();
         changed.insert(identity.clone(), next);
         let text = serde_json::to_vec(&changed).map_err(|_| BearerError::Unusable {
@@ -133,7 +143,9 @@ impl Bearers {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Name, u64>> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+        self.generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -180,9 +192,15 @@ mod tests {
         let bearers = Bearers::open(dir.path()).unwrap();
         let a = name("operator-a");
         let good = bearers.bearer(&a);
-        let mut wrong: Vec<String> = ["", "ba1", "ba1.operator-a.1.", "ba1.operator-a.1", "the-daemon-adds-it"]
-            .map(str::to_owned)
-            .into();
+        let mut wrong: Vec<String> = [
+            "",
+            "ba1",
+            "ba1.operator-a.1.",
+            "ba1.operator-a.1",
+            "the-daemon-adds-it",
+        ]
+        .map(str::to_owned)
+        .into();
         wrong.push(format!("{good}."));
         wrong.push(format!(" {good}"));
         wrong.push(good.replace(".1.", ".01."));
@@ -206,9 +224,15 @@ mod tests {
         Bearers::open(dir.path()).unwrap();
         let key = dir.path().join("bearer.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(matches!(Bearers::open(dir.path()), Err(BearerError::Secret(_))));
+        assert!(matches!(
+            Bearers::open(dir.path()),
+            Err(BearerError::Secret(_))
+        ));
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&key, "short").unwrap();
-        assert!(matches!(Bearers::open(dir.path()), Err(BearerError::Unusable { .. })));
+        assert!(matches!(
+            Bearers::open(dir.path()),
+            Err(BearerError::Unusable { .. })
+        ));
     }
 }

@@ -98,7 +98,9 @@ impl Gateway {
     /// Who may speak on a tunnel that was authenticated as this identity.
     pub fn admission(&self, identity: &Name) -> Admission {
         let (bearers, identity) = (Arc::clone(&self.bearers), identity.clone());
-        Admission::Bearer(Arc::new(move |bearer: &str| bearers.knows(&identity, bearer)))
+        Admission::Bearer(Arc::new(move |bearer: &str| {
+            bearers.knows(&identity, bearer)
+        }))
     }
 
     /// Answers every request of one connection by the same sentence: there is no session for it.

@@ -59,6 +59,7 @@ fn a_key_proves_its_identity_whatever_the_login_name() {
         fingerprint,
         algorithm,
         no_pty,
+        ..
     } = identity.proof();
     assert_eq!(fingerprint, FINGERPRINT);
     assert_eq!((algorithm.as_str(), *no_pty), ("ssh-ed25519", false));

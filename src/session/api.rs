@@ -11,8 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::audit::Event;
 use crate::gateway::{Admission, ApiSession, ApiSessionParts, Gateway, Upstream};
-use crate::mint::{Credential, Lease};
 use crate::messages::Open;
+use crate::mint::{Credential, Lease};
 use crate::monitor::Monitor;
 use crate::policy::Grant;
 use crate::recording::{OpenRecording, RecordingError};

@@ -6,6 +6,7 @@ mod api;
 mod client;
 mod credential;
 mod deadline;
+mod forwarded;
 mod id;
 mod live;
 mod operate;
@@ -13,12 +14,14 @@ mod pump;
 mod renewal;
 mod request;
 mod steps;
+mod tunnel;
 mod words;
 
 use std::sync::Arc;
 
 pub use id::{NotASessionId, SessionId};
 pub use live::{Live, LiveSession};
+pub(crate) use tunnel::Tunnels;
 
 use crate::identity::Identity;
 use crate::messages::{Open, Peer, SessionLink};

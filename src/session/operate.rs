@@ -276,7 +276,6 @@ impl Session {
         }
         Ok(())
     }
-
 }
 
 /// Seals the recording and says so in the audit log.

@@ -36,4 +36,5 @@ mod sandbox;
 mod session;
 mod streams;
 mod time;
+mod tunnel;
 mod words;

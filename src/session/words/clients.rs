@@ -1,13 +1,17 @@
 //! What goes into files on the operator's side: an ssh `Host` block, a kubeconfig.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::audit::Event;
 use crate::config::{Config, SessionKind};
 use crate::monitor::Monitor;
 use crate::policy;
-use crate::session::Caller;
+use crate::session::{Caller, steps};
 
+use super::KubeconfigArgs;
 use super::choice::{Choice, choices};
 
 pub(super) fn ssh_config(config: &Config, caller: &Caller, now: Timestamp) -> String {
@@ -20,7 +24,23 @@ pub(super) fn ssh_config(config: &Config, caller: &Caller, now: Timestamp) -> St
         port = bastion.advertise.port,
         user = caller.identity.name(),
     );
-    for one in choices(&policy::available(config, &caller.identity, now)) {
+    let available = policy::available(config, &caller.identity, now);
+    let choices = choices(&available);
+    if choices
+        .iter()
+        .any(|one| one.role.gives.kinds().contains(&SessionKind::Tunnel))
+    {
+        text.push_str(&format!(
+            "\n# `ssh -N {name}-tunnel` for your own kubectl; its kubeconfig: `ssh {name} bastion kubeconfig`\n\
+             Host {name}-tunnel\n    HostName {host}\n    Port {port}\n    User {user}\n    \
+             DynamicForward 127.0.0.1:1080\n    ExitOnForwardFailure yes\n    ServerAliveInterval 30\n",
+            name = bastion.name,
+            host = bastion.advertise.host,
+            port = bastion.advertise.port,
+            user = caller.identity.name(),
+        ));
+    }
+    for one in choices {
         let block = format!(
             "\nHost {name}-{suffix}\n    HostName {host}\n    Port {port}\n    User {login}\n",
             name = bastion.name,
@@ -34,56 +54,155 @@ pub(super) fn ssh_config(config: &Config, caller: &Caller, now: Timestamp) -> St
     text
 }
 
-/// A kubeconfig with a context for each role and cluster whose credential plugin is a stock `ssh`.
+/// A kubeconfig with a context for each role and cluster: through a tunnel where the role allows one, otherwise with a
+/// stock `ssh` as its credential plugin where the role hands credentials out.
 pub(super) async fn kubeconfig(
     monitor: &Monitor,
     config: &Config,
     caller: &Caller,
+    how: &KubeconfigArgs,
     now: Timestamp,
 ) -> Result<String, String> {
-    let available = policy::available(config, &caller.identity, now);
-    let mut allowed = choices(&available);
-    allowed.retain(|one| one.role.gives.kinds().contains(&SessionKind::Credential));
-    let Some(first) = allowed
-        .iter()
-        .find(|one| one.role.is_default)
-        .or(allowed.first())
-    else {
-        return Err("none of your roles hands out credentials; \
-             run kubectl here instead: `ssh HOST kubectl ...`"
-            .into());
-    };
-    let mut clusters: Vec<Value> = Vec::new();
-    let mut users = Vec::new();
-    let mut contexts = Vec::new();
-    for one in &allowed {
-        let server = monitor
-            .leases
-            .endpoint(one.cluster)
-            .await
-            .map_err(|error| format!("cluster {}: {}", one.cluster, error.for_operator()))?;
-        let context = context(one);
-        if !clusters
-            .iter()
-            .any(|cluster| cluster["name"] == one.cluster.as_str())
-        {
-            clusters.push(json!({ "name": one.cluster, "cluster": server.kubeconfig_cluster() }));
-        }
-        users.push(json!({ "name": context, "user": {"exec": plugin(config, one)} }));
-        contexts
-            .push(json!({ "name": context, "context": {"cluster": one.cluster, "user": context} }));
+    if how.rotate {
+        rotate(monitor, caller).await?;
     }
-    let document = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": clusters,
-        "users": users,
-        "contexts": contexts,
-        "current-context": context(first),
-    });
-    serde_json::to_string_pretty(&document)
-        .map(|text| text + "\n")
-        .map_err(|error| error.to_string())
+    let available = policy::available(config, &caller.identity, now);
+    let choices = choices(&available);
+    let allows = |one: &Choice<'_>, kind| one.role.gives.kinds().contains(&kind);
+    let mut document = Kubeconfig::default();
+    if let Some(port) = how.local_port {
+        let one = own(config, caller, &choices, now)?;
+        document.add(one, local(monitor, port), bearer(monitor, caller));
+        return document.text();
+    }
+    for one in &choices {
+        if allows(one, SessionKind::Tunnel) && !how.plugin {
+            document.add(
+                one,
+                socks(monitor, one, how.socks_port),
+                bearer(monitor, caller),
+            );
+        } else if allows(one, SessionKind::Credential) {
+            let server = monitor
+                .leases
+                .endpoint(one.cluster)
+                .await
+                .map_err(|error| format!("cluster {}: {}", one.cluster, error.for_operator()))?;
+            let user = json!({ "exec": plugin(config, one) });
+            document.add(one, server.kubeconfig_cluster(), user);
+        }
+    }
+    if document.contexts.is_empty() {
+        return Err(match how.plugin {
+            true => {
+                "none of your roles hands out credentials; leave --plugin out for a tunnel, \
+                or run kubectl here: `ssh HOST kubectl ...`"
+            }
+            false => {
+                "none of your roles allows a tunnel or hands out credentials; \
+                run kubectl here instead: `ssh HOST kubectl ...`"
+            }
+        }
+        .into());
+    }
+    document.text()
+}
+
+/// Takes every kubeconfig written until now back. On record before it happens.
+async fn rotate(monitor: &Monitor, caller: &Caller) -> Result<(), String> {
+    let identity = caller.identity.name();
+    let peer = &caller.peer;
+    steps::on_record(monitor, Event::KubeconfigRotated { identity, peer }).await?;
+    monitor.gateway.rotate(identity).map(drop).map_err(|error| {
+        tracing::error!("{error}");
+        "a new generation could not be written down, so the old one stays; tell your administrator"
+            .to_owned()
+    })
+}
+
+/// What the login name stands for, if that allows a tunnel.
+fn own<'a, 'c>(
+    config: &Config,
+    caller: &Caller,
+    choices: &'a [Choice<'c>],
+    now: Timestamp,
+) -> Result<&'a Choice<'c>, String> {
+    let request = policy::Request {
+        principal: caller.principal.clone(),
+        kind: SessionKind::Tunnel,
+    };
+    let grant = policy::decide(config, &caller.identity, &request, now)
+        .map_err(|denial| denial.to_string())?;
+    choices
+        .iter()
+        .find(|one| one.role.role == *grant.role() && one.cluster == grant.cluster())
+        .ok_or_else(|| "your roles have just changed; ask again".to_owned())
+}
+
+/// A `cluster` behind `ssh -D`: its name goes to the bastion unresolved.
+fn socks(monitor: &Monitor, one: &Choice<'_>, port: u16) -> Value {
+    json!({
+        "server": format!("https://{}.{}:443", one.role.role, one.cluster),
+        "proxy-url": format!("socks5://127.0.0.1:{port}"),
+        "certificate-authority-data": ca(monitor),
+    })
+}
+
+/// A `cluster` behind `ssh -L`.
+fn local(monitor: &Monitor, port: u16) -> Value {
+    json!({
+        "server": format!("https://127.0.0.1:{port}"),
+        "tls-server-name": "kubernetes",
+        "certificate-authority-data": ca(monitor),
+    })
+}
+
+fn ca(monitor: &Monitor) -> String {
+    STANDARD.encode(monitor.gateway.ca_pem())
+}
+
+/// Counts on this identity's tunnels only.
+fn bearer(monitor: &Monitor, caller: &Caller) -> Value {
+    json!({ "token": monitor.gateway.bearer(caller.identity.name()) })
+}
+
+/// A document of contexts, each with a cluster and a user of its own name.
+#[derive(Default)]
+struct Kubeconfig {
+    clusters: Vec<Value>,
+    users: Vec<Value>,
+    contexts: Vec<Value>,
+    current: Option<String>,
+    of_default_role: bool,
+}
+
+impl Kubeconfig {
+    fn add(&mut self, one: &Choice<'_>, cluster: Value, user: Value) {
+        let name = context(one);
+        self.clusters
+            .push(json!({ "name": name, "cluster": cluster }));
+        self.users.push(json!({ "name": name, "user": user }));
+        self.contexts
+            .push(json!({ "name": name, "context": {"cluster": name, "user": name} }));
+        if self.current.is_none() || (one.role.is_default && !self.of_default_role) {
+            self.current = Some(name);
+            self.of_default_role = one.role.is_default;
+        }
+    }
+
+    fn text(self) -> Result<String, String> {
+        let document = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": self.clusters,
+            "users": self.users,
+            "contexts": self.contexts,
+            "current-context": self.current,
+        });
+        serde_json::to_string_pretty(&document)
+            .map(|text| text + "\n")
+            .map_err(|error| error.to_string())
+    }
 }
 
 fn context(one: &Choice<'_>) -> String {

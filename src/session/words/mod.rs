@@ -52,12 +52,29 @@ enum Word {
     SshConfig,
     /// A short-lived credential (ExecCredential) on stdout, if your role allows it
     Credential,
-    /// A kubeconfig whose credentials come from `bastion credential`, if your role allows it
-    Kubeconfig,
+    /// A kubeconfig for kubectl, k9s, helm on your own machine, through a tunnel: `ssh -N -D 1080 HOST`
+    Kubeconfig(KubeconfigArgs),
     #[command(flatten)]
     Reading(ReadingWord),
     /// This help
     Help,
+}
+
+/// It is written once and stays right: it holds no credential, and works on a tunnel of yours only.
+#[derive(Debug, clap::Args)]
+struct KubeconfigArgs {
+    /// Where `ssh -N -D PORT HOST` listens on your machine: one tunnel for every role and cluster
+    #[arg(long, value_name = "PORT", default_value_t = 1080, value_parser = clap::value_parser!(u16).range(1..))]
+    socks_port: u16,
+    /// Where `ssh -N -L PORT:kubernetes:443 HOST` listens: what your login name stands for, and nothing else
+    #[arg(long, value_name = "PORT", conflicts_with = "socks_port", value_parser = clap::value_parser!(u16).range(1..))]
+    local_port: Option<u16>,
+    /// Without a tunnel: each credential comes by `ssh HOST bastion credential`, where a role hands them out
+    #[arg(long, conflicts_with_all = ["socks_port", "local_port", "rotate"])]
+    plugin: bool,
+    /// Have every kubeconfig of yours that was written until now count no more
+    #[arg(long)]
+    rotate: bool,
 }
 
 /// Answers one word and ends the channel.
@@ -110,9 +127,9 @@ async fn simple(monitor: &Monitor, caller: &Caller, word: &Word) -> Result<Strin
             Ok(about::explain(&config, caller, role.as_deref(), now)),
         ),
         Word::SshConfig => ("ssh-config", Ok(clients::ssh_config(&config, caller, now))),
-        Word::Kubeconfig => (
+        Word::Kubeconfig(how) => (
             "kubeconfig",
-            clients::kubeconfig(monitor, &config, caller, now).await,
+            clients::kubeconfig(monitor, &config, caller, how, now).await,
         ),
         _ => ("help", Ok(help())),
     };

@@ -169,11 +169,16 @@ async fn forwarding_and_the_like_are_refused_and_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stock_ssh_says_why_there_is_no_tunnel() {
+async fn a_stock_ssh_says_where_a_tunnel_does_not_lead() {
     let bastion = Bastion::start(limits()).await;
     let ran = bastion.run(&["-W", "10.0.0.1:443"], &[]).await;
     assert_eq!(ran.code, Some(255));
-    assert!(ran.stderr.contains("no tunnel here"), "{}", ran.stderr);
+    assert!(
+        ran.stderr
+            .contains("a tunnel leads to a cluster and nowhere else"),
+        "{}",
+        ran.stderr
+    );
     let ran = bastion
         .run(
             &[

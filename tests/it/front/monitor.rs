@@ -177,6 +177,7 @@ impl Conversation {
                         Command::Shell => "shell".to_owned(),
                         Command::Exec(line) => String::from_utf8_lossy(line).into_owned(),
                         Command::Subsystem(name) => format!("subsystem {name}"),
+                        Command::Tunnel(to) => format!("tunnel {to:?}"),
                     };
                     self.inner.see(Seen::Open(open));
                     if line == "no" {
