@@ -293,9 +293,12 @@ fn copies_are_on_record_file_by_file() {
     let pod = "streams/box";
     self::pod();
     for (at, (_, how)) in PROTOCOLS.into_iter().enumerate() {
+        // The pod's files are this host's.
+        let place = format!("streams-{}-{at}", std::process::id());
         let done = run(&format!(
             "{how}mkdir -p /tmp/d; printf one > /tmp/d/one; printf two22 > /tmp/d/two; \
-             kubectl cp /tmp/d {pod}:/tmp/streams-{at} && kubectl cp {pod}:/tmp/streams-{at}/two /tmp/back && cat /tmp/back"
+             kubectl cp /tmp/d {pod}:/tmp/{place} && kubectl cp {pod}:/tmp/{place}/two /tmp/back && cat /tmp/back; \
+             kubectl exec -n streams box -- rm -r /tmp/{place}"
         ));
         assert!(done.ran.stdout.ends_with("two22"), "{:?}", done.ran);
         let mut files: Vec<String> = done
@@ -313,7 +316,7 @@ fn copies_are_on_record_file_by_file() {
             })
             .collect();
         files.sort_unstable();
-        let name = |file: &str| format!("streams-{at}/{file}");
+        let name = |file: &str| format!("{place}/{file}");
         let expected = [
             ("fromPod", format!("tmp/{}", name("two")), 5, "two22"),
             ("toPod", name("one"), 3, "one"),
