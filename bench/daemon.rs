@@ -100,7 +100,7 @@ spec:
   hostKeys: [{keys}/host]
   stateDir: state
   limits: {{drain: 1s}}
-  sandbox: {{tools: [{kubectl}], readOnlyPaths: [{files}]}}
+  sandbox: {{tools: [{kubectl}, {load}], readOnlyPaths: [{files}]}}
 ---
 apiVersion: bastion-audit.dev/v1alpha1
 kind: Cluster
@@ -123,12 +123,23 @@ spec:
   sessions: [shell, exec, credential]
 ---
 apiVersion: bastion-audit.dev/v1alpha1
+kind: Role
+metadata: {{name: editor}}
+spec:
+  kubernetes:
+    clusters: [prod]
+    serviceAccount: {{namespace: bastion-editor, name: editor}}
+  credentialTtl: 10m
+  sessions: [exec, credential]
+---
+apiVersion: bastion-audit.dev/v1alpha1
 kind: Binding
 metadata: {{name: sre}}
-spec: {{subjects: [{{group: sre}}], roles: [viewer], reason: bench}}
+spec: {{subjects: [{{group: sre}}], roles: [viewer, editor], reason: bench}}
 "#,
         keys = stage.dir.join("keys").display(),
         kubectl = stage.kubectl.display(),
+        load = stage.load.display(),
         files = stage.dir.join("files").display(),
         kubeconfig = stage.bastion_kubeconfig.display(),
         key = key.trim(),

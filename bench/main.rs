@@ -1,4 +1,5 @@
-//! `cargo bench`: one table, with Debian's OpenSSH as the peer in the same run and the same client for both.
+//! `cargo bench`: one table, with a peer in the same run and the same client for both: Debian's OpenSSH for sessions, the
+//! API server itself and `kubectl proxy` for the gateway.
 //!
 //! `cargo bench -- --quick` for a short run, `cargo bench -- exec keystroke` for some rows. Everything is started on
 //! loopback and stopped again, by its id. Whether a reach is met is printed and never an exit status: this is a
@@ -7,12 +8,14 @@
 // A stopwatch is what this is.
 #![allow(clippy::disallowed_methods)]
 
+mod api;
 mod cpu;
 mod daemon;
 mod ending;
 mod files;
 mod harness;
 mod lean;
+mod load;
 mod peer;
 mod process;
 mod rows;
@@ -30,7 +33,7 @@ use clap::Parser;
 use self::rows::Row;
 use self::stage::Stage;
 
-/// Measures the daemon against OpenSSH
+/// Measures the daemon against OpenSSH, and its gateway against the API server itself
 #[derive(Debug, Parser)]
 #[command(name = "cargo bench --")]
 struct Options {
@@ -48,9 +51,15 @@ struct Options {
 }
 
 fn main() -> ExitCode {
-    let options = Options::parse();
-    let done = ending::on_signals().and_then(|()| run(&options));
-    ending::now();
+    let mut arguments = std::env::args_os().skip(1);
+    let done = if arguments.next().is_some_and(|first| first == load::FLAG) {
+        load::run(arguments)
+    } else {
+        let options = Options::parse();
+        let done = ending::on_signals().and_then(|()| run(&options));
+        ending::now();
+        done
+    };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,6 +1,6 @@
 //! A process that was started here, and what `/proc` knows of processes.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -97,6 +97,26 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
+/// Runs a command to its end, with something to read.
+pub(crate) fn fed(command: &mut Command, stdin: &str) -> anyhow::Result<()> {
+    let program = command.get_program().display().to_string();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("running {program}"))?;
+    if let Some(mut pipe) = child.stdin.take() {
+        pipe.write_all(stdin.as_bytes())?;
+    }
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("{program} failed: {}", said.trim());
+    }
+    Ok(())
+}
+
 /// Proportional set size in KiB: private memory, and a fair share of what is shared.
 pub(crate) fn pss(pid: u32) -> anyhow::Result<f64> {
     let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
@@ -106,6 +126,17 @@ pub(crate) fn pss(pid: u32) -> anyhow::Result<f64> {
         .and_then(|rest| rest.trim().strip_suffix(" kB"))
         .and_then(|number| number.trim().parse().ok())
         .context("/proc/PID/smaps_rollup has no Pss")
+}
+
+/// How many sockets a process has open.
+pub(crate) fn sockets(pid: u32) -> anyhow::Result<usize> {
+    let mut sockets = 0;
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        // It may have been closed since.
+        let target = std::fs::read_link(entry?.path()).unwrap_or_default();
+        sockets += usize::from(target.to_string_lossy().starts_with("socket:"));
+    }
+    Ok(sockets)
 }
 
 /// The processes below `pid` whose program is called `name`, at any depth.

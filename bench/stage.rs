@@ -19,11 +19,23 @@ pub(crate) struct Stage {
     pub(crate) dir: PathBuf,
     /// A kubectl that is nothing else: see [`kubectl`].
     pub(crate) kubectl: PathBuf,
+    /// This binary, where a sandbox may have it: see [`super::load`].
+    pub(crate) load: PathBuf,
+    /// The API server, and the administrator's way to it.
+    pub(crate) cluster: Cluster,
     /// The daemon's own credential.
     pub(crate) bastion_kubeconfig: PathBuf,
     /// None where there is no OpenSSH to compare with, and why not.
     pub(crate) peer: Result<Peer, String>,
     about: String,
+}
+
+/// What is known of the control plane.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) server: String,
+    pub(crate) ca: PathBuf,
+    pub(crate) admin_kubeconfig: PathBuf,
 }
 
 impl Stage {
@@ -33,6 +45,13 @@ impl Stage {
         let plane = ControlPlane::start();
         let bastion_kubeconfig = plane.bastion_kubeconfig().to_owned();
         let kubectl = kubectl(&plane, &dir)?;
+        let load = dir.join("bin/bench");
+        std::fs::copy(std::env::current_exe()?, &load)?;
+        let cluster = Cluster {
+            server: plane.server().to_owned(),
+            ca: plane.ca().to_owned(),
+            admin_kubeconfig: plane.kubeconfig().to_owned(),
+        };
         ssh::keygen(&dir.join("keys/client"))?;
         ssh::keygen(&dir.join("keys/host"))?;
         let peer = Peer::start(&plane, &dir, &kubectl).map_err(|error| format!("{error:#}"));
@@ -45,6 +64,8 @@ impl Stage {
             quick,
             dir,
             kubectl,
+            load,
+            cluster,
             bastion_kubeconfig,
             peer,
             about,

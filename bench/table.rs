@@ -1,7 +1,7 @@
 //! What was measured, as a table that is valid Markdown.
 
 /// One row.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub(crate) work: String,
     pub(crate) unit: Unit,
@@ -16,6 +16,7 @@ pub(crate) struct Measured {
 pub(crate) enum Unit {
     Milliseconds,
     MegabytesPerSecond,
+    RequestsPerSecond,
     Kibibytes,
 }
 
@@ -40,6 +41,7 @@ impl Unit {
             Self::Milliseconds if number.abs() < 10.0 => format!("{number:.2} ms"),
             Self::Milliseconds => format!("{number:.1} ms"),
             Self::MegabytesPerSecond => format!("{number:.0} MB/s"),
+            Self::RequestsPerSecond => format!("{number:.0}/s"),
             Self::Kibibytes => format!("{number:.0} KiB"),
         }
     }
@@ -62,7 +64,7 @@ impl Measured {
     fn wanted(&self) -> String {
         match self.reach {
             Reach::TimesLess(times) => format!("{times:.0} times less"),
-            Reach::Share(share) => format!("at least {share:.1}"),
+            Reach::Share(share) => format!("at least {share}"),
             Reach::Beyond(most) => format!("under +{}", self.unit.show(most)),
             Reach::Under(most) => format!("under {}", self.unit.show(most)),
             Reach::Nothing => "-".to_owned(),
@@ -96,7 +98,7 @@ impl Measured {
 
 /// All rows, aligned.
 pub(crate) fn render(measured: &[Measured]) -> String {
-    let head = ["work", "ours", "OpenSSH", "ratio", "reach", ""].map(str::to_owned);
+    let head = ["work", "ours", "peer", "ratio", "reach", ""].map(str::to_owned);
     let rows: Vec<[String; 6]> = measured.iter().map(Measured::cells).collect();
     let mut widths = head.each_ref().map(|cell| cell.len());
     for row in &rows {

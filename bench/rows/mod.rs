@@ -2,12 +2,15 @@
 
 mod credential;
 mod exec;
+mod gets;
 mod idle;
 mod keystroke;
+mod pod_exec;
 mod pty;
+mod watches;
 
 use super::stage::Stage;
-use super::table::Measured;
+use super::table::{Measured, Reach, Unit};
 
 /// A row, or some that belong together.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -22,6 +25,14 @@ pub(crate) enum Row {
     Keystroke,
     /// Memory of a session in which nothing happens
     Idle,
+    /// Small answers of the API server
+    Requests,
+    /// A long list
+    List,
+    /// A flood of output of a command in a pod
+    PodExec,
+    /// Memory of watches in which nothing happens
+    Watches,
 }
 
 impl Row {
@@ -31,6 +42,10 @@ impl Row {
         Self::Pty,
         Self::Keystroke,
         Self::Idle,
+        Self::Requests,
+        Self::List,
+        Self::PodExec,
+        Self::Watches,
     ];
 
     pub(crate) fn measure(self, stage: &Stage) -> anyhow::Result<Vec<Measured>> {
@@ -41,6 +56,30 @@ impl Row {
             Self::Pty => pty::measure(stage),
             Self::Keystroke => keystroke::measure(stage),
             Self::Idle => idle::measure(stage),
+            Self::Requests => gets::requests(stage),
+            Self::List => gets::list(stage),
+            Self::PodExec => pod_exec::measure(stage),
+            Self::Watches => watches::measure(stage),
         }
     }
+}
+
+/// Two rows of three ways to an API server, in the order of [`super::api::Way::ALL`]: ours and `kubectl proxy`, each
+/// against the direct one.
+fn three(work: &str, unit: Unit, [ours, direct, proxy]: [f64; 3], reach: Reach) -> Vec<Measured> {
+    let row = |work: String, ours, reach| Measured {
+        work,
+        unit,
+        ours,
+        peer: Some(direct),
+        reach,
+    };
+    vec![
+        row(format!("{work} (peer: direct)"), ours, reach),
+        row(
+            "the same through `kubectl proxy` (peer: direct)".to_owned(),
+            proxy,
+            Reach::Nothing,
+        ),
+    ]
 }
