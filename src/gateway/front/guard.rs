@@ -128,6 +128,15 @@ impl<S: AsyncRead + Unpin> Guard<S> {
         Poll::Ready(())
     }
 
+    /// A connection on which nothing happens, as on most that watch, holds no buffers.
+    fn rest(&mut self) {
+        for buffer in [&mut self.input, &mut self.approved] {
+            if buffer.is_empty() {
+                *buffer = BytesMut::new();
+            }
+        }
+    }
+
     fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.input.reserve(READ);
         let inner = Pin::new(&mut self.inner);
@@ -175,10 +184,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
                 continue;
             }
             // While an answer is waited for as well: that the client is gone is worth knowing.
-            if ready!(this.poll_more(cx))? == 0 {
-                return Poll::Ready(Ok(()));
+            match this.poll_more(cx)? {
+                Poll::Ready(0) => return Poll::Ready(Ok(())),
+                Poll::Ready(_) => this.fresh = true,
+                Poll::Pending => {
+                    this.rest();
+                    return Poll::Pending;
+                }
             }
-            this.fresh = true;
         }
     }
 }
