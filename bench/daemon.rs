@@ -29,7 +29,10 @@ impl Daemon {
         std::fs::write(&config, documents(stage)?)?;
         let log = std::fs::File::create(dir.join("daemon.log"))?;
         let process = Process::start(
-            Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
+            // A session of its own, as a service manager gives one: Linux shares processors out by sessions, and each
+            // connection's sshd makes one for itself.
+            Command::new("setsid")
+                .arg(env!("CARGO_BIN_EXE_bastion-audit"))
                 .args(["serve", "--config"])
                 .arg(&config)
                 .env_remove("RUST_LOG")

@@ -41,21 +41,25 @@ impl Sessions {
         if self.filters.json {
             reading::print(&replay::json_lines(&found.sessions)?)?;
             reading::print(&replay::lease_lines(&live.handed_out)?)?;
+            reading::print(&replay::unsearched_lines(&found.unsearched))?;
         } else {
             let width = reading::terminal().map_or(WIDTH, |size| size.cols.into());
             reading::print(&replay::table(&found.sessions, width))?;
             if found.more {
                 reading::print("there are more: narrow the search, or give --limit\n")?;
             }
+            reading::print(&replay::unsearched(&found.unsearched))?;
             reading::print(&replay::lease_table(&live.handed_out))?;
         }
         for (id, error) in &found.unreadable {
             drop(writeln!(std::io::stderr(), "bastion-audit: {id}: {error}"));
         }
-        Ok(if found.unreadable.is_empty() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        Ok(
+            if found.unreadable.is_empty() && found.unsearched.is_empty() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            },
+        )
     }
 }

@@ -49,6 +49,8 @@ pub struct Found {
     pub sessions: Vec<Summary>,
     /// There are more than the limit.
     pub more: bool,
+    /// Recordings that may be meant, but whose request index cannot be read to the end, and why.
+    pub unsearched: Vec<(SessionId, String)>,
     /// Recordings whose description cannot be read. Nobody can say whose they are: for the administrator only.
     pub unreadable: Vec<(SessionId, ReadError)>,
 }
@@ -91,7 +93,8 @@ pub async fn find(
                 Ok(false) => continue,
                 Err(error @ ReadError::Store(_)) => return Err(error.into()),
                 Err(error) => {
-                    found.unreadable.push((id, error));
+                    // Whoever looks for a deed must know where nobody can look.
+                    found.unsearched.push((id, error.to_string()));
                     continue;
                 }
             }

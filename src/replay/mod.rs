@@ -34,6 +34,6 @@ pub use printable::printable;
 pub(crate) use requests::RequestLog;
 pub use safe::SafeText;
 pub use summary::{Status, Summary};
-pub use table::{json_lines, table};
+pub use table::{json_lines, table, unsearched, unsearched_lines};
 pub use touched::{NotTouched, Touched};
 pub use words::{Filters, ReadingWord, ReplayArgs};

@@ -31,8 +31,16 @@ pub(crate) struct RequestLog {
     shown: VecDeque<RequestSummary>,
     /// Requests like those that came since.
     folded: u64,
-    /// Which answers are told of even if all went well.
-    asked: BTreeMap<RequestNumber, bool>,
+    /// What is told of an answer.
+    asked: BTreeMap<RequestNumber, Told>,
+}
+
+/// When an answer is told of.
+#[derive(Debug)]
+enum Told {
+    Always,
+    /// With what was asked, if that was not shown.
+    IfItFailed(String),
 }
 
 impl RequestLog {
@@ -68,12 +76,18 @@ impl RequestLog {
 
     fn request(&mut self, asked: &Asked) -> Vec<RequestLine> {
         let loud = asked.marks.iter().any(|mark| *mark != Mark::DryRun);
-        if !loud && !self.is_new(&asked.info) {
+        let folded = !loud && !self.is_new(&asked.info);
+        if self.asked.len() < UNDER_WAY {
+            let told = match (loud, folded) {
+                (true, _) => Told::Always,
+                (false, true) => Told::IfItFailed(said(asked)),
+                (false, false) => Told::IfItFailed(String::new()),
+            };
+            self.asked.insert(asked.request, told);
+        }
+        if folded {
             self.folded = self.folded.saturating_add(1);
             return Vec::new();
-        }
-        if self.asked.len() < UNDER_WAY {
-            self.asked.insert(asked.request, loud);
         }
         let mut lines: Vec<_> = self.unfold().into_iter().collect();
         lines.push(RequestLine {
@@ -84,44 +98,43 @@ impl RequestLog {
     }
 
     fn answer(&mut self, answered: &Answered) -> Vec<RequestLine> {
-        let loud = self.asked.remove(&answered.request);
         let failed = answered.error.is_some() || answered.status.is_none_or(|status| status >= 400);
         // What an ordinary question is answered is on the screen.
-        if loud != Some(true) && !(failed && loud.is_some()) && answered.marks.is_empty() {
-            return Vec::new();
-        }
+        let (loud, what) = match self.asked.remove(&answered.request) {
+            Some(Told::Always) => (true, String::new()),
+            Some(Told::IfItFailed(what)) if failed => (false, what),
+            _ if !answered.marks.is_empty() => (true, String::new()),
+            _ => return Vec::new(),
+        };
+        let what = if what.is_empty() {
+            what
+        } else {
+            format!("{what}: ")
+        };
         let status = answered
             .status
             .map_or_else(|| "no answer".to_owned(), |status| status.to_string());
         let seconds = Duration::from(answered.seconds).as_secs_f64();
         let mut text = format!(
-            "request {}: {status} after {seconds:.3} s",
+            "request {}: {what}{status} after {seconds:.3} s",
             answered.request
         );
         if let Some(error) = &answered.error {
             text.push_str(&format!(" ({})", printable(error)));
         }
         text.push_str(&marks(&answered.marks));
-        vec![RequestLine {
-            text,
-            loud: loud == Some(true),
-        }]
+        vec![RequestLine { text, loud }]
     }
 
     /// Whether none like it was shown lately. A path that is about no resource is discovery.
     fn is_new(&mut self, info: &RequestSummary) -> bool {
-        let kind = RequestSummary {
-            // A watch that begins anew, or a list of the next page, is more of the same.
-            name: String::new(),
-            ..info.clone()
-        };
-        if !info.is_resource || self.shown.contains(&kind) {
+        if !info.is_resource || self.shown.contains(info) {
             return false;
         }
         if self.shown.len() >= KINDS {
             self.shown.pop_front();
         }
-        self.shown.push_back(kind);
+        self.shown.push_back(info.clone());
         true
     }
 
@@ -244,6 +257,25 @@ mod tests {
             1
         );
         assert_eq!(log.tell(&Happening::End(Ending::Exit(0))), []);
+    }
+
+    #[test]
+    fn what_fails_is_told_also_when_it_was_folded() {
+        let mut log = RequestLog::default();
+        log.tell(&asked(1, "list", "pods", "", &[]));
+        assert_eq!(log.tell(&asked(2, "list", "pods", "", &[])), []);
+        let answer = |number: u64, status: u16| {
+            let answered = serde_json::json!({
+                "request": number, "status": status, "seconds": 0.25, "bytesIn": 0, "bytesOut": 2,
+            });
+            Happening::Answer(Box::new(serde_json::from_value(answered).unwrap()))
+        };
+        assert_eq!(log.tell(&answer(1, 200)), []);
+        let lines = log.tell(&answer(2, 403));
+        assert_eq!(
+            texts(&lines),
+            ["request 2: list pods in default: 403 after 0.250 s"]
+        );
     }
 
     #[test]

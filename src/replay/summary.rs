@@ -82,7 +82,9 @@ impl Summary {
             return Ok(Self::sealed(Manifest::parse(&manifest)?, live));
         }
         let header = LineReader::open(cast).await?.header().clone();
-        let is_live = live.contains(&id);
+        // A stream goes on at most as long as its session.
+        let parent = header.metadata().parent.map(|parent| parent.session);
+        let is_live = live.contains(&id) || parent.is_some_and(|parent| live.contains(&parent));
         Ok(Self {
             state: if is_live {
                 Status::Live

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::printable::printable;
 use super::summary::{Status, Summary};
 use crate::recording::Ending;
+use crate::session::SessionId;
 
 /// Identity and role are cut beyond these, so that something is left for the command.
 const WIDEST_IDENTITY: usize = 16;
@@ -49,6 +50,25 @@ pub fn table(sessions: &[Summary], width: usize) -> String {
         ]);
     }
     lay_out(&rows, width.max(60))
+}
+
+/// What could not be searched, a line for each; nothing if all was.
+pub fn unsearched(found: &[(SessionId, String)]) -> String {
+    let line = |(id, why): &(SessionId, String)| {
+        format!("could not be searched: {id}: {}\n", printable(why))
+    };
+    found.iter().map(line).collect()
+}
+
+/// The same as JSON lines.
+pub fn unsearched_lines(found: &[(SessionId, String)]) -> String {
+    let line = |(id, why): &(SessionId, String)| {
+        format!(
+            "{}\n",
+            serde_json::json!({ "unsearched": id, "reason": why })
+        )
+    };
+    found.iter().map(line).collect()
 }
 
 /// One JSON object for each, newest first.

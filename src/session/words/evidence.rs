@@ -78,6 +78,7 @@ impl Reader<'_> {
         if filters.json {
             return replay::json_lines(&found.sessions)
                 .and_then(|sessions| Ok(sessions + &replay::lease_lines(&leases)?))
+                .map(|lines| lines + &replay::unsearched_lines(&found.unsearched))
                 .map_err(|error| error.to_string());
         }
         let width = open
@@ -88,6 +89,7 @@ impl Reader<'_> {
         if found.more {
             text.push_str("there are more: narrow the search, or give --limit\n");
         }
+        text.push_str(&replay::unsearched(&found.unsearched));
         Ok(text + &replay::lease_table(&leases))
     }
 
