@@ -12,6 +12,8 @@ mod reader;
 mod recorded;
 mod seconds;
 mod tally;
+#[cfg(test)]
+mod tests;
 
 pub use body::{BodyEncoding, MAX_KEPT, RecordedBody};
 pub use child::{Child, Parent, Pod, PodStream};
