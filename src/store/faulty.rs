@@ -63,6 +63,15 @@ impl FaultyStore {
         lock(&self.held).get(&id).map(|held| held.requests.clone())
     }
 
+    /// Adds what nobody wrote to a request index.
+    pub fn damage_requests(&self, id: SessionId, bytes: &[u8]) {
+        lock(&self.held)
+            .entry(id)
+            .or_default()
+            .requests
+            .extend_from_slice(bytes);
+    }
+
     /// How many appends there were to a recording.
     pub fn appends(&self, id: SessionId) -> usize {
         lock(&self.held).get(&id).map_or(0, |held| held.appends)

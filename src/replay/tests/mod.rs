@@ -17,6 +17,7 @@ use crate::store::faulty::FaultyStore;
 mod exporting;
 mod finding;
 mod playing;
+mod requests;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
