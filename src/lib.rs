@@ -6,7 +6,7 @@
 //! ```text
 //! Offer    --identity::identify--> Identity                who was proven, by what
 //! Identity --policy::decide------> Grant | Denial          pure, no I/O, the only place that says yes
-//! Grant    --OpenRecording::open-> OpenRecording           fails => the session is refused
+//! Grant    --Recorder::open------> OpenRecording           fails => the session is refused
 //! Grant    --Minter::mint--------> Lease                   issue is recorded before it is used
 //! Session::open(Grant, OpenRecording, Lease)               runs, and always ends in seal + release
 //! ```

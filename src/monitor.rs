@@ -20,7 +20,7 @@ use crate::mint::Leases;
 use crate::policy;
 use crate::revoke;
 use crate::session::{self, Caller, Live, Tunnels};
-use crate::store::RecordingStore;
+use crate::recording::{Recorder, Recordings};
 
 /// Questions under way from one connection.
 const ASKS: usize = 8;
@@ -37,8 +37,10 @@ pub struct Monitor {
     pub config: watch::Receiver<Arc<Config>>,
     /// What happened and why.
     pub audit: Audit,
-    /// Where recordings go.
-    pub store: Arc<dyn RecordingStore>,
+    /// Opens recordings.
+    pub recorder: Recorder,
+    /// Reads them.
+    pub recordings: Recordings,
     /// The sessions' way to their clusters.
     pub gateway: Gateway,
     /// Credentials that are out.

@@ -214,7 +214,7 @@ pub enum Event<'a> {
         /// Bytes of the cast; `None` if it could not be sealed.
         cast_bytes: Option<u64>,
         /// SHA-256 of the cast, hex; `None` if it could not be sealed.
-        recording_sha256: Option<&'a str>,
+        checkpoint_sha256: Option<&'a str>,
         /// Output bytes.
         output_bytes: Option<u64>,
         /// Input bytes.

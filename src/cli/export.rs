@@ -9,7 +9,6 @@ use anyhow::Context;
 use bastion_audit::export::{self, Format};
 use bastion_audit::recording::Stream;
 use bastion_audit::replay::{self, PlayError};
-use bastion_audit::store::FsStore;
 use clap::ValueEnum;
 
 use super::reading;
@@ -19,6 +18,8 @@ use super::reading;
 pub(crate) struct Export {
     #[command(flatten)]
     state: super::StatePath,
+    #[command(flatten)]
+    keys: reading::Keys,
     /// The session: its id, the beginning of it, or `latest`
     #[arg(value_name = "ID")]
     id: String,
@@ -47,7 +48,7 @@ impl Export {
         self.check()?;
         let state_dir = self.state.state_dir()?;
         let live = reading::live_sessions(&state_dir)?;
-        let store = FsStore::new(&state_dir);
+        let recordings = reading::recordings(&state_dir, self.keys)?;
         let what = export::Export {
             format: self.format,
             stream: self.stream.map(|stream| match stream {
@@ -58,11 +59,11 @@ impl Export {
             requests: false,
         };
         reading::block_on(async {
-            let id = replay::resolve(&store, &self.id, &live.sessions, |_| true)
+            let id = replay::resolve(&recordings, &self.id, &live.sessions, |_| true)
                 .await?
                 .id();
             let Some(path) = &self.output else {
-                return match export::export(&store, id, what, &mut reading::stdout()?).await {
+                return match export::export(&recordings, id, what, &mut reading::stdout()?).await {
                     Err(PlayError::Write(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
                     result => Ok(result?),
                 };
@@ -75,7 +76,7 @@ impl Export {
                 .open(path)
                 .with_context(|| format!("creating {}", path.display()))?;
             let mut file = tokio::fs::File::from_std(file);
-            export::export(&store, id, what, &mut file).await?;
+            export::export(&recordings, id, what, &mut file).await?;
             Ok(file.sync_all().await?)
         })?;
         Ok(ExitCode::SUCCESS)

@@ -1,14 +1,18 @@
 //! What the words that read recordings share.
 
 use std::collections::HashSet;
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use anyhow::Context;
 use bastion_audit::admin::{self, AdminError, Reply, Request};
 use bastion_audit::messages::WindowSize;
 use bastion_audit::mint::LiveLease;
+use bastion_audit::recording::{Identities, Recordings};
 use bastion_audit::session::SessionId;
+use bastion_audit::store::FsStore;
 
 /// What goes on, by the daemon's word.
 #[derive(Debug, Default)]
@@ -42,6 +46,60 @@ pub(super) fn live_sessions(state_dir: &Path) -> anyhow::Result<Live> {
             Ok(Live::default())
         }
     }
+}
+
+/// Keys to recordings that are encrypted.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Keys {
+    /// A file with the private key of a recipient of encrypted recordings: an age identity, or an ssh-ed25519 key
+    #[arg(long, value_name = "FILE")]
+    pub(super) identity: Vec<PathBuf>,
+}
+
+/// The recordings under a state directory.
+pub(super) fn recordings(state_dir: &Path, keys: Keys) -> anyhow::Result<Recordings> {
+    let mut identities: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
+    for path in &keys.identity {
+        identities.extend(
+            read_identities(path)
+                .with_context(|| format!("{} has no key that opens recordings", path.display()))?,
+        );
+    }
+    let store = Arc::new(FsStore::new(state_dir));
+    Ok(Recordings::new(store, Identities::new(identities)))
+}
+
+/// The longest file of keys that is read.
+const MAX_KEYS: u64 = 1 << 20;
+
+fn read_identities(path: &Path) -> anyhow::Result<Vec<Box<dyn age::Identity + Send + Sync>>> {
+    let mut text = String::new();
+    std::fs::File::open(path)?
+        .take(MAX_KEYS)
+        .read_to_string(&mut text)?;
+    if text.contains("-----BEGIN OPENSSH PRIVATE KEY-----") {
+        let name = Some(path.display().to_string());
+        let identity = age::ssh::Identity::from_buffer(text.as_bytes(), name)?;
+        return match identity {
+            age::ssh::Identity::Unencrypted(_) => Ok(vec![Box::new(identity)]),
+            age::ssh::Identity::Encrypted(_) => anyhow::bail!(
+                "it has a passphrase; write one without to a file that only you can read: ssh-keygen -p"
+            ),
+            age::ssh::Identity::Unsupported(_) => anyhow::bail!("it is no ssh-ed25519 key"),
+        };
+    }
+    let mut identities: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
+    for line in text.lines().map(str::trim) {
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let identity = line
+            .parse::<age::x25519::Identity>()
+            .map_err(|error| anyhow::anyhow!("{error}"))?;
+        identities.push(Box::new(identity));
+    }
+    anyhow::ensure!(!identities.is_empty(), "there is none in it");
+    Ok(identities)
 }
 
 /// Prints; whoever closed the other end of a pipe has seen enough.

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::export::{Export, Format, export};
 use bastion_audit::replay::{self, Key, KeyParser, Play, PlayError, ReplayArgs};
-use bastion_audit::store::FsStore;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -25,6 +24,8 @@ pub(crate) struct Replay {
     #[command(flatten)]
     state: super::StatePath,
     #[command(flatten)]
+    keys: reading::Keys,
+    #[command(flatten)]
     how: ReplayArgs,
 }
 
@@ -35,9 +36,9 @@ impl Replay {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state.state_dir()?;
         let live = reading::live_sessions(&state_dir)?;
-        let store = FsStore::new(&state_dir);
+        let recordings = reading::recordings(&state_dir, self.keys)?;
         reading::block_on(async {
-            let summary = replay::resolve(&store, &self.how.id, &live.sessions, |_| true).await?;
+            let summary = replay::resolve(&recordings, &self.how.id, &live.sessions, |_| true).await?;
             let at = self.how.begin(summary.session.opened, SystemClock.now())?;
             let mut out = reading::stdout()?;
             let result = match reading::terminal().filter(|_| std::io::stdin().is_terminal()) {
@@ -51,7 +52,7 @@ impl Replay {
                     };
                     let _raw = RawMode::enter()?;
                     let mut keys = keys()?;
-                    replay::play(&store, summary.id(), &mut out, &mut keys, play).await
+                    replay::play(&recordings, summary.id(), &mut out, &mut keys, play).await
                 }
                 None => {
                     let text = Export {
@@ -60,7 +61,7 @@ impl Replay {
                         timestamps: false,
                         requests: self.how.requests,
                     };
-                    export(&store, summary.id(), text, &mut out).await
+                    export(&recordings, summary.id(), text, &mut out).await
                 }
             };
             match result {

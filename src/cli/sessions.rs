@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::mint::LeaseState;
 use bastion_audit::replay::{self, Filters};
-use bastion_audit::store::FsStore;
 
 use super::reading;
 
@@ -19,6 +18,9 @@ use super::reading;
 pub(crate) struct Sessions {
     #[command(flatten)]
     state: super::StatePath,
+    /// A file with the private key of a recipient of encrypted recordings: for filters that look into them
+    #[arg(long, value_name = "FILE")]
+    identity_file: Vec<PathBuf>,
     #[command(flatten)]
     filters: Filters,
 }
@@ -31,9 +33,11 @@ impl Sessions {
         let state_dir = self.state.state_dir()?;
         let query = self.filters.query(SystemClock.now())?;
         let mut live = reading::live_sessions(&state_dir)?;
-        let store = FsStore::new(&state_dir);
+        let recordings = reading::recordings(&state_dir, reading::Keys {
+            identity: self.identity_file.clone(),
+        })?;
         let found = reading::block_on(async {
-            Ok(replay::find(&store, &query, &live.sessions, |_| true).await?)
+            Ok(replay::find(&recordings, &query, &live.sessions, |_| true).await?)
         })?;
 
         live.handed_out

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use bastion_audit::replay;
-use bastion_audit::store::FsStore;
 
 use super::reading;
 
@@ -12,6 +11,8 @@ use super::reading;
 pub(crate) struct Show {
     #[command(flatten)]
     state: super::StatePath,
+    #[command(flatten)]
+    keys: reading::Keys,
     /// The session: its id, the beginning of it, or `latest`
     #[arg(value_name = "ID")]
     id: String,
@@ -21,9 +22,9 @@ impl Show {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state.state_dir()?;
         let live = reading::live_sessions(&state_dir)?;
-        let store = FsStore::new(&state_dir);
+        let recordings = reading::recordings(&state_dir, self.keys)?;
         let (_, page) = reading::block_on(async {
-            Ok(replay::show(&store, &self.id, &live.sessions, |_| true).await?)
+            Ok(replay::show(&recordings, &self.id, &live.sessions, |_| true).await?)
         })?;
         reading::print(&page)?;
         Ok(ExitCode::SUCCESS)

@@ -3,10 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::recording::{Keeping, Recipients};
 
 /// A name of ours: an identity's, role's, cluster's or binding's. Lower-case letters, digits and `-`,
 /// at most 63 bytes, as an RFC 1123 label, so that `ROLE+CLUSTER` and `ROLE.CLUSTER` parse one way only.
@@ -100,6 +103,28 @@ pub struct Bastion {
     pub limits: Limits,
     /// How commands are run.
     pub sandbox: Sandbox,
+    /// What becomes of recordings.
+    pub recordings: KeepRecordings,
+}
+
+/// `spec.recordings`: what becomes of recordings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeepRecordings {
+    /// Who can read them; `None`: whoever can read the files.
+    pub recipients: Option<Arc<Recipients>>,
+    /// The request index of encrypted recordings stays in clear, so that it can be searched without a key.
+    pub requests_in_clear: bool,
+}
+
+impl KeepRecordings {
+    /// For a session of which input is kept like this.
+    pub fn keeping(&self, record_input: RecordInput) -> Keeping {
+        Keeping {
+            record_input,
+            recipients: self.recipients.clone(),
+            requests_in_clear: self.requests_in_clear,
+        }
+    }
 }
 
 /// A host name or address and a port.

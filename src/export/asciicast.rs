@@ -6,14 +6,14 @@ use serde::Serialize;
 use tokio::io::AsyncReadExt;
 
 use super::{Out, put};
-use crate::recording::{Header, Line, LineReader, WholeLines, code, write_seconds};
+use crate::recording::{Header, Line, LineReader, Stored, WholeLines, code, write_seconds};
 use crate::replay::PlayError;
-use crate::store::Stored;
 
 /// As it is stored. Of a live recording, the whole lines: players stumble over half ones.
-pub(super) async fn v3(mut stored: Stored, out: &mut Out<'_>) -> Result<(), PlayError> {
-    if stored.manifest.is_none() {
-        let mut lines = WholeLines::new(stored.cast);
+pub(super) async fn v3(stored: &Stored, out: &mut Out<'_>) -> Result<(), PlayError> {
+    let mut cast = stored.cast().await?;
+    if stored.manifest().await?.is_none() {
+        let mut lines = WholeLines::new(cast);
         while let Some(line) = lines.next().await? {
             put(out, line).await?;
             put(out, b"\n").await?;
@@ -22,8 +22,7 @@ pub(super) async fn v3(mut stored: Stored, out: &mut Out<'_>) -> Result<(), Play
     }
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let read = stored
-            .cast
+        let read = cast
             .read(&mut buffer)
             .await
             .map_err(|error| PlayError::Read(error.into()))?;
@@ -49,8 +48,8 @@ struct HeaderV2<'a> {
 
 /// Version 2: times are from the start, and there are no codes but its own. What a session without a terminal wrote
 /// gets the carriage returns that a terminal would have added.
-pub(super) async fn v2(stored: Stored, out: &mut Out<'_>) -> Result<(), PlayError> {
-    let mut reader = LineReader::open(stored.cast).await?;
+pub(super) async fn v2(stored: &Stored, out: &mut Out<'_>) -> Result<(), PlayError> {
+    let mut reader = LineReader::open(stored.cast().await?).await?;
     let terminal = reader.header().metadata().terminal.is_some();
     put(out, &header(reader.header())).await?;
     let mut after_return = false;

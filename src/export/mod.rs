@@ -6,10 +6,9 @@ mod text;
 
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 
-use crate::recording::Stream;
+use crate::recording::{Recordings, Stream};
 use crate::replay::PlayError;
 use crate::session::SessionId;
-use crate::store::RecordingStore;
 
 /// A shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -39,18 +38,18 @@ pub struct Export {
 
 /// Writes a recording to `out`.
 pub async fn export(
-    store: &dyn RecordingStore,
+    recordings: &Recordings,
     id: SessionId,
     what: Export,
     out: &mut (dyn AsyncWrite + Send + Unpin),
 ) -> Result<(), PlayError> {
-    let stored = store.open(id).await?;
+    let stored = recordings.open(id).await?;
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     match what.format {
-        Format::AsciicastV3 => asciicast::v3(stored, &mut out).await?,
-        Format::AsciicastV2 => asciicast::v2(stored, &mut out).await?,
-        Format::Text => text::export(stored, &what, &mut out).await?,
-        Format::Raw => raw::export(stored, what.stream, &mut out).await?,
+        Format::AsciicastV3 => asciicast::v3(&stored, &mut out).await?,
+        Format::AsciicastV2 => asciicast::v2(&stored, &mut out).await?,
+        Format::Text => text::export(&stored, &what, &mut out).await?,
+        Format::Raw => raw::export(&stored, what.stream, &mut out).await?,
     }
     out.flush().await.map_err(PlayError::Write)
 }

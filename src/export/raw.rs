@@ -1,16 +1,15 @@
 //! The bytes of the output, exactly.
 
 use super::{Out, put};
-use crate::recording::{Happening, Reader, Stream};
+use crate::recording::{Happening, Reader, Stored, Stream};
 use crate::replay::PlayError;
-use crate::store::Stored;
 
 pub(super) async fn export(
-    stored: Stored,
+    stored: &Stored,
     only: Option<Stream>,
     out: &mut Out<'_>,
 ) -> Result<(), PlayError> {
-    let mut reader = Reader::open(stored.cast).await?;
+    let mut reader = Reader::open(stored.cast().await?).await?;
     while let Some(event) = reader.next().await? {
         if let Happening::Output { stream, bytes, .. } = event.what
             && only.is_none_or(|only| only == stream)

@@ -7,16 +7,17 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Export, Out, put};
 use crate::messages::WindowSize;
-use crate::recording::{Ending, Event, Happening, ReadError, Reader, Shown, Stream};
+use crate::recording::{
+    Ending, Event, Happening, ReadError, Reader, Shown, Stored, Stream,
+};
 use crate::replay::screen::{Gone, Screen};
 use crate::replay::{PlayError, RequestLog, SafeText, printable};
-use crate::store::Stored;
 
 /// Lines longer than this are cut into several: memory has an end.
 const LONGEST_LINE: usize = 64 * 1024;
 
 pub(super) async fn export(
-    stored: Stored,
+    stored: &Stored,
     what: &Export,
     out: &mut Out<'_>,
 ) -> Result<(), PlayError> {
@@ -25,7 +26,7 @@ pub(super) async fn export(
         Some(log) => log.tell(&event.what),
         None => Vec::new(),
     };
-    let mut reader = Reader::open(stored.cast).await?;
+    let mut reader = Reader::open(stored.cast().await?).await?;
     let metadata = reader.header().metadata();
     let opened = what.timestamps.then_some(metadata.opened);
     let screen = match &metadata.terminal {

@@ -120,7 +120,6 @@ async fn stream(
     let opening = ask_for.upstream().map_err(refused)?;
     let parts = StreamParts {
         session: session.parts().recording.clone(),
-        store: Arc::clone(&session.parts().store),
         request: exchange.number(),
         namespace: asked.info.summary().namespace.clone(),
         pod: asked.info.summary().name.clone(),

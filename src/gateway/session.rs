@@ -12,7 +12,6 @@ use crate::config::{Name, RecordBodies};
 use crate::mint::Credential;
 use crate::recording::{OpenRecording, RecordingError};
 use crate::session::SessionId;
-use crate::store::RecordingStore;
 
 /// Requests of one session that are open at once. Watches are among them.
 const OPEN_REQUESTS: usize = 1024;
@@ -42,8 +41,6 @@ pub struct ApiSessionParts {
     pub credential: watch::Receiver<Arc<Credential>>,
     /// Its recording.
     pub recording: OpenRecording,
-    /// Where recordings of streams go.
-    pub store: Arc<dyn RecordingStore>,
     /// What is kept of bodies.
     pub bodies: RecordBodies,
     /// Cancelled when it ends: every open request is cut at once.

@@ -38,6 +38,18 @@ struct InputDigest {
 }
 
 impl Decoder {
+    /// In the middle of a cast, where output is from this stream. The beginning of a character that was cut in two there
+    /// is not known: the next output of its stream has it again.
+    pub(super) fn from(stream: Stream) -> Self {
+        Self {
+            from: match stream {
+                Stream::Stdout => From::Stdout,
+                Stream::Stderr => From::Stderr,
+            },
+            ..Self::default()
+        }
+    }
+
     /// `None` for a line that tells nothing by itself.
     pub(super) fn decode(&mut self, line: Line) -> Result<Option<Event>, String> {
         let Line { at, code, data, .. } = line;
@@ -46,7 +58,7 @@ impl Decoder {
         Ok(what.map(|what| Event { at, what }))
     }
 
-    fn happening(&mut self, code: char, data: Option<String>) -> Result<Option<Happening>, String> {
+    pub(super) fn happening(&mut self, code: char, data: Option<String>) -> Result<Option<Happening>, String> {
         let known = matches!(
             code,
             code::OUTPUT

@@ -1,5 +1,7 @@
 //! What goes wrong with recordings.
 
+use super::check::Problem;
+use super::notary::NotaryError;
 use super::requests::RequestNumber;
 use crate::store::StoreError;
 
@@ -15,6 +17,18 @@ pub enum RecordingError {
     /// The header or manifest could not be written as JSON.
     #[error("the session cannot be recorded: its description is no JSON: {0}")]
     Json(#[from] serde_json::Error),
+    /// There is no signature for it, or the log cannot be written.
+    #[error("the session cannot be recorded: {0}")]
+    Notary(#[from] NotaryError),
+    /// The random generator or the cipher failed.
+    #[error("the session cannot be recorded: it cannot be encrypted")]
+    Cipher,
+    /// The recipients are none.
+    #[error("the session cannot be recorded: it cannot be encrypted to the recipients")]
+    Recipients,
+    /// Encrypting failed.
+    #[error("the session cannot be recorded: it cannot be encrypted: {0}")]
+    Encrypt(#[source] std::io::Error),
     /// An earlier call failed.
     #[error("the session is no longer recorded, since: {first}")]
     Failed {
@@ -75,7 +89,52 @@ pub enum ReadError {
         /// What is wrong with it.
         what: String,
     },
+    /// A checkpoint is damaged.
+    #[error("checkpoint {number} is damaged: {what}")]
+    Checkpoint {
+        /// Its number; the first is 0.
+        number: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The recording is encrypted, and there is no key to it here.
+    #[error(
+        "this recording is encrypted: give --identity FILE, with the private key of one of its recipients"
+    )]
+    Encrypted,
     /// The manifest is damaged, or of a version that is not known here.
     #[error("the manifest of this recording cannot be read: {0}")]
     Manifest(String),
+}
+
+/// Why a recording that nobody sealed could not be closed. It stays as it is.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    /// The log says that it was begun, and it is not there.
+    #[error("the log says that it was begun, and it is gone from the store")]
+    Gone,
+    /// The log says that it was closed, and its manifest is not there.
+    #[error("the log says that it was closed, and its manifest is gone: it stays as it is, see `verify`")]
+    Closed,
+    /// There is no checkpoint.
+    #[error("it has no whole checkpoint that says what it is: it stays as it is")]
+    NoCheckpoint,
+    /// Somebody else signed it.
+    #[error("it is signed by no key of this bastion: it stays as it is")]
+    Foreign,
+    /// It does not hold against its checkpoints.
+    #[error("it does not hold against its checkpoints, and stays as it is: {0}")]
+    Unsound(Problem),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Nothing can be signed or entered.
+    #[error(transparent)]
+    Notary(#[from] NotaryError),
+    /// A description is no JSON.
+    #[error("its description is no JSON: {0}")]
+    Json(#[from] serde_json::Error),
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::Covered;
 use super::requests::{Parent, Pod, PodStream};
+use super::statement::Encrypted;
 use crate::config::{Name, RecordInput, SessionKind};
 use crate::messages::{Peer, Terminal};
 use crate::session::SessionId;
@@ -136,6 +137,19 @@ pub struct Bastion {
     /// The session.
     #[serde(flatten)]
     pub metadata: Metadata,
+}
+
+impl Bastion {
+    /// What may be read by everybody who can read the store: of an encrypted recording neither commands nor the names of
+    /// objects.
+    pub(super) fn in_clear(&self, encrypted: Encrypted) -> Self {
+        let mut clear = self.clone();
+        if encrypted.cast {
+            clear.metadata.command = None;
+            clear.metadata.pod = None;
+        }
+        clear
+    }
 }
 
 impl Header {

@@ -1,18 +1,24 @@
 //! What closes a recording.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::ReadError;
-use super::header::{Header, Metadata, VERSION};
+use super::header::{Bastion, Metadata};
 use super::requests::RequestsSummary;
+use super::statement::Encrypted;
 use crate::config::RecordInput;
+
+/// The version of the manifest. Version 1 had no checkpoints beside it, and named the cast's digest itself.
+pub(super) const VERSION: u32 = 2;
 
 /// The last word on a recording. Without one, a recording is live or interrupted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Manifest {
-    /// Version of this document: 1.
+    /// Version of this document: 2, or 1 of an old one.
     pub version: u32,
     /// Whether the daemon saw the end.
     pub state: State,
@@ -24,7 +30,7 @@ pub struct Manifest {
     pub ending: Option<Ending>,
     /// When it ended: of an interrupted recording, when its last event happened.
     pub closed: Timestamp,
-    /// The cast.
+    /// The cast in clear.
     pub cast: CastSummary,
     /// What went through.
     pub totals: Totals,
@@ -35,7 +41,13 @@ pub struct Manifest {
     pub requests: Option<RequestsSummary>,
     /// What is on record and what is not.
     pub coverage: Coverage,
-    /// Who, why, what, where.
+    /// What is encrypted.
+    #[serde(default)]
+    pub encrypted: Encrypted,
+    /// Of a packed recording, its files as they are stored, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, CastSummary>,
+    /// Who, why, what, where; of an encrypted recording without commands and names of objects.
     pub session: Metadata,
 }
 
@@ -68,10 +80,20 @@ pub enum Ending {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CastSummary {
-    /// Size as stored.
+    /// Its size.
     pub bytes: u64,
-    /// SHA-256 of it as stored, hex.
-    pub sha256: String,
+    /// SHA-256 of it, hex. Of a file that is spooled or encrypted the checkpoints say it, not this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<String>,
+}
+
+impl CastSummary {
+    pub(crate) fn of(bytes: u64) -> Self {
+        Self {
+            bytes,
+            sha256: None,
+        }
+    }
 }
 
 /// Bytes that went through a session.
@@ -136,11 +158,11 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Self, ReadError> {
         let manifest: Self = serde_json::from_slice(bytes)
             .map_err(|error| ReadError::Manifest(error.to_string()))?;
-        if manifest.version == VERSION {
+        if (1..=VERSION).contains(&manifest.version) {
             Ok(manifest)
         } else {
             Err(ReadError::Manifest(format!(
-                "it is of version {}; this program reads version {VERSION}",
+                "it is of version {}; this program reads versions 1 to {VERSION}",
                 manifest.version
             )))
         }
@@ -186,8 +208,8 @@ const SIGNALS: [(&str, u32); 13] = [
 ];
 
 impl Coverage {
-    pub(crate) fn of(header: &Header) -> Self {
-        let terminal = header.metadata().terminal.is_some();
+    pub(crate) fn of(bastion: &Bastion) -> Self {
+        let terminal = bastion.metadata.terminal.is_some();
         let pipes = if terminal {
             Covered::Absent
         } else {
@@ -199,10 +221,10 @@ impl Coverage {
             } else {
                 Covered::Absent
             },
-            stdin: InputCoverage::of(terminal, header.bastion.record_input).into(),
+            stdin: InputCoverage::of(terminal, bastion.record_input).into(),
             stdout: pipes,
             stderr: pipes,
-            requests: header.bastion.requests,
+            requests: bastion.requests,
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! [`OpenRecording`] writes, [`Reader`] reads; what closes a recording is its [`Manifest`].
 
+pub mod check;
 mod decode;
 mod encode;
 mod error;
@@ -10,25 +11,42 @@ mod event;
 mod header;
 mod interval;
 mod manifest;
+mod notary;
 mod open;
+mod pack;
 mod reader;
+mod recipients;
+mod recorder;
 pub mod requests;
 #[cfg(test)]
 pub(crate) mod roundtrip;
 mod split;
+mod spool;
+pub(crate) mod statement;
+mod stored;
 mod survivors;
+#[cfg(test)]
+pub(crate) mod testing;
 mod writing;
 
 use serde::{Deserialize, Serialize};
 
-pub use error::{ReadError, RecordingError};
+pub use error::{ReadError, RecordingError, RecoverError};
 pub use event::{Event, Happening, Shown};
 pub use header::{Bastion, Header, Kind, Metadata, TermSize};
 pub(crate) use interval::write_seconds;
 pub use manifest::{CastSummary, Coverage, Covered, Ending, LeaseRecord, Manifest, State, Totals};
+pub use notary::{Entered, Entry, Notary, NotaryError};
 pub use open::OpenRecording;
 pub(crate) use reader::WholeLines;
 pub use reader::{Line, LineReader, Reader};
+pub use recipients::{NotARecipient, Recipient, Recipients};
+pub use recorder::{Keeping, Recorder};
+pub use statement::{Checkpoint, Checkpoints, Encrypted, Extent, Standing, Statement};
+pub use stored::{Identities, Recordings, Stored};
+pub use pack::{PackError, Packer, ToPack};
+pub(crate) use pack::{Keyframe, find as find_keyframe};
+pub(crate) use spool::whole_records;
 pub(crate) use survivors::Survivors;
 pub use writing::Sealed;
 pub(crate) use writing::hex;

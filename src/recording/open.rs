@@ -2,19 +2,14 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::error::RecordingError;
-use super::header::{Header, Metadata};
 use super::manifest::{Ending, LeaseRecord};
-use super::writing::{Inner, Input, Sealed, Writing};
+use super::writing::{CHECKPOINT_AFTER, Inner, Input, Sealed, Writing};
 use super::{Stream, code};
-use crate::clock;
-use crate::config::RecordInput;
 use crate::messages::WindowSize;
 use crate::session::SessionId;
-use crate::store::RecordingStore;
 
 /// A recording that is being written. Clones write to the same one; events have the order of the calls.
 ///
@@ -26,21 +21,21 @@ use crate::store::RecordingStore;
 pub struct OpenRecording(pub(super) Arc<Inner>);
 
 impl OpenRecording {
-    /// Opens a recording. When this returns, it survives a power cut; if it fails, nothing may run.
-    pub async fn open(
-        store: &dyn RecordingStore,
-        metadata: Metadata,
-        record_input: RecordInput,
-    ) -> Result<Self, RecordingError> {
-        let started = clock::monotonic();
-        let header = Header::new(metadata, record_input);
-        let mut line = serde_json::to_vec(&header)?;
-        line.push(b'\n');
-        let line = Bytes::from(line);
-        let sink = store
-            .create(header.metadata().session, line.clone())
-            .await?;
-        Ok(Self(Arc::new(Inner::new(header, &line, sink, started))))
+    /// Begins to make checkpoints, until it is sealed, fails, or nobody holds it any more.
+    pub(super) fn start(inner: Arc<Inner>) -> Self {
+        let activity = Arc::clone(&inner.activity);
+        let recording = Arc::downgrade(&inner);
+        tokio::spawn(async move {
+            loop {
+                activity.notified().await;
+                tokio::time::sleep(CHECKPOINT_AFTER).await;
+                match recording.upgrade() {
+                    Some(recording) if recording.checkpoint().await => {}
+                    _ => return,
+                }
+            }
+        });
+        Self(inner)
     }
 
     /// The session's id.
@@ -151,5 +146,12 @@ impl OpenRecording {
 impl std::fmt::Debug for OpenRecording {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("OpenRecording").field(&self.id()).finish()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // So that what makes checkpoints sees that there is nothing left to make them of.
+        self.activity.notify_one();
     }
 }

@@ -7,6 +7,7 @@ use super::decode::Decoder;
 use super::error::ReadError;
 use super::event::Event;
 use super::header::{Header, VERSION};
+use super::pack::Keyframe;
 
 /// The longest line that we write is some 400 KiB: 64 KiB of control characters, six bytes of JSON each.
 const MAX_LINE: usize = 1 << 20;
@@ -28,6 +29,22 @@ impl<R: AsyncRead + Unpin> Reader<BufReader<R>> {
             lines: LineReader::open(input).await?,
             decoder: Decoder::default(),
         })
+    }
+}
+
+impl<R: AsyncRead + Unpin> Reader<BufReader<R>> {
+    /// Goes on in the middle: `input` begins with the line after what `keyframe` says.
+    pub(crate) fn resume(input: R, header: Header, keyframe: &Keyframe) -> Self {
+        let mut input = Lines::over(BufReader::with_capacity(64 * 1024, input));
+        input.number = keyframe.lines;
+        Self {
+            lines: LineReader {
+                input,
+                header,
+                at: keyframe.at,
+            },
+            decoder: Decoder::from(keyframe.from),
+        }
     }
 }
 
@@ -129,7 +146,7 @@ impl<R: AsyncBufRead + Unpin> LineReader<R> {
     }
 }
 
-fn parse(line: &[u8]) -> Result<(u64, char, Option<String>), String> {
+pub(super) fn parse(line: &[u8]) -> Result<(u64, char, Option<String>), String> {
     let Triple(interval, code, data) =
         serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let micros = (interval * 1e6).round();

@@ -6,9 +6,10 @@ use jiff::SignedDuration;
 
 use super::Stream;
 use super::event::{Event, Happening};
-use super::header::{Header, VERSION};
-use super::manifest::{CastSummary, Coverage, Ending, LeaseRecord, Manifest, State, Totals};
+use super::header::Bastion;
+use super::manifest::{CastSummary, Coverage, Ending, LeaseRecord, Manifest, State, Totals, VERSION};
 use super::requests::RequestsSummary;
+use super::statement::{Checkpoint, Encrypted, Standing, Statement};
 
 /// What the events of a cast add up to.
 #[derive(Clone, Debug, Default)]
@@ -51,14 +52,32 @@ impl Survivors {
         *total = total.saturating_add(bytes);
     }
 
+    /// As far as checkpoints tell: of an encrypted recording, whoever closes it knows no more.
+    pub(crate) fn of_checkpoints(checkpoints: &[Checkpoint]) -> Self {
+        let mut survivors = Self::default();
+        let opened = checkpoints.first().map(|first| first.statement.at);
+        for Statement { at, standing, .. } in checkpoints.iter().map(|it| &it.statement) {
+            if let Standing::Live { totals, leases } = standing {
+                survivors.totals = *totals;
+                survivors.leases.extend(leases.iter().cloned());
+            }
+            let since = opened.map(|opened| at.duration_since(opened));
+            survivors.last = since
+                .and_then(|since| Duration::try_from(since).ok())
+                .unwrap_or_default();
+        }
+        survivors
+    }
+
     pub(crate) fn manifest(
         self,
-        header: &Header,
+        bastion: &Bastion,
         reason: String,
         cast: CastSummary,
         requests: Option<RequestsSummary>,
+        encrypted: Encrypted,
     ) -> Manifest {
-        let session = header.metadata().clone();
+        let session = bastion.metadata.clone();
         let length = SignedDuration::try_from(self.last).unwrap_or(SignedDuration::MAX);
         Manifest {
             version: VERSION,
@@ -70,7 +89,9 @@ impl Survivors {
             totals: self.totals,
             leases: self.leases,
             requests,
-            coverage: Coverage::of(header),
+            coverage: Coverage::of(bastion),
+            encrypted,
+            files: std::collections::BTreeMap::new(),
             session,
         }
     }

@@ -1,5 +1,6 @@
-//! What is known of a recording that is being written, and its lines on their way to the store.
+//! What is known of a recording that is being written, its lines on their way to the store, and the checkpoints over them.
 
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,18 +9,30 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{self, SHA256};
 use bytes::Bytes;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
 
 use super::code;
 use super::encode::Encoder;
 use super::error::RecordingError;
-use super::header::{Header, VERSION};
+use super::header::Header;
 use super::manifest::{
-    CastSummary, Coverage, Ending, InputCoverage, LeaseRecord, Manifest, State, Totals,
+    CastSummary, Coverage, Ending, InputCoverage, LeaseRecord, Manifest, State, Totals, VERSION,
 };
+use super::notary::{Entered, Entry, NotaryError};
+use super::pack::ToPack;
+use super::recorder::{Keeping, Recorder};
 use super::requests::{RequestsSummary, Tally};
+use super::spool::{SpoolKey, SpoolWriter};
+use super::statement::{Chain, Encrypted, Extent, Standing, Stretch, sha256};
 use crate::clock;
-use crate::store::{Lines, RecordingSink, StoreError};
+use crate::store::{Lines, Part, RecordingSink, StoreError};
+
+/// From something on record to a checkpoint over it, beside a sync: every second of activity has one.
+pub(super) const CHECKPOINT_AFTER: Duration = Duration::from_millis(600);
+
+/// The longest that a checkpoint may take. What cannot be signed for so long, is not evidence.
+const LATEST: Duration = Duration::from_secs(10);
 
 /// Lines that wait for the store. Whoever finds more than this waiting, waits first: callers that went away leave
 /// theirs behind, and nobody bounds how many those are.
@@ -29,10 +42,16 @@ const MAX_WAITING: usize = 1 << 20;
 /// lines are carried to the store under the second, all that have come together meanwhile at once.
 pub(super) struct Inner {
     pub(super) header: Header,
+    pub(super) keeping: Keeping,
+    pub(super) recorder: Recorder,
     sink: Arc<dyn RecordingSink>,
     started: tokio::time::Instant,
     writing: Mutex<Writing>,
     carrying: tokio::sync::Mutex<Carrying>,
+    /// The checkpoints. Who has this lock makes the next one; it is taken before `carrying`.
+    chain: tokio::sync::Mutex<Chain>,
+    /// There is something that no checkpoint covers.
+    pub(super) activity: Arc<Notify>,
 }
 
 /// What is under the first lock.
@@ -41,6 +60,8 @@ pub(super) struct Writing {
     pub(super) input: Input,
     pub(super) totals: Totals,
     pub(super) leases: Vec<LeaseRecord>,
+    /// How many of them are in checkpoints.
+    stated_leases: usize,
     pub(super) tally: Tally,
     /// Lines that wait, of the cast and of the request index.
     pub(super) cast: Vec<u8>,
@@ -66,53 +87,113 @@ enum Stage {
 }
 
 /// What is under the second lock.
-struct Carrying {
-    cast: Stored,
-    requests: Stored,
+pub(super) struct Carrying {
+    protection: Protection,
+    /// The files as far as they have been handed to the store, since the last checkpoint.
+    cast: Stretch,
+    requests: Stretch,
+    /// Size of the cast in clear.
+    plain_cast: u64,
+    plain_requests: u64,
     /// The last batch that has arrived.
     arrived: u64,
     /// The append under way. Kept here, so that it goes on when its caller goes away.
     under_way: Option<StoreFuture>,
-    sealing: Option<(Sealed, StoreFuture)>,
+    sealing: Option<(Sealed, SealFuture)>,
 }
 
 type StoreFuture = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+/// Answers the digest of the last checkpoint.
+type SealFuture = Pin<Box<dyn Future<Output = Result<String, RecordingError>> + Send>>;
 
-/// A file as far as it has been handed to the store.
-struct Stored {
-    bytes: u64,
-    digest: digest::Context,
+/// How bytes are kept from the disk; nothing of it where they are stored in clear.
+#[derive(Default)]
+pub(super) struct Protection {
+    pub(super) cast: Option<SpoolWriter>,
+    pub(super) requests: Option<SpoolWriter>,
+    pub(super) key: Option<SpoolKey>,
 }
 
-impl Stored {
-    fn of(lines: &[u8]) -> Self {
-        let mut stored = Self {
-            bytes: 0,
-            digest: digest::Context::new(&SHA256),
-        };
-        stored.add(lines);
-        stored
-    }
-
-    fn add(&mut self, lines: &[u8]) {
-        self.digest.update(lines);
-        self.bytes = self.bytes.saturating_add(lines.len() as u64);
-    }
-
-    fn summary(&self) -> CastSummary {
-        CastSummary {
-            bytes: self.bytes,
-            sha256: hex(self.digest.clone().finish().as_ref()),
+impl Protection {
+    pub(super) fn cast_part(&self) -> Part {
+        match self.cast {
+            Some(_) => Part::CastSpool,
+            None => Part::Cast,
         }
     }
+
+    pub(super) fn requests_part(&self) -> Part {
+        match self.requests {
+            Some(_) => Part::RequestsSpool,
+            None => Part::Requests,
+        }
+    }
+
+    fn encrypted(&self) -> Encrypted {
+        Encrypted {
+            cast: self.cast.is_some(),
+            requests: self.requests.is_some(),
+        }
+    }
+
+    /// Lines of the cast as they are stored.
+    pub(super) fn cast(&mut self, lines: Vec<u8>) -> Result<Vec<u8>, RecordingError> {
+        protect(&mut self.cast, lines)
+    }
+}
+
+fn protect(spool: &mut Option<SpoolWriter>, lines: Vec<u8>) -> Result<Vec<u8>, RecordingError> {
+    match spool {
+        Some(spool) => spool.record(&lines),
+        None => Ok(lines),
+    }
+}
+
+impl Carrying {
+    pub(super) fn new(protection: Protection, cast: Stretch, plain_cast: u64) -> Self {
+        Self {
+            requests: Stretch::of(protection.requests_part()),
+            protection,
+            cast,
+            plain_cast,
+            plain_requests: 0,
+            arrived: 0,
+            under_way: None,
+            sealing: None,
+        }
+    }
+
+    /// Lines as they are stored.
+    fn protected(&mut self, taken: Taken) -> Result<Lines, RecordingError> {
+        let grown = |size: &mut u64, lines: &[u8]| *size = size.saturating_add(lines.len() as u64);
+        grown(&mut self.plain_cast, &taken.cast);
+        grown(&mut self.plain_requests, &taken.requests);
+        Ok(Lines {
+            cast: self.protection.cast(taken.cast)?.into(),
+            requests: protect(&mut self.protection.requests, taken.requests)?.into(),
+        })
+    }
+
+    fn extents(&mut self) -> Vec<Extent> {
+        [self.requests.take(), self.cast.take()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+}
+
+/// Lines that leave for the store, in clear.
+struct Taken {
+    cast: Vec<u8>,
+    requests: Vec<u8>,
 }
 
 /// What a sealed recording came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
-    /// SHA-256 of the cast as stored, hex.
-    pub sha256: String,
-    /// Size of the cast as stored.
+    /// SHA-256 (hex) of the last checkpoint, which covers everything.
+    pub checkpoint: String,
+    /// Size of the cast in clear.
     pub cast_bytes: u64,
     /// Bytes of output, both streams.
     pub output_bytes: u64,
@@ -123,9 +204,12 @@ pub struct Sealed {
 impl Inner {
     pub(super) fn new(
         header: Header,
-        first_line: &[u8],
+        keeping: Keeping,
+        recorder: Recorder,
         sink: Arc<dyn RecordingSink>,
         started: tokio::time::Instant,
+        carrying: Carrying,
+        chain: Chain,
     ) -> Self {
         let terminal = header.metadata().terminal.is_some();
         let input = match InputCoverage::of(terminal, header.bastion.record_input) {
@@ -135,26 +219,25 @@ impl Inner {
         };
         Self {
             header,
+            keeping,
+            recorder,
             sink,
             started,
+            chain: tokio::sync::Mutex::new(chain),
+            activity: Arc::default(),
             writing: Mutex::new(Writing {
                 encoder: Encoder::new(terminal),
                 input,
                 totals: Totals::default(),
                 leases: Vec::new(),
+                stated_leases: 0,
                 tally: Tally::default(),
                 cast: Vec::new(),
                 requests: Vec::new(),
                 left: 0,
                 stage: Stage::Open,
             }),
-            carrying: tokio::sync::Mutex::new(Carrying {
-                cast: Stored::of(first_line),
-                requests: Stored::of(&[]),
-                arrived: 0,
-                under_way: None,
-                sealing: None,
-            }),
+            carrying: tokio::sync::Mutex::new(carrying),
         }
     }
 
@@ -205,9 +288,12 @@ impl Inner {
             if carrying.arrived >= batch {
                 return Ok(());
             }
-            let Some(lines) = self.take()? else {
+            let Some(taken) = self.take()? else {
                 return Ok(());
             };
+            let lines = carrying
+                .protected(taken)
+                .map_err(|error| self.failed(error))?;
             let mut append = Arc::clone(&self.sink).append(lines.clone());
             // A first push sets the write going; it and the digests then take the same time.
             let at_once = poll_fn(|context| {
@@ -234,29 +320,90 @@ impl Inner {
         match result {
             Ok(()) => {
                 carrying.arrived = carrying.arrived.saturating_add(1);
+                self.activity.notify_one();
                 Ok(())
             }
-            Err(error) => Err(self.fail(error)),
+            Err(error) => Err(self.failed(error.into())),
         }
     }
 
     /// The lines that wait.
-    fn take(&self) -> Result<Option<Lines>, RecordingError> {
+    fn take(&self) -> Result<Option<Taken>, RecordingError> {
         let mut writing = self.lock();
         writing.check_not_failed()?;
         if writing.waiting() == 0 {
             return Ok(None);
         }
         writing.left = writing.left.saturating_add(1);
-        Ok(Some(Lines {
-            cast: std::mem::take(&mut writing.cast).into(),
-            requests: std::mem::take(&mut writing.requests).into(),
+        Ok(Some(Taken {
+            cast: std::mem::take(&mut writing.cast),
+            requests: std::mem::take(&mut writing.requests),
         }))
     }
 
-    fn fail(&self, error: StoreError) -> RecordingError {
-        self.lock().stage = Stage::Failed(error.to_string());
-        error.into()
+    /// Nothing more can be recorded after this.
+    fn failed(&self, error: RecordingError) -> RecordingError {
+        let mut writing = self.lock();
+        if !matches!(writing.stage, Stage::Failed(_)) {
+            writing.stage = Stage::Failed(error.to_string());
+        }
+        error
+    }
+
+    /// Makes a checkpoint over what has arrived since the last one. Whether there may be a next one.
+    pub(super) async fn checkpoint(&self) -> bool {
+        let made = match tokio::time::timeout(LATEST, self.next_checkpoint()).await {
+            Ok(made) => made,
+            Err(_) => Err(NotaryError::Late(LATEST).into()),
+        };
+        match made {
+            Ok(more) => more,
+            Err(error) => {
+                let session = self.header.metadata().session;
+                tracing::error!(%error, "session {session} has no checkpoint; it ends with the next event");
+                drop(self.failed(error));
+                false
+            }
+        }
+    }
+
+    async fn next_checkpoint(&self) -> Result<bool, RecordingError> {
+        let mut chain = self.chain.lock().await;
+        // The last one is the seal's.
+        if !matches!(self.lock().stage, Stage::Open) {
+            return Ok(false);
+        }
+        let extents = {
+            let mut carrying = self.carrying.lock().await;
+            let arriving = carrying.arrived;
+            self.carry_with(&mut carrying, arriving).await?;
+            carrying.extents()
+        };
+        let standing = {
+            let mut writing = self.lock();
+            writing.check_not_failed()?;
+            let leases = writing.leases.get(writing.stated_leases..);
+            let leases = leases.unwrap_or_default().to_vec();
+            writing.stated_leases = writing.leases.len();
+            Standing::Live {
+                totals: writing.totals,
+                leases,
+            }
+        };
+        if extents.is_empty() {
+            return Ok(true);
+        }
+        let text = chain.text(self.now(), extents, standing)?;
+        let note = chain.signed(&self.recorder.notary().sign(text).await?);
+        Arc::clone(&self.sink).checkpoint(note.into()).await?;
+        Ok(true)
+    }
+
+    /// Wall-clock time as far as it goes with the session's own clock, which does not jump.
+    fn now(&self) -> Timestamp {
+        let opened = self.header.metadata().opened;
+        let elapsed = SignedDuration::try_from(self.elapsed()).unwrap_or(SignedDuration::MAX);
+        opened.checked_add(elapsed).unwrap_or(opened)
     }
 
     /// Puts the end on record and closes the recording. May be called again after it was dropped midway.
@@ -269,6 +416,8 @@ impl Inner {
                 writing.stage = Stage::Ending(ending);
             }
         }
+        // None is begun any more; one that is under way ends first.
+        let chain = self.chain.lock().await.clone();
         let mut carrying = self.carrying.lock().await;
         let (ending, batch) = {
             let writing = self.lock();
@@ -280,42 +429,79 @@ impl Inner {
         };
         self.carry_with(&mut carrying, batch).await?;
         if carrying.sealing.is_none() {
-            let (cast, requests) = (carrying.cast.summary(), carrying.requests.summary());
-            let manifest = self.manifest(ending, cast, requests);
-            let json = Bytes::from(manifest.to_json()?);
-            carrying.sealing = Some((sealed(&manifest), Arc::clone(&self.sink).seal(json)));
+            carrying.sealing = Some(self.sealing(&mut carrying, chain, ending)?);
         }
         let Some((sealed, sealing)) = &mut carrying.sealing else {
             return Err(RecordingError::Sealed);
         };
-        let sealed = sealed.clone();
+        let mut sealed = sealed.clone();
         let result = sealing.await;
         carrying.sealing = None;
         match result {
-            Ok(()) => {
+            Ok(checkpoint) => {
+                sealed.checkpoint = checkpoint;
                 self.lock().stage = Stage::Sealed;
+                self.recorder.pack(ToPack {
+                    session: self.header.metadata().session,
+                    key: carrying.protection.key.as_ref().map(SpoolKey::again),
+                    recipients: self.keeping.recipients.clone(),
+                });
                 Ok(sealed)
             }
-            Err(error) => Err(self.fail(error)),
+            Err(error) => Err(self.failed(error)),
         }
     }
 
-    fn manifest(&self, ending: Ending, cast: CastSummary, requests: CastSummary) -> Manifest {
-        let length = SignedDuration::try_from(self.elapsed()).unwrap_or(SignedDuration::MAX);
-        let session = self.header.metadata().clone();
+    fn sealing(
+        &self,
+        carrying: &mut Carrying,
+        mut chain: Chain,
+        ending: Ending,
+    ) -> Result<(Sealed, SealFuture), RecordingError> {
+        let manifest = self.manifest(carrying, ending);
+        let json = Bytes::from(manifest.to_json()?);
+        let standing = Standing::Sealed {
+            manifest: sha256(&json),
+        };
+        let text = chain.text(self.now(), carrying.extents(), standing)?;
+        let (sink, notary) = (Arc::clone(&self.sink), Arc::clone(self.recorder.notary()));
+        let session = self.header.metadata().session;
+        let sealing = Box::pin(async move {
+            let note = Bytes::from(chain.signed(&notary.sign(text).await?));
+            let digest = chain.last().unwrap_or_default().to_owned();
+            sink.seal(note, json).await?;
+            let entry = Entry {
+                session,
+                note: digest.clone(),
+                what: Entered::Sealed,
+            };
+            notary.enter(entry).await?;
+            Ok(digest)
+        });
+        Ok((sealed(&manifest), sealing))
+    }
+
+    fn manifest(&self, carrying: &Carrying, ending: Ending) -> Manifest {
+        let encrypted = carrying.protection.encrypted();
+        let clear = self.header.bastion.in_clear(encrypted);
         let writing = self.lock();
         Manifest {
             version: VERSION,
             state: State::Complete,
             reason: None,
             ending: Some(ending),
-            closed: session.opened.checked_add(length).unwrap_or(session.opened),
-            cast,
+            closed: self.now(),
+            cast: CastSummary::of(carrying.plain_cast),
             totals: writing.totals,
             leases: writing.leases.clone(),
-            requests: RequestsSummary::of(&writing.tally, requests),
-            coverage: Coverage::of(&self.header),
-            session,
+            requests: RequestsSummary::of(
+                &writing.tally,
+                CastSummary::of(carrying.plain_requests),
+            ),
+            coverage: Coverage::of(&self.header.bastion),
+            encrypted,
+            files: BTreeMap::new(),
+            session: clear.metadata,
         }
     }
 
@@ -379,7 +565,7 @@ impl Writing {
 fn sealed(manifest: &Manifest) -> Sealed {
     let totals = &manifest.totals;
     Sealed {
-        sha256: manifest.cast.sha256.clone(),
+        checkpoint: String::new(),
         cast_bytes: manifest.cast.bytes,
         output_bytes: totals.stdout_bytes.saturating_add(totals.stderr_bytes),
         input_bytes: totals.stdin_bytes,

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::error::FindError;
 use super::summary::{Status, Summary};
 use super::touched::Touched;
-use crate::recording::{Metadata, ReadError};
+use crate::recording::{Metadata, ReadError, Recordings};
 use crate::session::SessionId;
-use crate::store::{RecordingStore, Span, StoreError};
+use crate::store::{Span, StoreError};
 
 /// What to look for. What is not set does not matter.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,7 +57,7 @@ pub struct Found {
 
 /// Looks for recordings.
 pub async fn find(
-    store: &dyn RecordingStore,
+    recordings: &Recordings,
     query: &Query,
     live: &HashSet<SessionId>,
     allow: impl Fn(&Metadata) -> bool,
@@ -67,8 +67,8 @@ pub async fn find(
         until: earlier(query.until, query.at),
     };
     let mut found = Found::default();
-    for id in store.list(span).await? {
-        let mut summary = match Summary::load(store, id, live).await {
+    for id in recordings.list(span).await? {
+        let mut summary = match Summary::load(recordings, id, live).await {
             Ok(summary) => summary,
             // It went away between the list and the look.
             Err(ReadError::Store(StoreError::NotFound(_))) => continue,
@@ -82,13 +82,13 @@ pub async fn find(
             continue;
         }
         if query.asks_for_leases() {
-            summary.count(store).await?;
+            summary.count(recordings).await?;
             if !query.matches_leases(&summary) {
                 continue;
             }
         }
         if let Some(touched) = &query.touched {
-            match touched.in_recording(store, id).await {
+            match touched.in_recording(recordings, id).await {
                 Ok(true) => {}
                 Ok(false) => continue,
                 Err(error @ ReadError::Store(_)) => return Err(error.into()),
@@ -113,7 +113,7 @@ pub async fn find(
 
 /// The one recording that `text` means: an id, the beginning of one in any case, or `latest`.
 pub async fn resolve(
-    store: &dyn RecordingStore,
+    recordings: &Recordings,
     text: &str,
     live: &HashSet<SessionId>,
     allow: impl Fn(&Metadata) -> bool,
@@ -127,7 +127,7 @@ pub async fn resolve(
         )));
     }
 
-    let ids = store.list(Span::default()).await?;
+    let ids = recordings.list(Span::default()).await?;
     let mut newest = Vec::new();
     let mut candidates = Vec::new();
     let mut count = 0_usize;
@@ -137,7 +137,7 @@ pub async fn resolve(
         if !meant && newest.len() >= SOME {
             continue;
         }
-        let summary = match Summary::load(store, id, live).await {
+        let summary = match Summary::load(recordings, id, live).await {
             Ok(summary) => summary,
             Err(error) => {
                 // Only a whole id says that this one is meant.

@@ -9,19 +9,18 @@ use super::find::resolve;
 use super::printable::printable;
 use super::summary::{Status, Summary};
 use super::table::brief;
-use crate::recording::{Covered, Ending, Metadata};
+use crate::recording::{Covered, Ending, Metadata, Recordings};
 use crate::session::SessionId;
-use crate::store::RecordingStore;
 
 /// The page of the recording that `text` means, and which one it is.
 pub async fn show(
-    store: &dyn RecordingStore,
+    recordings: &Recordings,
     text: &str,
     live: &HashSet<SessionId>,
     allow: impl Fn(&Metadata) -> bool,
 ) -> Result<(SessionId, String), FindError> {
-    let mut summary = resolve(store, text, live, allow).await?;
-    summary.count(store).await?;
+    let mut summary = resolve(recordings, text, live, allow).await?;
+    summary.count(recordings).await?;
     Ok((summary.id(), page(&summary)))
 }
 
@@ -110,7 +109,9 @@ fn page(summary: &Summary) -> String {
     coverage(summary, &mut page);
     if let Some(cast) = &summary.cast {
         page.line("cast", &format!("{} bytes", cast.bytes));
-        page.line("", &format!("SHA-256 {}", cast.sha256));
+        if let Some(sha256) = &cast.sha256 {
+            page.line("", &format!("SHA-256 {sha256}"));
+        }
     }
     page.0
 }

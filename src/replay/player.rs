@@ -10,12 +10,14 @@ use super::keys::Key;
 use super::stage::Stage;
 use crate::clock;
 use crate::messages::WindowSize;
-use crate::recording::{Event, Happening, Reader};
+use crate::recording::{Event, Happening, Keyframe, Reader, Recordings, find_keyframe};
 use crate::session::SessionId;
-use crate::store::RecordingStore;
 
 /// How far an arrow key jumps.
 const JUMP: Duration = Duration::from_secs(5);
+
+/// A jump ahead that is not read through if there is a shorter way.
+const FAR: Duration = Duration::from_secs(20);
 
 /// The slowest and the fastest.
 const SPEEDS: std::ops::RangeInclusive<f64> = 1.0 / 16.0..=64.0;
@@ -50,13 +52,13 @@ impl Default for Play {
 /// Plays a recording until its end, or until [`Key::Quit`]. When `keys` is closed it plays on without. Whatever was
 /// played, the terminal is left as a shell expects it.
 pub async fn play(
-    store: &dyn RecordingStore,
+    recordings: &Recordings,
     id: SessionId,
     out: &mut (dyn AsyncWrite + Send + Unpin),
     keys: &mut mpsc::Receiver<Key>,
     how: Play,
 ) -> Result<(), PlayError> {
-    let mut player = Player::open(store, id, how).await?;
+    let mut player = Player::open(recordings, id, how).await?;
     let mut first = String::new();
     player.stage.begin(&mut first);
     write(out, &first).await?;
@@ -72,7 +74,7 @@ pub async fn play(
 }
 
 struct Player<'a> {
-    store: &'a dyn RecordingStore,
+    recordings: &'a Recordings,
     id: SessionId,
     reader: Reader<tokio::io::BufReader<Box<dyn tokio::io::AsyncRead + Send + Sync + Unpin>>>,
     next: Option<Event>,
@@ -88,11 +90,11 @@ struct Player<'a> {
 
 impl<'a> Player<'a> {
     async fn open(
-        store: &'a dyn RecordingStore,
+        recordings: &'a Recordings,
         id: SessionId,
         how: Play,
     ) -> Result<Self, PlayError> {
-        let reader = Reader::open(store.open(id).await?.cast).await?;
+        let reader = Reader::open(recordings.open(id).await?.cast().await?).await?;
         let stage = Stage::new(reader.header(), how.terminal, how.requests);
         let speed = if how.speed.is_finite() {
             how.speed
@@ -100,7 +102,7 @@ impl<'a> Player<'a> {
             1.0
         };
         let mut player = Self {
-            store,
+            recordings,
             id,
             reader,
             next: None,
@@ -220,11 +222,8 @@ impl<'a> Player<'a> {
         to: Duration,
         out: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> Result<(), PlayError> {
-        if to < self.position {
-            self.reader = Reader::open(self.store.open(self.id).await?.cast).await?;
-            self.stage = Stage::new(self.reader.header(), self.how.terminal, self.how.requests);
-            self.position = Duration::ZERO;
-            self.advance().await?;
+        if to < self.position || to.saturating_sub(self.position) > FAR {
+            self.enter(to).await?;
         }
         let mut unseen = String::new();
         while let Some(event) = self.next.take_if(|event| event.at <= to) {
@@ -245,6 +244,36 @@ impl<'a> Player<'a> {
         let mut text = String::new();
         self.stage.redraw(&mut text);
         write(out, &text).await
+    }
+
+    /// Goes to where reading on to a moment is not far: to a keyframe, where there is one, or to the beginning.
+    async fn enter(&mut self, to: Duration) -> Result<(), PlayError> {
+        let stored = self.recordings.open(self.id).await?;
+        let keyframe = match stored.keyframes().await? {
+            Some(keyframes) => find_keyframe(keyframes, to).await?,
+            None => None,
+        };
+        let at = |keyframe: &Keyframe| Duration::from_micros(keyframe.at);
+        let ahead = self.position <= to;
+        match keyframe {
+            // It is nearer where we are.
+            Some(keyframe) if ahead && at(&keyframe) <= self.position => return Ok(()),
+            None if ahead => return Ok(()),
+            Some(keyframe) => {
+                let header = self.reader.header().clone();
+                self.stage = Stage::new(&header, self.how.terminal, self.how.requests);
+                self.stage.restore(&keyframe);
+                let cast = stored.cast_from(keyframe.frame).await?;
+                self.reader = Reader::resume(cast, header, &keyframe);
+                self.position = at(&keyframe);
+            }
+            None => {
+                self.reader = Reader::open(stored.cast().await?).await?;
+                self.stage = Stage::new(self.reader.header(), self.how.terminal, self.how.requests);
+                self.position = Duration::ZERO;
+            }
+        }
+        self.advance().await
     }
 
     async fn advance(&mut self) -> Result<(), PlayError> {

@@ -5,7 +5,7 @@ use super::requests::{RequestLine, RequestLog};
 use super::safe::SafeText;
 use super::screen::Screen;
 use crate::messages::WindowSize;
-use crate::recording::{Ending, Happening, Header, Shown, Stream};
+use crate::recording::{Ending, Happening, Header, Keyframe, Shown, Stream};
 
 /// Back to what a shell expects: no alternate screen, no scroll region, wrapping, a cursor that shows, ASCII,
 /// inserting off, no colours; then to the last line.
@@ -136,6 +136,20 @@ impl Stage {
         }
         if let (Some(screen), Some(text)) = (&mut self.screen, out.get(start..)) {
             drop(screen.feed(text));
+        }
+    }
+
+    /// As it was at a keyframe.
+    pub(super) fn restore(&mut self, keyframe: &Keyframe) {
+        if let Some(size) = keyframe.size {
+            self.recorded = size;
+            self.screen = Screen::new(size);
+        }
+        if let (Some(screen), Some(dump)) = (&mut self.screen, &keyframe.screen) {
+            // It lay beside the recording; that it is safe need not be believed.
+            let mut safe = String::with_capacity(dump.len());
+            SafeText::default().feed(dump, &mut safe);
+            drop(screen.feed(&safe));
         }
     }
 

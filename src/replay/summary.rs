@@ -8,11 +8,10 @@ use serde::Serialize;
 
 use crate::recording::requests::RequestsSummary;
 use crate::recording::{
-    CastSummary, Coverage, Ending, LeaseRecord, LineReader, Manifest, Metadata, ReadError, Reader,
+    CastSummary, Coverage, Ending, LeaseRecord, Manifest, Metadata, ReadError, Reader, Recordings,
     State, Survivors, Totals,
 };
 use crate::session::SessionId;
-use crate::store::{RecordingStore, Stored};
 
 /// Whether a session goes on, has ended, or was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -73,17 +72,17 @@ pub struct Summary {
 impl Summary {
     /// Reads what is known without reading the events.
     pub async fn load(
-        store: &dyn RecordingStore,
+        recordings: &Recordings,
         id: SessionId,
         live: &HashSet<SessionId>,
     ) -> Result<Self, ReadError> {
-        let Stored { manifest, cast, .. } = store.open(id).await?;
-        if let Some(manifest) = manifest {
-            return Ok(Self::sealed(Manifest::parse(&manifest)?, live));
+        let stored = recordings.open(id).await?;
+        if let Some(manifest) = stored.manifest().await? {
+            return Ok(Self::sealed(manifest, live));
         }
-        let header = LineReader::open(cast).await?.header().clone();
+        let bastion = stored.beginning().await?;
         // A stream goes on at most as long as its session.
-        let parent = header.metadata().parent.map(|parent| parent.session);
+        let parent = bastion.metadata.parent.map(|parent| parent.session);
         let is_live = live.contains(&id) || parent.is_some_and(|parent| live.contains(&parent));
         Ok(Self {
             state: if is_live {
@@ -98,17 +97,17 @@ impl Summary {
             totals: None,
             leases: None,
             requests: None,
-            coverage: Coverage::of(&header),
-            session: header.bastion.metadata,
+            coverage: Coverage::of(&bastion),
+            session: bastion.metadata,
         })
     }
 
     /// Reads the events too, where the manifest that would have counted them is missing.
-    pub(crate) async fn count(&mut self, store: &dyn RecordingStore) -> Result<(), ReadError> {
+    pub(crate) async fn count(&mut self, recordings: &Recordings) -> Result<(), ReadError> {
         if self.leases.is_some() {
             return Ok(());
         }
-        let mut reader = Reader::open(store.open(self.session.session).await?.cast).await?;
+        let mut reader = Reader::open(recordings.open(self.session.session).await?.cast().await?).await?;
         let mut survivors = Survivors::default();
         loop {
             match reader.next().await {

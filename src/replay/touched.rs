@@ -2,10 +2,9 @@
 
 use std::str::FromStr;
 
-use crate::recording::ReadError;
+use crate::recording::{ReadError, Recordings};
 use crate::recording::requests::{IndexReader, RequestStep, RequestSummary};
 use crate::session::SessionId;
-use crate::store::RecordingStore;
 
 /// `VERB RESOURCE[.GROUP][/NAME[/SUBRESOURCE]] [-n NAMESPACE]`; `*` stands for any text, also within a word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,10 +78,10 @@ impl Touched {
     /// Whether any request of a recording does.
     pub(super) async fn in_recording(
         &self,
-        store: &dyn RecordingStore,
+        recordings: &Recordings,
         id: SessionId,
     ) -> Result<bool, ReadError> {
-        let Some(requests) = store.open(id).await?.requests else {
+        let Some(requests) = recordings.open(id).await?.requests().await? else {
             return Ok(false);
         };
         let Some(mut index) = IndexReader::open(requests).await? else {

@@ -87,7 +87,6 @@ impl Api {
             upstream,
             credential,
             recording: recording.clone(),
-            store: Arc::clone(&monitor.store),
             bodies: grant.bodies(),
             over: over.clone(),
             unrecorded: unrecorded_tx,

@@ -306,7 +306,7 @@ pub(super) async fn close(
         identity: caller.identity.name(),
         ended,
         cast_bytes: sealed.map(|sealed| sealed.cast_bytes),
-        recording_sha256: sealed.map(|sealed| sealed.sha256.as_str()),
+        checkpoint_sha256: sealed.map(|sealed| sealed.checkpoint.as_str()),
         output_bytes: sealed.map(|sealed| sealed.output_bytes),
         input_bytes: sealed.map(|sealed| sealed.input_bytes),
     };

@@ -115,7 +115,12 @@ pub(super) async fn record(
         opened: session.opened(),
         ends: grant.ends(),
     };
-    match OpenRecording::open(&*monitor.store, metadata, grant.record_input()).await {
+    let keeping = monitor
+        .config()
+        .bastion
+        .recordings
+        .keeping(grant.record_input());
+    match monitor.recorder.open(metadata, keeping).await {
         Ok(recording) => Ok(recording),
         Err(error) => {
             fail(monitor, caller, session, "recording", &error).await;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Lines, RecordingSink, RecordingStore, Span, StoreError, Stored};
+use super::{
+    Beginning, Lines, Part, RecordingSink, RecordingStore, Span, StoreError, StoredFile, StoredFiles,
+};
 use crate::session::SessionId;
 
 /// What goes wrong, and when.
@@ -30,18 +32,39 @@ pub enum Fault {
 
 /// A store in memory that fails on purpose. The second implementation of the seam, for tests of this crate and
 /// of those who build on it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct FaultyStore {
     fault: Fault,
     held: Arc<Mutex<BTreeMap<SessionId, Held>>>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Held {
+    beginning: Beginning,
     cast: Vec<u8>,
     requests: Vec<u8>,
+    checkpoints: Vec<u8>,
     appends: usize,
     manifest: Option<Bytes>,
+}
+
+impl Held {
+    fn part(&self, part: Part) -> Option<Vec<u8>> {
+        let cast = match self.beginning.spool_key {
+            Some(_) => Part::CastSpool,
+            None => Part::Cast,
+        };
+        match part {
+            _ if part == cast => Some(self.cast.clone()),
+            _ if part == self.beginning.requests => {
+                (!self.requests.is_empty()).then(|| self.requests.clone())
+            }
+            Part::SpoolKey => self.beginning.spool_key.as_ref().map(|key| key.to_vec()),
+            Part::Checkpoints => Some(self.checkpoints.clone()),
+            Part::Manifest => self.manifest.as_ref().map(|manifest| manifest.to_vec()),
+            _ => None,
+        }
+    }
 }
 
 impl FaultyStore {
@@ -65,11 +88,14 @@ impl FaultyStore {
 
     /// Adds what nobody wrote to a request index.
     pub fn damage_requests(&self, id: SessionId, bytes: &[u8]) {
-        lock(&self.held)
-            .entry(id)
-            .or_default()
-            .requests
-            .extend_from_slice(bytes);
+        if let Some(held) = lock(&self.held).get_mut(&id) {
+            held.requests.extend_from_slice(bytes);
+        }
+    }
+
+    /// The checkpoints of a recording as far as they were written.
+    pub fn checkpoints(&self, id: SessionId) -> Option<Vec<u8>> {
+        lock(&self.held).get(&id).map(|held| held.checkpoints.clone())
     }
 
     /// How many appends there were to a recording.
@@ -102,14 +128,18 @@ impl RecordingStore for FaultyStore {
     async fn create(
         &self,
         id: SessionId,
-        header: Bytes,
+        beginning: Beginning,
     ) -> Result<Arc<dyn RecordingSink>, StoreError> {
         if self.fault == Fault::Create {
             return Err(full());
         }
         let held = Held {
-            cast: header.to_vec(),
-            ..Held::default()
+            cast: beginning.cast.to_vec(),
+            requests: Vec::new(),
+            checkpoints: beginning.note.to_vec(),
+            beginning,
+            appends: 0,
+            manifest: None,
         };
         if lock(&self.held).insert(id, held).is_some() {
             return Err(StoreError::Exists(id));
@@ -121,18 +151,12 @@ impl RecordingStore for FaultyStore {
         }))
     }
 
-    async fn open(&self, id: SessionId) -> Result<Stored, StoreError> {
+    async fn open(&self, id: SessionId) -> Result<Box<dyn StoredFiles>, StoreError> {
         let held = lock(&self.held)
             .get(&id)
             .cloned()
             .ok_or(StoreError::NotFound(id))?;
-        Ok(Stored {
-            manifest: held.manifest,
-            cast_bytes: held.cast.len() as u64,
-            cast: Box::new(std::io::Cursor::new(held.cast)),
-            requests: (!held.requests.is_empty())
-                .then(|| Box::new(std::io::Cursor::new(held.requests)) as _),
-        })
+        Ok(Box::new(held))
     }
 
     async fn list(&self, span: Span) -> Result<Vec<SessionId>, StoreError> {
@@ -146,6 +170,16 @@ impl RecordingStore for FaultyStore {
     }
 }
 
+#[async_trait]
+impl StoredFiles for Held {
+    async fn read(&self, part: Part) -> Result<Option<StoredFile>, StoreError> {
+        Ok(self.part(part).map(|bytes| StoredFile {
+            bytes: bytes.len() as u64,
+            reader: Box::new(std::io::Cursor::new(bytes)),
+        }))
+    }
+}
+
 #[derive(Debug)]
 struct FaultySink {
     fault: Fault,
@@ -156,35 +190,50 @@ struct FaultySink {
 #[async_trait]
 impl RecordingSink for FaultySink {
     async fn append(self: Arc<Self>, lines: Lines) -> Result<(), StoreError> {
-        let number = {
-            let mut held = lock(&self.held);
-            let held = held.entry(self.id).or_default();
+        let number = self.with(|held| {
             held.appends = held.appends.saturating_add(1);
             held.appends.saturating_sub(1)
-        };
+        })?;
         match self.fault {
             Fault::NoSpaceAt(fatal) if number >= fatal => return Err(full()),
             Fault::HangAt(fatal) if number == fatal => std::future::pending().await,
             _ => {}
         }
-        let mut held = lock(&self.held);
-        let held = held.entry(self.id).or_default();
-        held.requests.extend_from_slice(&lines.requests);
-        match self.fault {
-            Fault::NoSpaceBetweenAt(fatal) if number >= fatal && !lines.requests.is_empty() => {
-                return Err(full());
+        self.with(|held| {
+            held.requests.extend_from_slice(&lines.requests);
+            match self.fault {
+                Fault::NoSpaceBetweenAt(fatal)
+                    if number >= fatal && !lines.requests.is_empty() =>
+                {
+                    return Err(full());
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        held.cast.extend_from_slice(&lines.cast);
-        Ok(())
+            held.cast.extend_from_slice(&lines.cast);
+            Ok(())
+        })?
     }
 
-    async fn seal(self: Arc<Self>, manifest: Bytes) -> Result<(), StoreError> {
+    async fn checkpoint(self: Arc<Self>, note: Bytes) -> Result<(), StoreError> {
+        self.with(|held| held.checkpoints.extend_from_slice(&note))
+    }
+
+    async fn seal(self: Arc<Self>, note: Bytes, manifest: Bytes) -> Result<(), StoreError> {
         if self.fault == Fault::Seal {
             return Err(full());
         }
-        lock(&self.held).entry(self.id).or_default().manifest = Some(manifest);
-        Ok(())
+        self.with(|held| {
+            held.checkpoints.extend_from_slice(&note);
+            held.manifest = Some(manifest);
+        })
+    }
+}
+
+impl FaultySink {
+    fn with<T>(&self, work: impl FnOnce(&mut Held) -> T) -> Result<T, StoreError> {
+        let mut held = lock(&self.held);
+        held.get_mut(&self.id)
+            .map(work)
+            .ok_or(StoreError::NotFound(self.id))
     }
 }

@@ -1,36 +1,38 @@
 //! Durable bytes: where recordings lie.
 //!
-//! A store knows nothing of what it holds: a cast and a request index are lines that are appended, a manifest is a
-//! document that closes them. What they mean is [`crate::recording`]'s.
+//! A store knows nothing of what it holds: a cast, a request index and checkpoints are bytes that are appended, a manifest
+//! is a document that closes them. What they mean is [`crate::recording`]'s.
 
 mod error;
 pub mod faulty;
 pub mod fs;
+mod part;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncSeek};
 
 pub use error::StoreError;
 pub use fs::FsStore;
+pub use part::Part;
 
 use crate::session::SessionId;
 
 /// Where recordings lie.
 #[async_trait]
 pub trait RecordingStore: Send + Sync + std::fmt::Debug {
-    /// Begins a recording with its first line. When this returns, the recording survives a power cut.
+    /// Begins a recording. When this returns, it survives a power cut.
     async fn create(
         &self,
         id: SessionId,
-        header: Bytes,
+        beginning: Beginning,
     ) -> Result<Arc<dyn RecordingSink>, StoreError>;
 
-    /// Opens a recording for reading, sealed or not.
-    async fn open(&self, id: SessionId) -> Result<Stored, StoreError>;
+    /// Opens a recording for reading, closed or not.
+    async fn open(&self, id: SessionId) -> Result<Box<dyn StoredFiles>, StoreError>;
 
     /// The recordings that were begun within a span of time, newest first.
     async fn list(&self, span: Span) -> Result<Vec<SessionId>, StoreError>;
@@ -42,16 +44,34 @@ pub trait RecordingStore: Send + Sync + std::fmt::Debug {
 /// go away, and the next one to come can wait for it to end.
 #[async_trait]
 pub trait RecordingSink: Send + Sync + std::fmt::Debug {
-    /// Adds whole lines. When this returns, they survive the daemon's death (not yet a power cut). After an
-    /// error nothing more can be added. Who dies in the midst of it leaves of each file a beginning, and more of
-    /// the request index than of the cast.
+    /// Adds whole lines (encrypted: whole records). When this returns, they survive the daemon's death (not yet a power
+    /// cut). After an error nothing more can be added. Who dies in the midst of it leaves of each file a beginning, and
+    /// more of the request index than of the cast.
     async fn append(self: Arc<Self>, lines: Lines) -> Result<(), StoreError>;
 
-    /// Closes the recording with its manifest, atomically. When this returns, all of it survives a power cut.
-    async fn seal(self: Arc<Self>, manifest: Bytes) -> Result<(), StoreError>;
+    /// Adds a checkpoint, once everything that was appended before this call survives a power cut: what it says is
+    /// there, is there. Only one at a time.
+    async fn checkpoint(self: Arc<Self>, note: Bytes) -> Result<(), StoreError>;
+
+    /// Closes the recording with its last checkpoint and its manifest, atomically. When this returns, all of it survives
+    /// a power cut.
+    async fn seal(self: Arc<Self>, note: Bytes, manifest: Bytes) -> Result<(), StoreError>;
 }
 
-/// Whole lines for the files of a recording, added together. What is empty adds nothing; a request index to which
+/// How a recording begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// The first bytes of the cast: [`Part::Cast`], or [`Part::CastSpool`] if there is a key.
+    pub cast: Bytes,
+    /// The first checkpoint.
+    pub note: Bytes,
+    /// [`Part::SpoolKey`]. With one, the cast is a spool.
+    pub spool_key: Option<Bytes>,
+    /// What the request index will be: [`Part::Requests`] or [`Part::RequestsSpool`].
+    pub requests: Part,
+}
+
+/// Bytes for the files of a recording, added together. What is empty adds nothing; a request index to which
 /// nothing was ever added does not exist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lines {
@@ -61,24 +81,31 @@ pub struct Lines {
     pub requests: Bytes,
 }
 
-/// A recording as it lies in a store.
-pub struct Stored {
-    /// The manifest, if the recording is closed.
-    pub manifest: Option<Bytes>,
-    /// The cast. Of a live recording, what was appended so far; its last line may be torn.
-    pub cast: Box<dyn AsyncRead + Send + Sync + Unpin>,
-    /// Size of the cast in bytes, at the time of opening.
-    pub cast_bytes: u64,
-    /// The request index, if there is one. Its last line may be torn, too.
-    pub requests: Option<Box<dyn AsyncRead + Send + Sync + Unpin>>,
+/// A recording as it lies in a store: the same one, whatever becomes of the recording meanwhile.
+#[async_trait]
+pub trait StoredFiles: Send + Sync {
+    /// One of its files, from the beginning; `None` if it has none such. Of a recording that goes on, what was
+    /// appended so far; its last line or record may be torn.
+    async fn read(&self, part: Part) -> Result<Option<StoredFile>, StoreError>;
 }
 
-impl std::fmt::Debug for Stored {
+/// A file of a recording.
+pub struct StoredFile {
+    /// Size in bytes, at the time of opening.
+    pub bytes: u64,
+    /// Its bytes.
+    pub reader: Box<dyn StoredReader>,
+}
+
+/// Reads and seeks.
+pub trait StoredReader: AsyncRead + AsyncSeek + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncSeek + Send + Sync + Unpin> StoredReader for T {}
+
+impl std::fmt::Debug for StoredFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stored")
-            .field("sealed", &self.manifest.is_some())
-            .field("cast_bytes", &self.cast_bytes)
-            .field("has_requests", &self.requests.is_some())
+        f.debug_struct("StoredFile")
+            .field("bytes", &self.bytes)
             .finish_non_exhaustive()
     }
 }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{path, paths, within};
-use crate::config::fields::{Fields, boolean, number, parsed};
+use crate::config::fields::{Fields, boolean, list, number, parsed};
 use crate::config::model::{HostPort, Limits};
 use crate::config::problem::{At, Gathered};
 use crate::config::scalar;
 use crate::config::yaml::Node;
+use crate::recording::{NotARecipient, Recipient};
 
 #[derive(Debug)]
 pub(in crate::config) struct RawBastion {
@@ -19,6 +20,20 @@ pub(in crate::config) struct RawBastion {
     pub(in crate::config) audit_log: Option<At<String>>,
     pub(in crate::config) limits: Limits,
     pub(in crate::config) sandbox: RawSandbox,
+    pub(in crate::config) recordings: RawRecordings,
+}
+
+#[derive(Debug, Default)]
+pub(in crate::config) struct RawRecordings {
+    pub(in crate::config) recipients: Option<At<Vec<At<Recipient>>>>,
+    pub(in crate::config) request_index: Option<At<RequestIndex>>,
+}
+
+/// Whether the request index of an encrypted recording can be searched without a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum RequestIndex {
+    Clear,
+    Encrypted,
 }
 
 #[derive(Debug, Default)]
@@ -44,9 +59,35 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
         sandbox: spec
             .optional("sandbox", sandbox)
             .map_or_else(RawSandbox::default, |at| at.value),
+        recordings: spec
+            .optional("recordings", recordings)
+            .map_or_else(RawRecordings::default, |at| at.value),
     };
     spec.close();
     Some(raw)
+}
+
+fn recordings(gathered: &Gathered, node: &Node) -> Option<RawRecordings> {
+    let mut spec = Fields::open(gathered, node, "recordings")?;
+    let raw = RawRecordings {
+        recipients: spec.optional("recipients", |g, n| list(g, n, recipient)),
+        request_index: spec.optional("requestIndex", |g, n| {
+            parsed(g, n, |text| match text {
+                "clear" => Ok(RequestIndex::Clear),
+                "encrypted" => Ok(RequestIndex::Encrypted),
+                _ => Err("write 'clear' or 'encrypted'".to_owned()),
+            })
+        }),
+    };
+    spec.close();
+    Some(raw)
+}
+
+fn recipient(gathered: &Gathered, node: &Node) -> Option<Recipient> {
+    parsed(gathered, node, |text| {
+        text.parse()
+            .map_err(|error: NotARecipient| error.to_string())
+    })
 }
 
 fn limits(gathered: &Gathered, node: &Node) -> Option<Limits> {

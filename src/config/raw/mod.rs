@@ -18,7 +18,7 @@ mod bastion;
 mod role;
 mod who;
 
-pub(super) use bastion::{RawBastion, RawCluster};
+pub(super) use bastion::{RawBastion, RawCluster, RequestIndex};
 pub(super) use role::{ClusterSelector, RawAudit, RawKubernetes, RawRole, RawServiceAccount};
 pub(super) use who::{RawBinding, RawIdentity, RawSubject};
 

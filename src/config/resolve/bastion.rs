@@ -2,11 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Documents, document_path};
-use crate::config::model::{Bastion, Cluster, ClusterAccess, HostPort, Name, Sandbox};
+use crate::config::model::{
+    Bastion, Cluster, ClusterAccess, HostPort, KeepRecordings, Name, Sandbox,
+};
 use crate::config::problem::{At, Place};
-use crate::config::raw::{Document, Kind, RawBastion, Spec};
+use crate::config::raw::{Document, Kind, RawBastion, RequestIndex, Spec};
+use crate::recording::Recipients;
 
 const UID_START: u32 = 1_900_000_000;
 const UID_COUNT: u32 = 65_536;
@@ -45,9 +49,38 @@ impl Documents<'_> {
             state_dir,
             limits: spec.limits.clone(),
             sandbox,
+            recordings: self.recordings(spec),
         };
         self.sandbox_shows_no_secret(&bastion, spec, clusters);
         Some(bastion)
+    }
+
+    fn recordings(&self, spec: &RawBastion) -> KeepRecordings {
+        let raw = &spec.recordings;
+        if let Some(listed) = &raw.recipients
+            && listed.value.is_empty()
+        {
+            self.report(
+                &listed.at,
+                "recordings that nobody can read are of no use: name a recipient, or leave the key out",
+            );
+        }
+        if let (Some(index), None) = (&raw.request_index, &raw.recipients) {
+            self.report(
+                &index.at,
+                "without recipients nothing is encrypted; leave 'requestIndex' out",
+            );
+        }
+        let recipients = raw.recipients.as_ref().and_then(|listed| {
+            Recipients::new(listed.value.iter().map(|at| at.value.clone()).collect())
+        });
+        KeepRecordings {
+            recipients: recipients.map(Arc::new),
+            requests_in_clear: raw
+                .request_index
+                .as_ref()
+                .is_some_and(|index| index.value == RequestIndex::Clear),
+        }
     }
 
     fn only_bastion(&self, root: &Path) -> Option<&Document> {

@@ -27,7 +27,7 @@ mod tests;
 mod wire;
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -40,7 +40,6 @@ pub use refused::Refused;
 use crate::gateway::websocket;
 use crate::recording::requests::{Child, Outcome, Pod, RequestNumber};
 use crate::recording::{Ending, OpenRecording, RecordingError, requests};
-use crate::store::RecordingStore;
 use forwards::Forwards;
 use journal::Journal;
 use spdy::Purpose;
@@ -50,8 +49,6 @@ use spdy::Purpose;
 pub struct StreamParts {
     /// The session's recording.
     pub session: OpenRecording,
-    /// Where the stream's own recording goes.
-    pub store: Arc<dyn RecordingStore>,
     /// The request that opens the stream; its intent is on record.
     pub request: RequestNumber,
     /// The pod's namespace.
@@ -109,7 +106,7 @@ impl PodStream {
                     tty: ask.tty,
                     size: None,
                 };
-                match parts.session.child(parts.store.as_ref(), child).await {
+                match parts.session.child(child).await {
                     Ok(child) => Some(child),
                     Err(error) => {
                         let told = RecordingError::Failed {

@@ -13,7 +13,6 @@ use super::{Child, Intent, Note, Outcome, Parent, RequestNumber};
 use crate::recording::writing::Writing;
 use crate::recording::{Kind, OpenRecording, RecordingError, code};
 use crate::session::SessionId;
-use crate::store::RecordingStore;
 
 impl OpenRecording {
     /// Records a request before it is forwarded. Returns when it has reached the kernel. Requests at the same time
@@ -141,11 +140,7 @@ impl OpenRecording {
 
     /// Opens the recording of a stream into a pod: with an id of its own, sealed on its own, and on record here
     /// once it exists.
-    pub async fn child(
-        &self,
-        store: &dyn RecordingStore,
-        child: Child,
-    ) -> Result<OpenRecording, RecordingError> {
+    pub async fn child(&self, child: Child) -> Result<OpenRecording, RecordingError> {
         let header = &self.0.header;
         let mut metadata = header.metadata().clone();
         // As long after its parent as it is by the clock that does not jump.
@@ -165,7 +160,11 @@ impl OpenRecording {
         metadata.terminal = child
             .tty
             .then(|| terminal(metadata.terminal.take(), child.size));
-        let recording = Self::open(store, metadata, header.bastion.record_input).await?;
+        let recording = self
+            .0
+            .recorder
+            .open(metadata, self.0.keeping.clone())
+            .await?;
         self.note(child.request, Note::Child(id)).await?;
         Ok(recording)
     }

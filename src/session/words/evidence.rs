@@ -69,7 +69,7 @@ impl Reader<'_> {
             .query(self.monitor.clock.now())
             .map_err(|error| error.to_string())?;
         let live = live(self.monitor);
-        let found = replay::find(&*self.monitor.store, &query, &live, |session| {
+        let found = replay::find(&self.monitor.recordings, &query, &live, |session| {
             self.sees(session)
         })
         .await
@@ -97,7 +97,7 @@ impl Reader<'_> {
         let summary = self.find("show", id).await?;
         let live = live(self.monitor);
         let whole = summary.id().to_string();
-        let page = replay::show(&*self.monitor.store, &whole, &live, |session| {
+        let page = replay::show(&self.monitor.recordings, &whole, &live, |session| {
             self.sees(session)
         })
         .await;
@@ -157,7 +157,7 @@ impl Reader<'_> {
         let (mut out, shown) = tokio::io::duplex(BUFFER);
         let (keys_tx, mut keys) = mpsc::channel(KEYS);
         let playing = async {
-            let played = replay::play(&*self.monitor.store, id, &mut out, &mut keys, play).await;
+            let played = replay::play(&self.monitor.recordings, id, &mut out, &mut keys, play).await;
             drop(out);
             played
         };
@@ -196,7 +196,7 @@ impl Reader<'_> {
     async fn export(&self, id: SessionId, what: Export, client: Client) {
         let (mut out, shown) = tokio::io::duplex(BUFFER);
         let exporting = async {
-            let exported = export(&*self.monitor.store, id, what, &mut out).await;
+            let exported = export(&self.monitor.recordings, id, what, &mut out).await;
             drop(out);
             exported
         };
@@ -207,7 +207,7 @@ impl Reader<'_> {
     /// The one that is meant, if the reader may see it; that it was asked for is on record either way.
     async fn find(&self, word: &str, id: &str) -> Result<Summary, String> {
         let live = live(self.monitor);
-        let found = replay::resolve(&*self.monitor.store, id, &live, |session| {
+        let found = replay::resolve(&self.monitor.recordings, id, &live, |session| {
             self.sees(session)
         })
         .await;

@@ -9,11 +9,8 @@ use std::sync::Mutex;
 use jiff::tz::TimeZone;
 
 use crate::session::SessionId;
-use crate::store::StoreError;
+use crate::store::{Beginning, Part, StoreError};
 
-pub(super) const CAST: &str = "session.cast";
-pub(super) const REQUESTS: &str = "requests.jsonl";
-pub(super) const MANIFEST: &str = "manifest.json";
 /// A manifest that is being written.
 pub(super) const MANIFEST_DRAFT: &str = "manifest.json.new";
 /// Prefix of a recording's directory until its header is on disk.
@@ -51,8 +48,8 @@ impl Layout {
             .join(format!("{:02}", date.day()))
     }
 
-    /// Makes a recording with its header, all of it on disk or none: it is written under another name first.
-    pub(super) fn create(&self, id: SessionId, header: &[u8]) -> Result<File, StoreError> {
+    /// Makes a recording, all of it on disk or none: it is written under another name first.
+    pub(super) fn create(&self, id: SessionId, beginning: &Beginning) -> Result<Begun, StoreError> {
         let day = self.day(id);
         self.ensure_day(&day)?;
 
@@ -68,11 +65,11 @@ impl Layout {
             io::ErrorKind::AlreadyExists => StoreError::Exists(id),
             _ => failed(error),
         })?;
-        let file = write_new(&draft.join(CAST), header)
-            .and_then(|file| sync_directory(&draft).map(|()| file))
-            .and_then(|file| std::fs::rename(&draft, &directory).map(|()| file))
-            .and_then(|file| sync_directory(&day).map(|()| file));
-        file.map_err(|error| {
+        let begun = begin(&draft, beginning)
+            .and_then(|begun| sync_directory(&draft).map(|()| begun))
+            .and_then(|begun| std::fs::rename(&draft, &directory).map(|()| begun))
+            .and_then(|begun| sync_directory(&day).map(|()| begun));
+        begun.map_err(|error| {
             // On a full disk the draft would stay in the way; what cannot be removed, recovery removes.
             drop(std::fs::remove_dir_all(&draft));
             failed(error)
@@ -108,8 +105,31 @@ impl Layout {
     }
 }
 
-/// Puts a manifest in place: there is the whole of it or none.
-pub(super) fn put_manifest(directory: &Path, manifest: &[u8]) -> io::Result<()> {
+/// The files of a recording that has just begun.
+#[derive(Debug)]
+pub(super) struct Begun {
+    pub(super) cast: File,
+    pub(super) checkpoints: File,
+    pub(super) note_bytes: u64,
+}
+
+fn begin(directory: &Path, beginning: &Beginning) -> io::Result<Begun> {
+    let cast = match &beginning.spool_key {
+        None => Part::Cast,
+        Some(key) => {
+            write_new(&directory.join(Part::SpoolKey.name()), key)?;
+            Part::CastSpool
+        }
+    };
+    Ok(Begun {
+        cast: write_new(&directory.join(cast.name()), &beginning.cast)?,
+        checkpoints: write_new(&directory.join(Part::Checkpoints.name()), &beginning.note)?,
+        note_bytes: beginning.note.len() as u64,
+    })
+}
+
+/// Writes a manifest beside its place.
+pub(super) fn draft_manifest(directory: &Path, manifest: &[u8]) -> io::Result<()> {
     let draft = directory.join(MANIFEST_DRAFT);
     match std::fs::remove_file(&draft) {
         Ok(()) => {}
@@ -117,7 +137,13 @@ pub(super) fn put_manifest(directory: &Path, manifest: &[u8]) -> io::Result<()> 
         Err(error) => return Err(error),
     }
     write_new(&draft, manifest)?;
-    std::fs::rename(&draft, directory.join(MANIFEST))?;
+    sync_directory(directory)
+}
+
+/// Puts the drafted manifest in place: there is the whole of it or none.
+pub(super) fn place_manifest(directory: &Path) -> io::Result<()> {
+    let manifest = directory.join(Part::Manifest.name());
+    std::fs::rename(directory.join(MANIFEST_DRAFT), manifest)?;
     sync_directory(directory)
 }
 
@@ -131,14 +157,14 @@ pub(super) fn new_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
+pub(super) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<File> {
     let mut file = new_file(path)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     Ok(file)
 }
 
-fn private_directory(path: &Path) -> io::Result<()> {
+pub(super) fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 

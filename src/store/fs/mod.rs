@@ -1,46 +1,50 @@
-//! Recordings in a local directory: `recordings/YYYY/MM/DD/ULID/`, with `session.cast`, with the
-//! first request to the cluster `requests.jsonl`, and once closed `manifest.json`. The day is that of the id, UTC. Directories are 0700, files 0600.
+//! Recordings in a local directory: `recordings/YYYY/MM/DD/ULID/`, with the files that [`Part`] names. The day is that of
+//! the id, UTC. Directories are 0700, files 0600.
 
+mod files;
 mod layout;
 mod recover;
+mod replace;
+mod rounds;
 mod sink;
+mod target;
 #[cfg(test)]
 mod tests;
 mod walk;
 mod writer;
 
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-pub use recover::{Interrupted, recover};
+pub use recover::{InLog, Interrupted, recover, unsealed};
 
+use self::files::FsFiles;
 use self::layout::Layout;
 use self::sink::FsSink;
-use self::writer::Writer;
-use super::{RecordingSink, RecordingStore, Span, StoreError, Stored};
+use self::writer::{Target, Writer};
+use super::{Beginning, RecordingSink, RecordingStore, Span, StoreError, StoredFiles};
 use crate::session::SessionId;
-
-/// A manifest is some kilobytes; what is larger than this was not written by us.
-const MAX_MANIFEST: u64 = 16 << 20;
 
 /// Threads that may wait for the disk at once to open and close recordings. A disk that hangs takes these,
 /// and whoever opens a recording waits; the rest of the daemon has the other threads.
 const SLOW_OPERATIONS: usize = 16;
 
-/// A store in a local directory.
-#[derive(Debug)]
+/// A store in a local directory. Clones are the same one.
+#[derive(Clone, Debug)]
 pub struct FsStore {
     layout: Arc<Layout>,
-    /// Started by the first recording: those who only read need no thread.
-    writer: OnceLock<Arc<Writer>>,
-    starting: Mutex<()>,
+    writer: Arc<LazyWriter>,
     slow: Arc<Semaphore>,
+}
+
+/// Started by the first recording: those who only read need no thread.
+#[derive(Debug, Default)]
+struct LazyWriter {
+    started: OnceLock<Arc<Writer>>,
+    starting: Mutex<()>,
 }
 
 impl FsStore {
@@ -48,25 +52,53 @@ impl FsStore {
     pub fn new(state_dir: &Path) -> Self {
         Self {
             layout: Arc::new(Layout::new(state_dir)),
-            writer: OnceLock::new(),
-            starting: Mutex::new(()),
+            writer: Arc::default(),
             slow: Arc::new(Semaphore::new(SLOW_OPERATIONS)),
         }
     }
 
+    /// Where a recording lies.
+    pub(crate) fn directory(&self, id: SessionId) -> PathBuf {
+        self.layout.directory(id)
+    }
+
+    /// An empty directory for what a recording is to be replaced by; what an earlier attempt left is removed.
+    pub(crate) fn draft(&self, id: SessionId) -> Result<PathBuf, StoreError> {
+        replace::draft(&self.layout, id)
+    }
+
+    /// Writes files that must not be there yet. When this returns, they survive a power cut.
+    pub(crate) async fn write_new(&self, files: Vec<(PathBuf, Vec<u8>)>) -> Result<(), StoreError> {
+        slowly(&self.slow, move || {
+            files.iter().try_for_each(|(path, bytes)| {
+                layout::write_new(path, bytes).map(drop).map_err(|error| {
+                    StoreError::io(format!("writing {}", path.display()), error)
+                })
+            })
+        })
+        .await
+    }
+
+    /// Puts what was drafted in a recording's place, at once. When this returns, that survives a power cut.
+    pub(crate) async fn replace(&self, id: SessionId, draft: &Path) -> Result<(), StoreError> {
+        let layout = Arc::clone(&self.layout);
+        let draft = draft.to_owned();
+        slowly(&self.slow, move || replace::replace(&layout, id, &draft)).await
+    }
+
     fn writer(&self) -> Result<Arc<Writer>, StoreError> {
-        if let Some(writer) = self.writer.get() {
+        let LazyWriter { started, starting } = &*self.writer;
+        if let Some(writer) = started.get() {
             return Ok(Arc::clone(writer));
         }
-        let _only_one = self
-            .starting
+        let _only_one = starting
             .lock()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Some(writer) = self.writer.get() {
+        if let Some(writer) = started.get() {
             return Ok(Arc::clone(writer));
         }
-        let writer = Arc::new(Writer::start()?);
-        Ok(Arc::clone(self.writer.get_or_init(|| writer)))
+        let writer = Arc::new(Writer::start(self.layout.root())?);
+        Ok(Arc::clone(started.get_or_init(|| writer)))
     }
 }
 
@@ -75,72 +107,28 @@ impl RecordingStore for FsStore {
     async fn create(
         &self,
         id: SessionId,
-        header: Bytes,
+        beginning: Beginning,
     ) -> Result<Arc<dyn RecordingSink>, StoreError> {
         let writer = self.writer()?;
         let layout = Arc::clone(&self.layout);
-        let header_bytes = header.len() as u64;
-        let file = slowly(&self.slow, move || layout.create(id, &header)).await?;
-        Ok(Arc::new(FsSink::new(
-            self.layout.directory(id),
-            file,
-            header_bytes,
-            writer,
-            Arc::clone(&self.slow),
-        )))
+        let length = beginning.cast.len() as u64;
+        let requests = beginning.requests;
+        let begun = slowly(&self.slow, move || layout.create(id, &beginning)).await?;
+        let directory = self.layout.directory(id);
+        let target = Target::new(directory, begun, length, requests);
+        Ok(Arc::new(FsSink::new(target, writer, Arc::clone(&self.slow))))
     }
 
-    async fn open(&self, id: SessionId) -> Result<Stored, StoreError> {
-        let layout = Arc::clone(&self.layout);
-        let (manifest, cast, cast_bytes, requests) = slowly(&self.slow, move || {
-            // The manifest first: a recording sealed between the two reads is then still shown as live,
-            // never a manifest with less cast than it speaks of.
-            let directory = layout.directory(id);
-            let manifest = read_manifest(&directory.join(layout::MANIFEST))?;
-            let path = directory.join(layout::CAST);
-            let doing = || format!("reading {}", path.display());
-            let cast = File::open(&path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::NotFound => StoreError::NotFound(id),
-                _ => StoreError::io(doing(), error),
-            })?;
-            let cast_bytes = cast
-                .metadata()
-                .map_err(|error| StoreError::io(doing(), error))?
-                .len();
-            let requests = open_if_there(&directory.join(layout::REQUESTS))?;
-            Ok((manifest, cast, cast_bytes, requests))
-        })
-        .await?;
-        Ok(Stored {
-            manifest,
-            cast: Box::new(tokio::fs::File::from_std(cast)),
-            cast_bytes,
-            requests: requests.map(|file| Box::new(tokio::fs::File::from_std(file)) as _),
-        })
+    async fn open(&self, id: SessionId) -> Result<Box<dyn StoredFiles>, StoreError> {
+        let directory = self.layout.directory(id);
+        let slow = Arc::clone(&self.slow);
+        let files = slowly(&slow.clone(), move || FsFiles::open(id, directory, slow)).await?;
+        Ok(Box::new(files))
     }
 
     async fn list(&self, span: Span) -> Result<Vec<SessionId>, StoreError> {
         let layout = Arc::clone(&self.layout);
         slowly(&self.slow, move || walk::list(&layout, span)).await
-    }
-}
-
-fn read_manifest(path: &Path) -> Result<Option<Bytes>, StoreError> {
-    let Some(file) = open_if_there(path)? else {
-        return Ok(None);
-    };
-    let mut bytes = Vec::new();
-    file.take(MAX_MANIFEST)
-        .read_to_end(&mut bytes)
-        .map_err(|error| StoreError::io(format!("reading {}", path.display()), error))?;
-    Ok(Some(Bytes::from(bytes)))
-}
-
-fn open_if_there(path: &Path) -> Result<Option<File>, StoreError> {
-    match File::open(path) {
-        Ok(file) => Ok(Some(file)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(StoreError::io(format!("reading {}", path.display()), error)),
     }
 }
 

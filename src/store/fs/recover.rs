@@ -1,21 +1,26 @@
 //! After a crash: every recording that nobody seals any more is closed as interrupted.
 //!
 //! Only the daemon that holds the lock of the state directory may do this: to anyone else a live recording looks
-//! the same. Dying in the midst of it does no harm; the next start goes on from there.
+//! the same. Dying in the midst of it does no harm; the next start goes on from there. Nothing that a checkpoint covers is
+//! ever cut off, and what a checkpoint covers and is gone is named: a shortened spool does not become a shorter recording.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::digest::{self, SHA256};
 use jiff::Timestamp;
 
 use super::layout::{self, Layout};
-use super::{slowly_once, walk};
+use super::{FsStore, replace, slowly_once, walk};
+use crate::recording::check::{Checked, Problem, check};
 use crate::recording::requests::{IndexReader, RequestsSummary};
-use crate::recording::{CastSummary, ReadError, Reader, Survivors, hex};
+use crate::recording::{
+    Bastion, CastSummary, Checkpoint, Encrypted, Entered, Entry, Extent, Notary, ReadError, Reader,
+    RecoverError, Standing, Survivors, statement, whole_records,
+};
 use crate::session::SessionId;
-use crate::store::StoreError;
+use crate::store::{Part, RecordingStore, StoreError};
 
 /// A recording that was found unsealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,34 +34,66 @@ pub struct Interrupted {
     pub reason: String,
 }
 
-/// Closes what an earlier daemon left open under `state_dir`: cuts a torn last line off, and writes a manifest
-/// that says `interrupted`, never `complete`.
-pub async fn recover(state_dir: &Path, now: Timestamp) -> Result<Vec<Interrupted>, StoreError> {
-    let layout = Layout::new(state_dir);
-    let open = slowly_once(move || unsealed(&layout)).await?;
-    let mut interrupted = Vec::new();
-    for (session, directory) in open {
-        let reason =
-            format!("the daemon ended before the session did; found and closed at {now:.0}");
-        let (closed, reason) = match close(directory, reason).await {
-            Ok(reason) => (true, reason),
+/// What the log of recordings says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InLog {
+    /// Begun, and neither sealed nor closed as interrupted.
+    pub open: BTreeSet<SessionId>,
+    /// Of those that are unsealed in the store: sealed or closed by what the log says.
+    pub closed: BTreeSet<SessionId>,
+}
+
+/// The recordings without a manifest, oldest first. Removes what never became one: nothing ran under it.
+pub async fn unsealed(store: &FsStore) -> Result<BTreeSet<SessionId>, StoreError> {
+    let layout = std::sync::Arc::clone(&store.layout);
+    slowly_once(move || find_unsealed(&layout)).await
+}
+
+/// Closes what an earlier daemon left open: cuts what is torn off, and writes a checkpoint and a manifest that say
+/// `interrupted`, never `complete`. What was sealed and not yet entered into the log is entered. Also names what the log
+/// knows and the store does not have.
+pub async fn recover(
+    store: &FsStore,
+    unsealed: &BTreeSet<SessionId>,
+    in_log: &InLog,
+    notary: &dyn Notary,
+    now: Timestamp,
+) -> Result<Vec<Interrupted>, StoreError> {
+    let mut found = Vec::new();
+    for session in unsealed.union(&in_log.open) {
+        let closing = Closing {
+            store,
+            session: *session,
+            directory: store.directory(*session),
+            notary,
+            now,
+        };
+        let closed = match unsealed.contains(session) {
+            true => closing.close(in_log).await.map(Some),
+            false => closing.enter().await,
+        };
+        let (closed, reason) = match closed {
+            Ok(None) => continue,
+            Ok(Some(reason)) => (true, reason),
             Err(error) => (false, error.to_string()),
         };
-        interrupted.push(Interrupted {
-            session,
+        found.push(Interrupted {
+            session: *session,
             closed,
             reason,
         });
     }
-    Ok(interrupted)
+    Ok(found)
 }
 
-/// The recordings without a manifest, oldest first. Removes what never became one: nothing ran under it.
-fn unsealed(layout: &Layout) -> Result<Vec<(SessionId, PathBuf)>, StoreError> {
-    let mut found = Vec::new();
+fn find_unsealed(layout: &Layout) -> Result<BTreeSet<SessionId>, StoreError> {
+    let mut found = BTreeSet::new();
     for day in walk::days(layout.root())? {
         for name in walk::names(&day)? {
             let directory = day.join(&name);
+            if replace::recover(layout, &day, &name)? {
+                continue;
+            }
             if let Some(id) = name.strip_prefix(layout::DRAFT)
                 && SessionId::parse(id).is_ok()
             {
@@ -64,154 +101,423 @@ fn unsealed(layout: &Layout) -> Result<Vec<(SessionId, PathBuf)>, StoreError> {
                     StoreError::io(format!("removing {}", directory.display()), error)
                 })?;
             } else if let Ok(id) = SessionId::parse(&name)
-                && !directory.join(layout::MANIFEST).exists()
-                && directory.join(layout::CAST).exists()
+                && !directory.join(Part::Manifest.name()).exists()
+                && directory.exists()
             {
-                found.push((id, directory));
+                found.insert(id);
             }
         }
     }
-    found.sort_unstable();
     Ok(found)
 }
 
-async fn close(directory: PathBuf, mut reason: String) -> Result<String, ReadError> {
-    let path = directory.join(layout::CAST);
-    let doing = format!("closing {}", directory.display());
-    let cast = {
-        let (path, doing) = (path.clone(), doing.clone());
-        slowly_once(move || cut_torn_line(&path).map_err(|error| StoreError::io(doing, error)))
+struct Closing<'a> {
+    store: &'a FsStore,
+    session: SessionId,
+    directory: PathBuf,
+    notary: &'a dyn Notary,
+    now: Timestamp,
+}
+
+impl Closing<'_> {
+    /// The log says that it is open, and it has a manifest or is gone.
+    async fn enter(&self) -> Result<Option<String>, RecoverError> {
+        if !self.directory.exists() {
+            return Err(RecoverError::Gone);
+        }
+        let checked = self.check().await?;
+        let closed = checked.closed.as_ref().ok_or(RecoverError::NoCheckpoint)?;
+        if let Some(problem) = checked.problems.first() {
+            return Err(RecoverError::Unsound(problem.clone()));
+        }
+        let what = match &closed.statement.standing {
+            Standing::Interrupted { reason, .. } => Entered::Interrupted {
+                reason: reason.clone(),
+            },
+            _ => Entered::Sealed,
+        };
+        self.say(&closed.digest, what).await?;
+        if let Some(last) = checked.last.filter(|last| last.digest != closed.digest) {
+            self.say(&last.digest, Entered::Packed).await?;
+        }
+        Ok(None)
+    }
+
+    /// It has no manifest.
+    async fn close(&self, in_log: &InLog) -> Result<String, RecoverError> {
+        let session = self.session;
+        if in_log.closed.contains(&session) {
+            return Err(RecoverError::Closed);
+        }
+        let torn = {
+            let directory = self.directory.clone();
+            slowly_once(move || {
+                cut_checkpoints(&directory).map_err(|error| {
+                    StoreError::io(format!("closing {}", directory.display()), error)
+                })
+            })
             .await?
-    };
-    let mut reader = Reader::open(tokio::fs::File::from_std(cast)).await?;
-    let mut survivors = Survivors::default();
-    loop {
-        match reader.next().await {
-            Ok(Some(event)) => survivors.add(event),
-            Ok(None) => break,
-            Err(damage @ ReadError::Line { .. }) => {
+        };
+        let last = torn.last().ok_or(RecoverError::NoCheckpoint)?.clone();
+        let Some(Standing::Opened { bastion, .. }) =
+            torn.first().map(|first| &first.statement.standing)
+        else {
+            return Err(RecoverError::NoCheckpoint);
+        };
+        if !torn.iter().all(|it| self.notary.is_ours(&it.note)) {
+            // Not by us: it is not ours to close.
+            return Err(RecoverError::Foreign);
+        }
+        if !in_log.open.contains(&session) {
+            let first = torn.first().map(|first| first.digest.as_str());
+            let parent = bastion.metadata.parent.map(|parent| parent.session);
+            self.say(first.unwrap_or_default(), Entered::Opened { parent })
+                .await?;
+        }
+        if self.finish_seal(&last).await? {
+            self.say(&last.digest, entered(&last)).await?;
+            return Ok("its end was on record, and its seal is finished".to_owned());
+        }
+        let covered = covered(&torn);
+        let (missing, lengths) = self.cut_files(covered).await?;
+        let checked = self.check().await?;
+        let mut reason = format!(
+            "the daemon ended before the session did; found and closed at {:.0}",
+            self.now
+        );
+        for Extent { file, from, to, .. } in &missing {
+            reason.push_str(&format!(
+                "; bytes {from} to {to} of {file}, which checkpoints cover, are gone"
+            ));
+        }
+        if let Some(problem) = checked.problems.iter().find(|it| !is_named(it)) {
+            reason.push_str(&format!("; {problem}"));
+        }
+        let manifest = self.manifest(&torn, bastion, &lengths, &mut reason).await?;
+        let json = manifest.to_json()?;
+        let files = self.fresh(&checked, lengths).await?;
+        let standing = Standing::Interrupted {
+            manifest: statement::sha256(&json),
+            reason: reason.clone(),
+            missing,
+        };
+        let mut chain = statement::Chain::after(&last);
+        let text = chain.text(self.now, files, standing)?;
+        let note = chain.signed(&self.notary.sign(text).await?);
+        let directory = self.directory.clone();
+        slowly_once(move || {
+            put(&directory, &note, &json).map_err(|error| {
+                StoreError::io(format!("closing {}", directory.display()), error)
+            })
+        })
+        .await?;
+        let digest = chain.last().unwrap_or_default().to_owned();
+        let what = Entered::Interrupted {
+            reason: reason.clone(),
+        };
+        self.say(&digest, what).await?;
+        Ok(reason)
+    }
+
+    async fn check(&self) -> Result<Checked, RecoverError> {
+        let files = self.store.open(self.session).await?;
+        Ok(check(self.session, &*files, &|note| self.notary.is_ours(note)).await?)
+    }
+
+    async fn say(&self, note: &str, what: Entered) -> Result<(), RecoverError> {
+        let (session, note) = (self.session, note.to_owned());
+        let entry = Entry {
+            session,
+            note,
+            what,
+        };
+        Ok(self.notary.enter(entry).await?)
+    }
+
+    /// Whether the last checkpoint closes it, and the manifest that it means was ready.
+    async fn finish_seal(&self, last: &Checkpoint) -> Result<bool, RecoverError> {
+        let (Standing::Sealed { manifest } | Standing::Interrupted { manifest, .. }) =
+            &last.statement.standing
+        else {
+            return Ok(false);
+        };
+        let draft = match tokio::fs::read(self.directory.join(layout::MANIFEST_DRAFT)).await {
+            Ok(draft) => draft,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(StoreError::io("reading a manifest", error).into()),
+        };
+        if statement::sha256(&draft) != *manifest {
+            return Ok(false);
+        }
+        let directory = self.directory.clone();
+        slowly_once(move || {
+            layout::place_manifest(&directory).map_err(|error| {
+                StoreError::io(format!("closing {}", directory.display()), error)
+            })
+        })
+        .await?;
+        Ok(true)
+    }
+
+    /// Cuts torn ends off; what checkpoints cover and is not there, and how long each file is.
+    async fn cut_files(
+        &self,
+        covered: BTreeMap<String, Vec<Extent>>,
+    ) -> Result<(Vec<Extent>, BTreeMap<Part, u64>), RecoverError> {
+        let directory = self.directory.clone();
+        let cut = slowly_once(move || {
+            let mut missing = Vec::new();
+            let mut lengths = BTreeMap::new();
+            for part in SPOOLS {
+                let covered = covered.get(part.name()).map(Vec::as_slice);
+                let covered = covered.unwrap_or_default();
+                let end = covered.last().map_or(0, |last| last.to);
+                let path = directory.join(part.name());
+                let failed = |error| StoreError::io(format!("closing {}", path.display()), error);
+                let length = cut_torn(&path, part, end).map_err(failed)?;
+                missing.extend(
+                    covered
+                        .iter()
+                        .filter(|extent| extent.to > length.unwrap_or(0))
+                        .cloned(),
+                );
+                if let Some(length) = length {
+                    lengths.insert(part, length);
+                }
+            }
+            Ok((missing, lengths))
+        });
+        Ok(cut.await?)
+    }
+
+    /// What no checkpoint covers yet.
+    async fn fresh(
+        &self,
+        checked: &Checked,
+        lengths: BTreeMap<Part, u64>,
+    ) -> Result<Vec<Extent>, RecoverError> {
+        let mut fresh = Vec::new();
+        for (part, length) in lengths {
+            let uncovered = checked.uncovered.get(part.name()).copied().unwrap_or(0);
+            if uncovered == 0 {
+                continue;
+            }
+            let from = length.saturating_sub(uncovered);
+            let path = self.directory.join(part.name());
+            let extent = slowly_once(move || {
+                let mut stretch = statement::Stretch::since(part, from);
+                let failed = |error| StoreError::io(format!("reading {}", path.display()), error);
+                read_from(&path, from, &mut |bytes| stretch.add(bytes)).map_err(failed)?;
+                Ok(stretch.take())
+            })
+            .await?;
+            fresh.extend(extent);
+        }
+        Ok(fresh)
+    }
+
+    async fn manifest(
+        &self,
+        torn: &[Checkpoint],
+        bastion: &Bastion,
+        lengths: &BTreeMap<Part, u64>,
+        reason: &mut String,
+    ) -> Result<crate::recording::Manifest, RecoverError> {
+        let mut survivors = Survivors::of_checkpoints(torn);
+        let mut cast = CastSummary::of(lengths.get(&Part::CastSpool).copied().unwrap_or(0));
+        if let Some(length) = lengths.get(&Part::Cast) {
+            cast = CastSummary::of(*length);
+            match self.read_cast().await {
+                Ok((read, damage)) => {
+                    survivors = read;
+                    if let Some(damage) = damage {
+                        reason.push_str(&format!("; {damage}"));
+                    }
+                }
+                Err(damage @ (ReadError::Header(_) | ReadError::Line { .. })) => {
+                    reason.push_str(&format!("; {damage}"));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let mut requests = None;
+        if let Some(length) = lengths.get(&Part::Requests) {
+            let (read, damage) = self.read_requests(CastSummary::of(*length)).await?;
+            requests = read;
+            if let Some(damage) = damage {
+                reason.push_str(&format!("; {damage}"));
+            }
+        } else if let Some(length) = lengths.get(&Part::RequestsSpool) {
+            requests = RequestsSummary::unread(CastSummary::of(*length));
+        }
+        let encrypted = Encrypted {
+            cast: lengths.contains_key(&Part::CastSpool),
+            requests: lengths.contains_key(&Part::RequestsSpool),
+        };
+        Ok(survivors.manifest(bastion, reason.clone(), cast, requests, encrypted))
+    }
+
+    async fn read_cast(&self) -> Result<(Survivors, Option<ReadError>), ReadError> {
+        let file = self.store.open(self.session).await?.read(Part::Cast).await?;
+        let file = file.ok_or(StoreError::NotFound(self.session))?;
+        let mut reader = Reader::open(file.reader).await?;
+        let mut survivors = Survivors::default();
+        loop {
+            match reader.next().await {
+                Ok(Some(event)) => survivors.add(event),
+                Ok(None) => return Ok((survivors, None)),
                 // What follows may be of use to someone: it stays, and its digest with it.
-                reason = format!("{reason}; {damage}");
-                break;
+                Err(damage @ ReadError::Line { .. }) => return Ok((survivors, Some(damage))),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Adds the request index up. An intent without an outcome stays: the daemon died before it could say what came of it.
+    async fn read_requests(
+        &self,
+        file: CastSummary,
+    ) -> Result<(Option<RequestsSummary>, Option<ReadError>), ReadError> {
+        let stored = self.store.open(self.session).await?;
+        let Some(index) = stored.read(Part::Requests).await? else {
+            return Ok((None, None));
+        };
+        let mut reader = match IndexReader::open(index.reader).await {
+            Ok(Some(reader)) => reader,
+            Ok(None) => return Ok((None, None)),
+            // Nothing in it is understood.
+            Err(damage @ ReadError::Index { .. }) => {
+                return Ok((RequestsSummary::unread(file), Some(damage)));
             }
             Err(error) => return Err(error),
-        }
+        };
+        let damage = loop {
+            match reader.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break None,
+                Err(damage @ ReadError::Index { .. }) => break Some(damage),
+                Err(error) => return Err(error),
+            }
+        };
+        Ok((reader.summary(file), damage))
     }
-    let (requests, damage) = close_requests(&directory).await?;
-    if let Some(damage) = damage {
-        reason = format!("{reason}; {damage}");
-    }
-    let header = reader.header().clone();
-    let told = reason.clone();
-    slowly_once(move || {
-        let failed = |error| StoreError::io(doing.clone(), error);
-        let cast = summary(&path).map_err(failed)?;
-        let json = survivors
-            .manifest(&header, told, cast, requests)
-            .to_json()
-            .map_err(|error| failed(error.into()))?;
-        layout::put_manifest(&directory, &json).map_err(failed)
-    })
-    .await?;
-    Ok(reason)
 }
 
-/// Cuts the request index at its last whole line and adds it up. An intent without an outcome stays: the daemon
-/// died before it could say what came of it. Also what is wrong with it, if something is.
-async fn close_requests(
-    directory: &Path,
-) -> Result<(Option<RequestsSummary>, Option<ReadError>), ReadError> {
-    let path = directory.join(layout::REQUESTS);
-    let there = {
-        let path = path.clone();
-        let failed = format!("closing {}", path.display());
-        slowly_once(move || match cut_torn_line(&path) {
-            Ok(file) => Ok(Some((
-                file,
-                summary(&path).map_err(|error| StoreError::io(&failed, error))?,
-            ))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StoreError::io(failed, error)),
-        })
-        .await?
-    };
-    let Some((file, file_summary)) = there else {
-        return Ok((None, None));
-    };
-    let mut reader = match IndexReader::open(tokio::fs::File::from_std(file)).await {
-        Ok(Some(reader)) => reader,
-        Ok(None) => return Ok((None, None)),
-        // Nothing in it is understood. Its digest is all that can be said.
-        Err(damage @ ReadError::Index { .. }) => {
-            return Ok((RequestsSummary::unread(file_summary), Some(damage)));
-        }
+/// The files that are appended to while a session goes on.
+const SPOOLS: [Part; 4] = [
+    Part::Cast,
+    Part::Requests,
+    Part::CastSpool,
+    Part::RequestsSpool,
+];
+
+fn entered(last: &Checkpoint) -> Entered {
+    match &last.statement.standing {
+        Standing::Interrupted { reason, .. } => Entered::Interrupted {
+            reason: reason.clone(),
+        },
+        _ => Entered::Sealed,
+    }
+}
+
+/// What the reason names already.
+fn is_named(problem: &Problem) -> bool {
+    matches!(
+        problem,
+        Problem::CutShort { .. } | Problem::GoneBefore { .. } | Problem::NoManifest
+    )
+}
+
+fn covered(checkpoints: &[Checkpoint]) -> BTreeMap<String, Vec<Extent>> {
+    let mut covered: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
+    for extent in checkpoints.iter().flat_map(|it| &it.statement.files) {
+        let of_file = covered.entry(extent.file.clone()).or_default();
+        of_file.push(extent.clone());
+    }
+    covered
+}
+
+/// The whole checkpoints; what follows them is cut off.
+fn cut_checkpoints(directory: &Path) -> io::Result<Vec<Checkpoint>> {
+    let path = directory.join(Part::Checkpoints.name());
+    let file = match OpenOptions::new().read(true).write(true).open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
-    let damage = loop {
-        match reader.next().await {
-            Ok(Some(_)) => {}
-            Ok(None) => break None,
-            Err(damage @ ReadError::Index { .. }) => break Some(damage),
-            Err(error) => return Err(error),
-        }
-    };
-    Ok((reader.summary(file_summary), damage))
+    let length = file.metadata()?.len();
+    let (whole, end, damaged) = statement::read_whole(BufReader::new(&file))?;
+    // What is damaged stays: it is torn only at its end.
+    if end < length && !damaged {
+        file.set_len(end)?;
+    }
+    file.sync_all()?;
+    Ok(whole)
 }
 
-/// Cuts the file at its last line feed and returns it, at its start.
-fn cut_torn_line(path: &Path) -> io::Result<File> {
-    const STEP: u64 = 64 * 1024;
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+/// Cuts a file after its last whole line or record, but nothing that checkpoints cover. How long it is; `None` if it is
+/// not there.
+fn cut_torn(path: &Path, part: Part, covered: u64) -> io::Result<Option<u64>> {
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let length = file.metadata()?.len();
+    let whole = match part {
+        Part::CastSpool | Part::RequestsSpool => {
+            whole_records(BufReader::new(&file)).unwrap_or(length)
+        }
+        _ => whole_lines(&mut file, length)?,
+    };
+    let end = whole.max(covered.min(length));
+    if end < length {
+        file.set_len(end)?;
+    }
+    file.sync_all()?;
+    Ok(Some(end))
+}
+
+/// Where the last line feed is; all of it if there is none.
+fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
+    const STEP: u64 = 64 * 1024;
     let mut end = length;
     let mut step = Vec::new();
     while end > 0 {
         let start = end.saturating_sub(STEP);
         file.seek(SeekFrom::Start(start))?;
         step.clear();
-        (&file)
+        (&*file)
             .take(end.saturating_sub(start))
             .read_to_end(&mut step)?;
         if let Some(at) = step.iter().rposition(|&byte| byte == b'\n') {
-            end = start.saturating_add(at as u64).saturating_add(1);
-            break;
+            return Ok(start.saturating_add(at as u64).saturating_add(1));
         }
         end = start;
     }
-    // A header is on disk before its recording has a name, so there is a line; if not, nothing is touched. The first
-    // line of a request index may be torn: then it says nothing, as if it were not there.
-    if end > 0 && end < length {
-        file.set_len(end)?;
-    }
-    file.sync_all()?;
-    file.rewind()?;
-    Ok(file)
+    Ok(length)
 }
 
-fn summary(path: &Path) -> io::Result<CastSummary> {
-    let (bytes, digest) = digest(path)?;
-    Ok(CastSummary {
-        bytes,
-        sha256: hex(&digest),
-    })
-}
-
-pub(super) fn digest(path: &Path) -> io::Result<(u64, Vec<u8>)> {
+fn read_from(path: &Path, from: u64, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut file = File::open(path)?;
-    let mut writer = DigestWriter(digest::Context::new(&SHA256));
-    let bytes = io::copy(&mut file, &mut writer)?;
-    Ok((bytes, writer.0.finish().as_ref().to_vec()))
+    file.seek(SeekFrom::Start(from))?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let read = file.read(&mut buffer)?;
+        match buffer.get(..read) {
+            None | Some([]) => return Ok(()),
+            Some(bytes) => take(bytes),
+        }
+    }
 }
 
-struct DigestWriter(digest::Context);
-
-impl io::Write for DigestWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// The manifest is ready before the checkpoint that means it, and in its place after.
+fn put(directory: &Path, note: &[u8], manifest: &[u8]) -> io::Result<()> {
+    layout::draft_manifest(directory, manifest)?;
+    let mut checkpoints = OpenOptions::new()
+        .append(true)
+        .open(directory.join(Part::Checkpoints.name()))?;
+    checkpoints.write_all(note)?;
+    checkpoints.sync_all()?;
+    layout::place_manifest(directory)
 }

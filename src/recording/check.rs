@@ -1,0 +1,485 @@
+//! Holds the files of a recording against its checkpoints. Needs no key to what is encrypted.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest::{self, SHA256};
+use tokio::io::{AsyncReadExt, BufReader};
+
+use super::error::ReadError;
+use super::statement::{Checkpoint, Checkpoints, Extent, Standing, sha256};
+use super::writing::hex;
+use crate::session::SessionId;
+use crate::store::{Part, StoredFiles};
+
+/// The longest manifest that is read. They are some kilobytes.
+const MAX_MANIFEST: u64 = 16 << 20;
+
+/// Problems of one recording that are named; a recording that was replaced has one for each stretch.
+const MOST_PROBLEMS: usize = 64;
+
+/// What is wrong with a recording, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// There are no checkpoints, or what is there is none.
+    #[error("checkpoints: {0}")]
+    Checkpoints(String),
+    /// A checkpoint is signed by none of the keys.
+    #[error("checkpoint {0} is signed by no key that is known here")]
+    Signature(u64),
+    /// A checkpoint is of another recording.
+    #[error("checkpoint {sequence} is of the recording {of}")]
+    Spliced {
+        /// Its number.
+        sequence: u64,
+        /// Whose it is.
+        of: SessionId,
+    },
+    /// A checkpoint does not follow the one before it.
+    #[error("checkpoint {sequence} does not follow the one before it: one was changed, removed, doubled or moved")]
+    Unlinked {
+        /// Its number.
+        sequence: u64,
+    },
+    /// Checkpoints do not cover a file without gaps.
+    #[error("checkpoint {sequence} does not go on in {file} where the one before it ended")]
+    Gap {
+        /// Its number.
+        sequence: u64,
+        /// The file's name.
+        file: String,
+    },
+    /// A file is shorter than what checkpoints cover.
+    #[error("{file} is cut short: it has {bytes} bytes, and {covered} were there")]
+    CutShort {
+        /// The file's name.
+        file: String,
+        /// What it has.
+        bytes: u64,
+        /// What it had.
+        covered: u64,
+    },
+    /// Bytes were changed.
+    #[error("{file}: bytes {from} to {to} were changed")]
+    Changed {
+        /// The file's name.
+        file: String,
+        /// The first byte of the stretch.
+        from: u64,
+        /// The byte after its last.
+        to: u64,
+    },
+    /// A stretch stands where another one should.
+    #[error("{file}: bytes {from} to {to} were reordered: what was at byte {really} is there")]
+    Reordered {
+        /// The file's name.
+        file: String,
+        /// The first byte of the stretch.
+        from: u64,
+        /// The byte after its last.
+        to: u64,
+        /// Where these bytes were.
+        really: u64,
+    },
+    /// A closed recording has bytes that no checkpoint covers.
+    #[error("{file}: bytes {from} to {to} were added after it was closed")]
+    Added {
+        /// The file's name.
+        file: String,
+        /// The first of them.
+        from: u64,
+        /// The byte after its last.
+        to: u64,
+    },
+    /// A file that no checkpoint knows.
+    #[error("{file} was not there when the recording was closed")]
+    Stranger {
+        /// The file's name.
+        file: String,
+    },
+    /// The manifest is not the one that was signed.
+    #[error("manifest.json was changed or exchanged")]
+    Manifest,
+    /// There is none, and there was one.
+    #[error("manifest.json is missing")]
+    NoManifest,
+    /// There is one, and no checkpoint says so.
+    #[error("manifest.json is there, but no checkpoint closes the recording")]
+    NotClosed,
+    /// Something was gone when the recording was closed as interrupted.
+    #[error("{file}: bytes {from} to {to} were gone when it was closed as interrupted")]
+    GoneBefore {
+        /// The file's name.
+        file: String,
+        /// The first of them.
+        from: u64,
+        /// The byte after its last.
+        to: u64,
+    },
+}
+
+/// What came of the check.
+#[derive(Debug)]
+pub struct Checked {
+    /// Everything that is wrong, in order.
+    pub problems: Vec<Problem>,
+    /// The first checkpoint and the last ones that say what it is.
+    pub first: Option<Checkpoint>,
+    /// The checkpoint that sealed it or closed it as interrupted.
+    pub closed: Option<Checkpoint>,
+    /// The last checkpoint.
+    pub last: Option<Checkpoint>,
+    /// How many checkpoints there are.
+    pub checkpoints: u64,
+    /// Size and SHA-256 (hex) of each file that was read, by name.
+    pub files: BTreeMap<String, (u64, String)>,
+    /// Bytes of each file that no checkpoint covers: of a recording that is not closed, its end.
+    pub uncovered: BTreeMap<String, u64>,
+}
+
+impl Checked {
+    /// Whether nothing is wrong.
+    pub fn is_sound(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    fn add(&mut self, problem: Problem) {
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// Checks the recording `session` in `files`; `is_known` says whether a note is signed by a key that counts.
+pub async fn check(
+    session: SessionId,
+    files: &dyn StoredFiles,
+    is_known: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<Checked, ReadError> {
+    let mut checked = Checked {
+        problems: Vec::new(),
+        first: None,
+        closed: None,
+        last: None,
+        checkpoints: 0,
+        files: BTreeMap::new(),
+        uncovered: BTreeMap::new(),
+    };
+    let extents = statements(session, files, is_known, &mut checked).await?;
+    for part in Part::ALL {
+        if !matches!(part, Part::Manifest | Part::Checkpoints | Part::SpoolKey) {
+            let covered = extents.get(part.name()).map(Vec::as_slice);
+            file(files, part, covered.unwrap_or_default(), &mut checked).await?;
+        }
+    }
+    manifest(files, &mut checked).await?;
+    Ok(checked)
+}
+
+/// Reads the checkpoints; what they say of each file, without what was packed since.
+async fn statements(
+    session: SessionId,
+    files: &dyn StoredFiles,
+    is_known: &(dyn Fn(&str) -> bool + Sync),
+    checked: &mut Checked,
+) -> Result<BTreeMap<String, Vec<Extent>>, ReadError> {
+    let mut extents: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
+    let Some(file) = files.read(Part::Checkpoints).await? else {
+        checked.add(Problem::Checkpoints("there are none".to_owned()));
+        return Ok(extents);
+    };
+    let bytes = file.bytes;
+    let mut read = 0;
+    let mut skipped = None;
+    let mut checkpoints = Checkpoints::new(BufReader::new(file.reader));
+    loop {
+        let checkpoint = match checkpoints.next().await {
+            Ok(Some(checkpoint)) => checkpoint,
+            Ok(None) => break,
+            Err(damage @ ReadError::Checkpoint { .. }) => {
+                checked.add(Problem::Checkpoints(damage.to_string()));
+                break;
+            }
+            Err(error) => return Err(error),
+        };
+        read = checkpoint.end;
+        let statement = &checkpoint.statement;
+        let sequence = statement.sequence;
+        if !is_known(&checkpoint.note) {
+            checked.add(Problem::Signature(sequence));
+        }
+        if statement.session != session {
+            let of = statement.session;
+            checked.add(Problem::Spliced { sequence, of });
+        }
+        let link = Link::between(checked.last.as_ref(), &checkpoint);
+        match link {
+            Link::Next => {}
+            Link::Skipped => skipped = Some(sequence),
+            Link::Broken => checked.add(Problem::Unlinked { sequence }),
+        }
+        match &statement.standing {
+            // What was packed is in other files, and what it was packed from is gone.
+            Standing::Packing { .. } | Standing::Packed { .. } if is_closed(checked) => {
+                // Bytes under one name only: a request index in clear has another one, too.
+                extents.retain(|file, _| !is_spooled(file));
+            }
+            Standing::Interrupted { missing, .. } => {
+                for Extent { file, from, to, .. } in missing {
+                    let (file, from, to) = (file.clone(), *from, *to);
+                    // What is gone needs not be found.
+                    if let Some(covered) = extents.get_mut(&file) {
+                        covered.retain(|extent| extent.to <= from);
+                    }
+                    checked.add(Problem::GoneBefore { file, from, to });
+                }
+            }
+            _ => {}
+        }
+        for extent in &statement.files {
+            let covered = extents.entry(extent.file.clone()).or_default();
+            let end = covered.last().map_or(0, |last| last.to);
+            let adjoins = extent.from == end || link == Link::Skipped;
+            if !adjoins || extent.to < extent.from {
+                let file = extent.file.clone();
+                checked.add(Problem::Gap { sequence, file });
+            }
+            covered.push(extent.clone());
+        }
+        if matches!(
+            statement.standing,
+            Standing::Sealed { .. } | Standing::Interrupted { .. }
+        ) {
+            checked.closed = Some(checkpoint.clone());
+        }
+        if checked.first.is_none() {
+            checked.first = Some(checkpoint.clone());
+        }
+        checked.last = Some(checkpoint);
+        checked.checkpoints = checked.checkpoints.saturating_add(1);
+    }
+    let packed = checked.last.as_ref().map(|last| &last.statement.standing);
+    if let Some(sequence) = skipped
+        && !matches!(packed, Some(Standing::Packed { .. }))
+    {
+        checked.add(Problem::Unlinked { sequence });
+    }
+    let torn = bytes.saturating_sub(read);
+    if torn > 0 {
+        checked
+            .uncovered
+            .insert(Part::Checkpoints.name().to_owned(), torn);
+        if is_closed(checked) {
+            checked.add(Problem::Checkpoints(
+                "something follows the last one".to_owned(),
+            ));
+        }
+    }
+    if checked.first.is_none() && checked.problems.is_empty() {
+        checked.add(Problem::Checkpoints("there is no whole one".to_owned()));
+    }
+    Ok(extents)
+}
+
+/// How a checkpoint stands to the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Link {
+    Next,
+    /// Those of the spool are left out: a packed recording keeps its first one and the one that sealed it.
+    Skipped,
+    Broken,
+}
+
+impl Link {
+    fn between(last: Option<&Checkpoint>, next: &Checkpoint) -> Self {
+        let statement = &next.statement;
+        let Some(last) = last else {
+            let begins = statement.sequence == 0 && statement.previous.is_none();
+            return match begins && is_opening(next) {
+                true => Self::Next,
+                false => Self::Broken,
+            };
+        };
+        if !may_follow(&last.statement.standing, &statement.standing) {
+            return Self::Broken;
+        }
+        let after = last.statement.sequence.saturating_add(1);
+        if statement.previous.as_ref() == Some(&last.digest) && statement.sequence == after {
+            Self::Next
+        } else if is_opening(last)
+            && matches!(statement.standing, Standing::Sealed { .. })
+            && statement.sequence > after
+        {
+            Self::Skipped
+        } else {
+            Self::Broken
+        }
+    }
+}
+
+fn may_follow(last: &Standing, next: &Standing) -> bool {
+    use Standing::{Interrupted, Live, Opened, Packed, Packing, Sealed};
+    matches!(
+        (last, next),
+        (
+            Opened { .. } | Live { .. },
+            Live { .. } | Sealed { .. } | Interrupted { .. }
+        ) | (
+            Sealed { .. } | Packing { .. },
+            Packing { .. } | Packed { .. }
+                // Whose seal was not finished, is closed after the next start.
+        ) | (
+            Sealed { .. } | Interrupted { .. },
+            Interrupted { .. }
+        )
+    )
+}
+
+fn is_opening(checkpoint: &Checkpoint) -> bool {
+    matches!(checkpoint.statement.standing, Standing::Opened { .. })
+}
+
+fn is_closed(checked: &Checked) -> bool {
+    checked.closed.is_some()
+}
+
+fn is_spooled(file: &str) -> bool {
+    matches!(
+        Part::named(file),
+        Some(Part::Cast | Part::Requests | Part::CastSpool | Part::RequestsSpool)
+    )
+}
+
+/// Holds one file against what was said of it.
+async fn file(
+    files: &dyn StoredFiles,
+    part: Part,
+    covered: &[Extent],
+    checked: &mut Checked,
+) -> Result<(), ReadError> {
+    let name = part.name();
+    let end = covered.last().map_or(0, |last| last.to);
+    let Some(mut file) = files.read(part).await? else {
+        if end > 0 {
+            checked.add(Problem::CutShort {
+                file: name.to_owned(),
+                bytes: 0,
+                covered: end,
+            });
+        }
+        return Ok(());
+    };
+    if covered.is_empty() && is_closed(checked) {
+        checked.add(Problem::Stranger {
+            file: name.to_owned(),
+        });
+    }
+    let mut whole = digest::Context::new(&SHA256);
+    let mut at = 0_u64;
+    let mut buffer = vec![0; 256 * 1024];
+    let mut wrong = Vec::new();
+    for extent in covered {
+        let mut stretch = digest::Context::new(&SHA256);
+        while at < extent.to {
+            let most = usize::try_from(extent.to.saturating_sub(at)).unwrap_or(usize::MAX);
+            let room = buffer.len().min(most);
+            let space = buffer.get_mut(..room).unwrap_or_default();
+            let read = file.reader.read(space).await?;
+            if read == 0 {
+                break;
+            }
+            let bytes = space.get(..read).unwrap_or_default();
+            stretch.update(bytes);
+            whole.update(bytes);
+            at = at.saturating_add(read as u64);
+        }
+        if at < extent.to {
+            break;
+        }
+        let found = hex(stretch.finish().as_ref());
+        if found != extent.sha256 {
+            wrong.push((extent, found));
+        }
+    }
+    for (extent, found) in wrong {
+        let (from, to) = (extent.from, extent.to);
+        let file = name.to_owned();
+        // The same bytes, elsewhere.
+        let really = covered.iter().find(|other| other.sha256 == found);
+        checked.add(match really {
+            Some(other) => Problem::Reordered {
+                file,
+                from,
+                to,
+                really: other.from,
+            },
+            None => Problem::Changed { file, from, to },
+        });
+    }
+    if at < end {
+        checked.add(Problem::CutShort {
+            file: name.to_owned(),
+            bytes: at,
+            covered: end,
+        });
+    }
+    loop {
+        let read = file.reader.read(&mut buffer).await?;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            break;
+        }
+        whole.update(bytes);
+        at = at.saturating_add(read as u64);
+    }
+    if at > end {
+        if is_closed(checked) && !covered.is_empty() {
+            checked.add(Problem::Added {
+                file: name.to_owned(),
+                from: end,
+                to: at,
+            });
+        }
+        checked
+            .uncovered
+            .insert(name.to_owned(), at.saturating_sub(end));
+    }
+    let sha256 = hex(whole.finish().as_ref());
+    checked.files.insert(name.to_owned(), (at, sha256));
+    Ok(())
+}
+
+async fn manifest(files: &dyn StoredFiles, checked: &mut Checked) -> Result<(), ReadError> {
+    let said = checked
+        .last
+        .as_ref()
+        .and_then(|last| match &last.statement.standing {
+            Standing::Sealed { manifest }
+            | Standing::Interrupted { manifest, .. }
+            | Standing::Packed { manifest } => Some(manifest.clone()),
+            Standing::Opened { .. } | Standing::Live { .. } | Standing::Packing { .. } => None,
+        });
+    let there = read_manifest(files).await?;
+    match (said, there) {
+        (Some(said), Some(there)) if sha256(&there) == said => {}
+        (Some(_), Some(_)) => checked.add(Problem::Manifest),
+        (Some(_), None) => checked.add(Problem::NoManifest),
+        (None, Some(_)) => checked.add(Problem::NotClosed),
+        (None, None) => {}
+    }
+    Ok(())
+}
+
+/// The manifest's bytes, if there is one.
+pub(crate) async fn read_manifest(
+    files: &dyn StoredFiles,
+) -> Result<Option<Vec<u8>>, ReadError> {
+    let Some(file) = files.read(Part::Manifest).await? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    file.reader
+        .take(MAX_MANIFEST)
+        .read_to_end(&mut bytes)
+        .await?;
+    Ok(Some(bytes))
+}

@@ -1,0 +1,205 @@
+//! Packing: a sealed recording becomes small, and can be entered in the middle.
+//!
+//! It is done in the background, once a session has ended: nobody waits for it, and what it is made of is sealed and
+//! stays until it is replaced as a whole. Nothing is packed that does not hold against its checkpoints.
+
+mod frames;
+mod keyframe;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use self::frames::{Packed, Source};
+pub(crate) use self::keyframe::{Keyframe, find};
+use super::check::{self, Checked, Problem};
+use super::error::{ReadError, RecordingError};
+use super::manifest::Manifest;
+use super::notary::{Entered, Entry, Notary, NotaryError};
+use super::recipients::Recipients;
+use super::spool::SpoolKey;
+use super::statement::{Chain, Checkpoint, Standing, sha256};
+use crate::session::SessionId;
+use crate::store::{FsStore, Part, RecordingStore, StoreError};
+
+/// A sealed recording, and what it takes to read it.
+#[derive(Debug)]
+pub struct ToPack {
+    /// Which one.
+    pub session: SessionId,
+    /// The key of its spools, if it is encrypted.
+    pub(crate) key: Option<SpoolKey>,
+    /// Who reads it then.
+    pub(crate) recipients: Option<Arc<Recipients>>,
+}
+
+impl ToPack {
+    /// One in clear.
+    pub fn in_clear(session: SessionId) -> Self {
+        Self {
+            session,
+            key: None,
+            recipients: None,
+        }
+    }
+}
+
+/// Why a recording stays as it is. It is no worse for that.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// It is not what was sealed.
+    #[error("it does not hold against its checkpoints: {0}")]
+    Unsound(Problem),
+    /// It is not sealed, or packed already.
+    #[error("it is not sealed, or packed already")]
+    NotSealed,
+    /// It was changed while it was packed.
+    #[error("{0} was changed while it was packed")]
+    Changed(String),
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It cannot be encrypted.
+    #[error(transparent)]
+    Encrypt(#[from] RecordingError),
+    /// It cannot be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What was packed cannot be signed.
+    #[error(transparent)]
+    Notary(#[from] NotaryError),
+    /// The files failed.
+    #[error("packing failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// A description is no JSON.
+    #[error("packing failed: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The thread that packs ended.
+    #[error("the thread that packs ended")]
+    Gone,
+}
+
+/// Packs recordings, one after the other.
+#[derive(Debug)]
+pub struct Packer {
+    store: FsStore,
+    notary: Arc<dyn Notary>,
+}
+
+impl Packer {
+    /// For the recordings of a directory.
+    pub fn new(store: FsStore, notary: Arc<dyn Notary>) -> Self {
+        Self { store, notary }
+    }
+
+    /// Packs what comes, until nothing can come any more.
+    pub async fn run(self, mut sealed: mpsc::Receiver<ToPack>) {
+        while let Some(recording) = sealed.recv().await {
+            let session = recording.session;
+            match self.pack(recording).await {
+                Ok(()) => tracing::debug!("recording {session} is packed"),
+                Err(PackError::Unsound(problem)) => {
+                    tracing::error!("recording {session} is not packed, and stays as evidence: {problem}");
+                }
+                Err(error) => tracing::warn!("recording {session} is not packed: {error}"),
+            }
+        }
+    }
+
+    /// Packs one.
+    pub async fn pack(&self, recording: ToPack) -> Result<(), PackError> {
+        let session = recording.session;
+        let files = self.store.open(session).await?;
+        let checked = check::check(session, &*files, &|note| self.notary.is_ours(note)).await?;
+        let Checked {
+            first: Some(first),
+            closed: Some(closed),
+            last: Some(last),
+            ..
+        } = &checked
+        else {
+            return Err(PackError::NotSealed);
+        };
+        if let Some(problem) = checked.problems.first() {
+            return Err(PackError::Unsound(problem.clone()));
+        }
+        let sealed = matches!(closed.statement.standing, Standing::Sealed { .. });
+        if !sealed || last.digest != closed.digest {
+            return Err(PackError::NotSealed);
+        }
+        let manifest = check::read_manifest(&*files).await?;
+        let manifest = Manifest::parse(&manifest.unwrap_or_default())?;
+
+        let draft = self.store.draft(session)?;
+        let packed = in_background(Source {
+            session,
+            directory: self.store.directory(session),
+            draft: draft.clone(),
+            recording,
+            checked: checked.files.clone(),
+        })
+        .await?;
+        let note = self.finish(first, closed, manifest, packed, &draft).await?;
+        let what = Entered::Packed;
+        let entry = Entry {
+            session,
+            note,
+            what,
+        };
+        self.notary.enter(entry).await?;
+        Ok(self.store.replace(session, &draft).await?)
+    }
+
+    /// Signs what was packed, frame by frame, and writes its manifest. Returns the digest of the last checkpoint.
+    async fn finish(
+        &self,
+        first: &Checkpoint,
+        closed: &Checkpoint,
+        mut manifest: Manifest,
+        packed: Packed,
+        draft: &Path,
+    ) -> Result<String, PackError> {
+        let mut notes = Vec::new();
+        for kept in [first, closed] {
+            notes.extend_from_slice(kept.note.as_bytes());
+            notes.push(b'\n');
+        }
+        let mut chain = Chain::after(closed);
+        let at = manifest.closed;
+        for (extent, since) in packed.frames {
+            let standing = Standing::Packing { since };
+            let text = chain.text(at, vec![extent], standing)?;
+            notes.extend(chain.signed(&self.notary.sign(text).await?));
+        }
+        manifest.cast.sha256 = packed.plain_sha256;
+        manifest.files = packed.files;
+        let json = manifest.to_json()?;
+        let standing = Standing::Packed {
+            manifest: sha256(&json),
+        };
+        let text = chain.text(at, packed.rest, standing)?;
+        notes.extend(chain.signed(&self.notary.sign(text).await?));
+        let draft = draft.to_owned();
+        self.store
+            .write_new(vec![
+                (draft.join(Part::Checkpoints.name()), notes),
+                (draft.join(Part::Manifest.name()), json),
+            ])
+            .await?;
+        Ok(chain.last().unwrap_or_default().to_owned())
+    }
+}
+
+/// On a thread that gives way to every other.
+async fn in_background(source: Source) -> Result<Packed, PackError> {
+    let (done, packed) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("recording-pack".to_owned())
+        .spawn(move || {
+            // Of this thread only. Where that is not allowed, it is as eager as the others.
+            drop(rustix::process::setpriority_process(None, 19));
+            drop(done.send(frames::pack(source)));
+        })?;
+    packed.await.map_err(|_| PackError::Gone)?
+}
