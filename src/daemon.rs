@@ -1,25 +1,32 @@
 //! The daemon, whole: everything is opened, checked and recovered before the first operator is let in.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::AdminSocket;
-use crate::audit::{Audit, AuditError, Event};
+use crate::audit::{Audit, AuditError, Event, Link};
 use crate::clock::Clock;
 use crate::config::secrets::{SecretError, read_secret};
 use crate::config::watch::{Reload, Reloads};
-use crate::config::{self, Config, Limits};
+use crate::config::{self, Bastion, Config, Limits};
 use crate::gateway::{Gateway, GatewayError};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
+use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader};
 use crate::mint::{JournalError, Leases};
 use crate::monitor::Monitor;
+use crate::notary::DaemonNotary;
+use crate::recording::{Identities, Notary, Packer, Recorder, Recordings, ToPack};
 use crate::server::{Front, HostKeyError, HostKeys, Server, ServerError};
-use crate::session::Live;
+use crate::session::{Live, SessionId};
+use crate::signing::{Signing, SigningError};
+use crate::store::fs::InLog;
 use crate::store::{self, FsStore, StoreError};
 
 /// What an ended session may take to seal and release after its drain is over.
@@ -56,6 +63,12 @@ pub enum StartError {
         /// What a socket's path leaves.
         most: usize,
     },
+    /// No key to sign with, no evidence.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// No log of what is recorded, or one that is not what it was.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// No audit log, no daemon.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -79,6 +92,12 @@ pub enum StartError {
 /// From the end of the last session to the end of its connection, which clients do by themselves.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// Sealed recordings that wait to be packed. One too many stays as it is.
+const WAIT_TO_BE_PACKED: usize = 1024;
+
+/// How often the head of the audit log goes into the evidence log, while events happen.
+const LOG_AUDIT_HEAD_EVERY: Duration = Duration::from_secs(600);
+
 /// Longest state directory: `run/` + an id + `/init.sock` must fit into a socket's 108 bytes.
 const LONGEST_STATE_DIR: usize = 64;
 
@@ -90,6 +109,8 @@ pub struct Daemon {
     front: Front,
     admin: AdminSocket,
     reloads: Reloads,
+    packing: JoinHandle<()>,
+    packing_ends: CancellationToken,
     // Held to the end: the next daemon on this directory must wait for our seals.
     _lock: std::fs::File,
 }
@@ -108,13 +129,27 @@ impl Daemon {
         check_length(state_dir)?;
         config::state_dir(state_dir)?;
         let lock = lock(state_dir)?;
+        let (signing, log) = evidence(bastion, &clock).await?;
         let audit = Audit::open(
             &bastion.audit_log,
+            state_dir,
             bastion.name.as_str(),
+            signing.clone(),
             Arc::clone(&clock),
         )?;
+        log.append(Leaf::Started {
+            at: clock.now(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            key: signing.key().clone(),
+        })
+        .await?;
         let store = FsStore::new(state_dir);
-        for interrupted in store::fs::recover(state_dir, clock.now()).await? {
+        let notary = DaemonNotary::new(signing.clone(), log.clone(), Arc::clone(&clock));
+        let notary: Arc<dyn Notary> = Arc::new(notary);
+        let unsealed = store::fs::unsealed(&store).await?;
+        let in_log = in_log(&signing, state_dir, &unsealed).await?;
+        let recovered = store::fs::recover(&store, &unsealed, &in_log, &*notary, clock.now());
+        for interrupted in recovered.await? {
             let (session, reason) = (interrupted.session, interrupted.reason);
             audit
                 .emit(Event::RecordingInterrupted { session, reason })
@@ -145,10 +180,20 @@ impl Daemon {
                 config_digest,
             })
             .await?;
+        let (to_pack, sealed) = mpsc::channel(WAIT_TO_BE_PACKED);
+        let recorder = Recorder::new(Arc::new(store.clone()), Arc::clone(&notary))
+            .with_packer(to_pack.clone());
+        let packing_ends = CancellationToken::new();
+        let packer = Packer::new(store.clone(), notary);
+        let packing = tokio::spawn(packer.run(sealed, packing_ends.clone()));
+        tokio::spawn(pack_the_rest(store.clone(), to_pack));
         let monitor = Arc::new(Monitor {
             config: config.clone(),
             audit,
-            store: Arc::new(store),
+            signing,
+            log,
+            recorder,
+            recordings: Recordings::new(Arc::new(store), Identities::default()),
             gateway,
             leases,
             launcher,
@@ -163,6 +208,8 @@ impl Daemon {
             front,
             admin,
             reloads,
+            packing,
+            packing_ends,
             _lock: lock,
         })
     }
@@ -192,12 +239,17 @@ impl Daemon {
             front,
             admin,
             reloads,
+            packing,
+            packing_ends,
             _lock: lock,
         } = self;
         let admin = tokio::spawn(admin.serve(Arc::clone(&monitor)));
         let enforce = tokio::spawn(Arc::clone(&monitor).enforce());
         let config = reloads.current.clone();
         let report = tokio::spawn(report(reloads, Arc::clone(&monitor)));
+        let witness = config.borrow().bastion.witness.clone();
+        let witness = tokio::spawn(witness.follow(monitor.log.clone()));
+        let audit_heads = tokio::spawn(audit_heads(Arc::clone(&monitor)));
         let converse = {
             let monitor = Arc::clone(&monitor);
             move |peer| Some(monitor.converse(peer))
@@ -235,11 +287,85 @@ impl Daemon {
             Ok(Err(error)) => tracing::error!("the SSH side ended badly: {error}"),
             Err(_) => tracing::error!("some connections did not end in time"),
         }
+        packing_ends.cancel();
+        if tokio::time::timeout(LAST_SEALS, packing).await.is_err() {
+            tracing::warn!(
+                "some recordings are left as they were written: the next start packs what it can read"
+            );
+        }
         admin.abort();
         enforce.abort();
         report.abort();
         monitor.audit.tell(Event::DaemonStopped {}).await;
+        monitor.audit.close().await;
+        audit_heads.abort();
+        log_audit_head(&monitor, &mut None).await;
+        monitor.log.close().await;
+        // Its last checkpoint; a share that hangs must not hold up the end.
+        drop(tokio::time::timeout(LAST_WORDS, witness).await);
         drop(lock);
+    }
+}
+
+/// The key and the log. Off the runtime's threads: a log of many years takes seconds to read.
+async fn evidence(
+    bastion: &Bastion,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Signing, EvidenceLog), StartError> {
+    let (state_dir, name) = (bastion.state_dir.clone(), bastion.name.clone());
+    let (source, clock) = (bastion.signing.clone(), Arc::clone(clock));
+    let opened = tokio::task::spawn_blocking(move || {
+        let signing = Signing::open(&state_dir, &name, &source, clock.now())?;
+        let directory = state_dir.join(log::DIRECTORY);
+        let log = EvidenceLog::open(&directory, signing.clone(), &*clock)?;
+        Ok::<_, StartError>((signing, log))
+    });
+    opened.await.map_err(|_| LogError::Closed)?
+}
+
+/// What the log says of recordings that may have been left open.
+async fn in_log(
+    signing: &Signing,
+    state_dir: &Path,
+    unsealed: &BTreeSet<SessionId>,
+) -> Result<InLog, StartError> {
+    let (directory, keys) = (state_dir.join(log::DIRECTORY), signing.keys().clone());
+    let unsealed = unsealed.clone();
+    let read = tokio::task::spawn_blocking(move || {
+        let mut in_log = InLog::default();
+        LogReader::open(&directory, &keys, |_, leaf| match leaf {
+            Leaf::Opened { session, .. } => {
+                in_log.open.insert(session);
+            }
+            Leaf::Sealed { session, .. }
+            | Leaf::Interrupted { session, .. }
+            | Leaf::Deleted { session, .. } => {
+                in_log.open.remove(&session);
+                if unsealed.contains(&session) {
+                    in_log.closed.insert(session);
+                }
+            }
+            Leaf::Started { .. }
+            | Leaf::Key { .. }
+            | Leaf::Packed { .. }
+            | Leaf::AuditHead { .. } => {}
+        })?;
+        Ok::<_, StartError>(in_log)
+    });
+    read.await.map_err(|_| LogError::Closed)?
+}
+
+/// Packs what an earlier daemon sealed and did not come to pack.
+async fn pack_the_rest(store: FsStore, to_pack: mpsc::Sender<ToPack>) {
+    match store::fs::unpacked(&store).await {
+        Ok(sessions) => {
+            for session in sessions {
+                if to_pack.send(ToPack::in_clear(session)).await.is_err() {
+                    return;
+                }
+            }
+        }
+        Err(error) => tracing::warn!("what is not packed yet cannot be listed: {error}"),
     }
 }
 
@@ -272,6 +398,32 @@ async fn report(mut reloads: Reloads, monitor: Arc<Monitor>) {
                     .await;
             }
         }
+    }
+}
+
+/// Puts the head of the audit log into the evidence log now and then: what is cut off of the one, the other still knows.
+async fn audit_heads(monitor: Arc<Monitor>) {
+    let mut signed = monitor.audit.signed();
+    let mut logged = None;
+    while signed.changed().await.is_ok() {
+        log_audit_head(&monitor, &mut logged).await;
+        tokio::time::sleep(LOG_AUDIT_HEAD_EVERY).await;
+    }
+}
+
+async fn log_audit_head(monitor: &Monitor, logged: &mut Option<Link>) {
+    let signed = *monitor.audit.signed().borrow();
+    let Some(link) = signed.filter(|_| signed != *logged) else {
+        return;
+    };
+    let leaf = Leaf::AuditHead {
+        at: monitor.clock.now(),
+        seq: link.seq,
+        hash: link.hash,
+    };
+    match monitor.log.append(leaf).await {
+        Ok(_) => *logged = signed,
+        Err(error) => tracing::error!("{error}"),
     }
 }
 

@@ -13,14 +13,16 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::identity::{self, Identity, Proof};
 use crate::launch::{LaunchError, Launcher};
+use crate::log::EvidenceLog;
 use crate::messages::{
     Answer, Ask, Command, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink,
 };
 use crate::mint::Leases;
 use crate::policy;
+use crate::recording::{Recorder, Recordings};
 use crate::revoke;
 use crate::session::{self, Caller, Live, Tunnels};
-use crate::recording::{Recorder, Recordings};
+use crate::signing::Signing;
 
 /// Questions under way from one connection.
 const ASKS: usize = 8;
@@ -37,6 +39,10 @@ pub struct Monitor {
     pub config: watch::Receiver<Arc<Config>>,
     /// What happened and why.
     pub audit: Audit,
+    /// Signs checkpoints.
+    pub signing: Signing,
+    /// What was recorded, in an order that cannot be changed.
+    pub log: EvidenceLog,
     /// Opens recordings.
     pub recorder: Recorder,
     /// Reads them.

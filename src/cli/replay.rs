@@ -38,7 +38,8 @@ impl Replay {
         let live = reading::live_sessions(&state_dir)?;
         let recordings = reading::recordings(&state_dir, self.keys)?;
         reading::block_on(async {
-            let summary = replay::resolve(&recordings, &self.how.id, &live.sessions, |_| true).await?;
+            let summary =
+                replay::resolve(&recordings, &self.how.id, &live.sessions, |_| true).await?;
             let at = self.how.begin(summary.session.opened, SystemClock.now())?;
             let mut out = reading::stdout()?;
             let result = match reading::terminal().filter(|_| std::io::stdin().is_terminal()) {

@@ -1,6 +1,7 @@
 //! `bastion-audit sessions`.
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bastion_audit::clock::{Clock, SystemClock};
@@ -33,9 +34,12 @@ impl Sessions {
         let state_dir = self.state.state_dir()?;
         let query = self.filters.query(SystemClock.now())?;
         let mut live = reading::live_sessions(&state_dir)?;
-        let recordings = reading::recordings(&state_dir, reading::Keys {
-            identity: self.identity_file.clone(),
-        })?;
+        let recordings = reading::recordings(
+            &state_dir,
+            reading::Keys {
+                identity: self.identity_file.clone(),
+            },
+        )?;
         let found = reading::block_on(async {
             Ok(replay::find(&recordings, &query, &live.sessions, |_| true).await?)
         })?;

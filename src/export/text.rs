@@ -7,9 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Export, Out, put};
 use crate::messages::WindowSize;
-use crate::recording::{
-    Ending, Event, Happening, ReadError, Reader, Shown, Stored, Stream,
-};
+use crate::recording::{Ending, Event, Happening, ReadError, Reader, Shown, Stored, Stream};
 use crate::replay::screen::{Gone, Screen};
 use crate::replay::{PlayError, RequestLog, SafeText, printable};
 

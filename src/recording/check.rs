@@ -35,7 +35,9 @@ pub enum Problem {
         of: SessionId,
     },
     /// A checkpoint does not follow the one before it.
-    #[error("checkpoint {sequence} does not follow the one before it: one was changed, removed, doubled or moved")]
+    #[error(
+        "checkpoint {sequence} does not follow the one before it: one was changed, removed, doubled or moved"
+    )]
     Unlinked {
         /// Its number.
         sequence: u64,
@@ -325,12 +327,8 @@ fn may_follow(last: &Standing, next: &Standing) -> bool {
             Live { .. } | Sealed { .. } | Interrupted { .. }
         ) | (
             Sealed { .. } | Packing { .. },
-            Packing { .. } | Packed { .. }
-                // Whose seal was not finished, is closed after the next start.
-        ) | (
-            Sealed { .. } | Interrupted { .. },
-            Interrupted { .. }
-        )
+            Packing { .. } | Packed { .. } // Whose seal was not finished, is closed after the next start.
+        ) | (Sealed { .. } | Interrupted { .. }, Interrupted { .. })
     )
 }
 
@@ -470,9 +468,7 @@ async fn manifest(files: &dyn StoredFiles, checked: &mut Checked) -> Result<(), 
 }
 
 /// The manifest's bytes, if there is one.
-pub(crate) async fn read_manifest(
-    files: &dyn StoredFiles,
-) -> Result<Option<Vec<u8>>, ReadError> {
+pub(crate) async fn read_manifest(files: &dyn StoredFiles) -> Result<Option<Vec<u8>>, ReadError> {
     let Some(file) = files.read(Part::Manifest).await? else {
         return Ok(None);
     };

@@ -58,7 +58,11 @@ impl Decoder {
         Ok(what.map(|what| Event { at, what }))
     }
 
-    pub(super) fn happening(&mut self, code: char, data: Option<String>) -> Result<Option<Happening>, String> {
+    pub(super) fn happening(
+        &mut self,
+        code: char,
+        data: Option<String>,
+    ) -> Result<Option<Happening>, String> {
         let known = matches!(
             code,
             code::OUTPUT

@@ -114,7 +114,9 @@ pub enum RecoverError {
     #[error("the log says that it was begun, and it is gone from the store")]
     Gone,
     /// The log says that it was closed, and its manifest is not there.
-    #[error("the log says that it was closed, and its manifest is gone: it stays as it is, see `verify`")]
+    #[error(
+        "the log says that it was closed, and its manifest is gone: it stays as it is, see `verify`"
+    )]
     Closed,
     /// There is no checkpoint.
     #[error("it has no whole checkpoint that says what it is: it stays as it is")]

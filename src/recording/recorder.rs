@@ -120,7 +120,15 @@ impl Recorder {
         };
         self.notary.enter(entry).await?;
         let carrying = Carrying::new(protection, cast, plain_bytes);
-        let inner = Inner::new(header, keeping, self.clone(), sink, started, carrying, chain);
+        let inner = Inner::new(
+            header,
+            keeping,
+            self.clone(),
+            sink,
+            started,
+            carrying,
+            chain,
+        );
         Ok(OpenRecording::start(Arc::new(inner)))
     }
 
@@ -134,7 +142,9 @@ impl Recorder {
         if let Some(sealed) = &self.sealed
             && sealed.try_send(recording).is_err()
         {
-            tracing::warn!("recording {session} is left as it was written: too many wait to be packed");
+            tracing::warn!(
+                "recording {session} is left as it was written: too many wait to be packed"
+            );
         }
     }
 }

@@ -129,7 +129,7 @@ proptest! {
             let store = FaultyStore::default();
             let metadata = metadata(terminal);
             let id = metadata.session;
-            let recording = OpenRecording::open(&store, metadata.clone(), RecordInput::Always).await.unwrap();
+            let recording = crate::recording::testing::open(&store, metadata.clone(), RecordInput::Always).await.unwrap();
             let (mut stdout, mut stderr, mut stdin, mut sizes) = (vec![], vec![], vec![], vec![]);
             for act in &acts {
                 match act {
@@ -187,7 +187,7 @@ proptest! {
             let store = FaultyStore::default();
             let metadata = metadata(terminal);
             let id = metadata.session;
-            let recording = OpenRecording::open(&store, metadata, RecordInput::Auto).await.unwrap();
+            let recording = crate::recording::testing::open(&store, metadata, RecordInput::Auto).await.unwrap();
             let mut rest = text.as_bytes();
             for size in sizes.iter().cycle() {
                 if rest.is_empty() { break; }
@@ -219,7 +219,7 @@ async fn the_lines_are_those_of_the_document() {
     let metadata = metadata(true);
     let id = metadata.session;
     tokio::time::pause();
-    let recording = OpenRecording::open(&store, metadata, RecordInput::Auto)
+    let recording = crate::recording::testing::open(&store, metadata, RecordInput::Auto)
         .await
         .unwrap();
     let wait = |ms| tokio::time::advance(std::time::Duration::from_millis(ms));
@@ -290,7 +290,7 @@ async fn a_pipe_of_zeros_is_base64_and_streams_stand_apart() {
     let store = FaultyStore::default();
     let metadata = metadata(false);
     let id = metadata.session;
-    let recording = OpenRecording::open(&store, metadata, RecordInput::Digest)
+    let recording = crate::recording::testing::open(&store, metadata, RecordInput::Digest)
         .await
         .unwrap();
     recording.output(Stream::Stdout, &[0; 6]).await.unwrap();
@@ -335,7 +335,7 @@ async fn a_pipe_of_zeros_is_base64_and_streams_stand_apart() {
 #[tokio::test]
 async fn after_a_failure_every_call_fails() {
     let store = FaultyStore::new(Fault::NoSpaceAt(1));
-    let recording = OpenRecording::open(&store, metadata(true), RecordInput::Always)
+    let recording = crate::recording::testing::open(&store, metadata(true), RecordInput::Always)
         .await
         .unwrap();
     recording.output(Stream::Stdout, b"one").await.unwrap();
@@ -360,14 +360,14 @@ async fn after_a_failure_every_call_fails() {
 #[tokio::test]
 async fn without_a_store_there_is_no_recording() {
     let store = FaultyStore::new(Fault::Create);
-    let refused = OpenRecording::open(&store, metadata(true), RecordInput::Auto).await;
+    let refused = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto).await;
     assert!(matches!(refused, Err(RecordingError::NoSpace)));
 }
 
 #[tokio::test]
 async fn a_sealed_recording_takes_nothing_more() {
     let store = FaultyStore::default();
-    let recording = OpenRecording::open(&store, metadata(true), RecordInput::Auto)
+    let recording = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto)
         .await
         .unwrap();
     recording.clone().seal(Ending::Exit(0)).await.unwrap();
@@ -384,7 +384,7 @@ async fn a_sealed_recording_takes_nothing_more() {
 #[tokio::test]
 async fn a_seal_that_fails_seals_nothing() {
     let store = FaultyStore::new(Fault::Seal);
-    let recording = OpenRecording::open(&store, metadata(true), RecordInput::Auto)
+    let recording = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto)
         .await
         .unwrap();
     assert!(matches!(
@@ -400,7 +400,7 @@ async fn a_seal_that_fails_seals_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_disk_that_hangs_holds_up_the_recording_and_nothing_else() {
     let store = FaultyStore::new(Fault::HangAt(0));
-    let recording = OpenRecording::open(&store, metadata(true), RecordInput::Auto)
+    let recording = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto)
         .await
         .unwrap();
     let limit = std::time::Duration::from_secs(5);

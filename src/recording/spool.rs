@@ -148,11 +148,9 @@ impl<R: Read> SpoolReader<R> {
             return Ok(false);
         };
         self.plain = record;
-        let opened = self.cipher.open_in_place(
-            nonce(self.letter, self.next),
-            Aad::empty(),
-            &mut self.plain,
-        );
+        let opened =
+            self.cipher
+                .open_in_place(nonce(self.letter, self.next), Aad::empty(), &mut self.plain);
         let length = opened
             .map_err(|_| damaged(&format!("record {} is not what was written", self.next)))?
             .len();

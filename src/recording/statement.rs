@@ -61,7 +61,11 @@ pub struct Extent {
 
 /// What a recording is when a checkpoint is made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "state",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Standing {
     /// It has begun.
     Opened {
@@ -157,7 +161,8 @@ impl Chain {
             files,
             standing,
         };
-        let mut json = serde_json::to_string(&statement)?;
+        // The one control character that JSON leaves as it is, and a signed note does not take.
+        let mut json = serde_json::to_string(&statement)?.replace('\u{7f}', "\\u007f");
         json.push('\n');
         Ok(json)
     }
@@ -289,7 +294,9 @@ impl<R: AsyncBufRead + Unpin> Checkpoints<R> {
 }
 
 /// Every whole checkpoint, where they end, and whether something that is none follows.
-pub(crate) fn read_whole(mut input: impl std::io::Read) -> std::io::Result<(Vec<Checkpoint>, u64, bool)> {
+pub(crate) fn read_whole(
+    mut input: impl std::io::Read,
+) -> std::io::Result<(Vec<Checkpoint>, u64, bool)> {
     let mut bytes = Vec::new();
     input.read_to_end(&mut bytes)?;
     let mut found = Vec::new();

@@ -38,7 +38,7 @@ impl std::fmt::Debug for Identities {
 }
 
 /// Bytes in clear, from the beginning.
-pub type Plain = Box<dyn AsyncRead + Send + Sync + Unpin>;
+pub(crate) type Plain = Box<dyn AsyncRead + Send + Sync + Unpin>;
 
 /// Reads the recordings of a store.
 #[derive(Clone, Debug)]
@@ -187,11 +187,9 @@ impl Stored {
                     unpacked(plain)
                 }))
             }
-            Part::Cast
-            | Part::Requests
-            | Part::SpoolKey
-            | Part::Checkpoints
-            | Part::Manifest => Ok(Box::new(file.reader)),
+            Part::Cast | Part::Requests | Part::SpoolKey | Part::Checkpoints | Part::Manifest => {
+                Ok(Box::new(file.reader))
+            }
         }
     }
 
@@ -214,7 +212,10 @@ fn unpacked(input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send
     Ok(Box::new(zstd::Decoder::new(input)?))
 }
 
-fn decrypted(input: Input, identities: &Identities) -> io::Result<age::stream::StreamReader<Input>> {
+fn decrypted(
+    input: Input,
+    identities: &Identities,
+) -> io::Result<age::stream::StreamReader<Input>> {
     let decryptor = age::Decryptor::new_buffered(input).map_err(io::Error::other)?;
     let identities = identities.0.iter().map(|it| &**it as &dyn age::Identity);
     decryptor.decrypt(identities).map_err(|error| match error {

@@ -7,7 +7,9 @@ use jiff::SignedDuration;
 use super::Stream;
 use super::event::{Event, Happening};
 use super::header::Bastion;
-use super::manifest::{CastSummary, Coverage, Ending, LeaseRecord, Manifest, State, Totals, VERSION};
+use super::manifest::{
+    CastSummary, Coverage, Ending, LeaseRecord, Manifest, State, Totals, VERSION,
+};
 use super::requests::RequestsSummary;
 use super::statement::{Checkpoint, Encrypted, Standing, Statement};
 

@@ -3,16 +3,20 @@
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair, UnparsedPublicKey, ED25519};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{
-    Entry, Identities, Keeping, Metadata, Notary, NotaryError, OpenRecording, Recorder, Recordings,
-    RecordingError,
+    Entry, Identities, Keeping, Manifest, Metadata, Notary, NotaryError, OpenRecording, Recorder,
+    RecordingError, Recordings,
 };
 use crate::config::RecordInput;
-use crate::store::RecordingStore;
+use crate::session::SessionId;
+use crate::store::faulty::FaultyStore;
+use crate::store::fs::{self, InLog, Interrupted};
+use crate::store::{FsStore, RecordingStore, StoreError};
+use jiff::Timestamp;
 
 /// Signs, and keeps what was entered.
 #[derive(Debug)]
@@ -26,7 +30,8 @@ pub(crate) struct TestNotary {
 impl TestNotary {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            key: Ed25519KeyPair::generate().unwrap(),
+            // One key for all, as one daemon has that starts again.
+            key: Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap(),
             entered: Mutex::default(),
             silent: Default::default(),
         })
@@ -64,22 +69,72 @@ impl Notary for TestNotary {
     }
 }
 
-/// One that records in clear, in `store`.
-pub(crate) fn recorder(store: &(impl RecordingStore + Clone + 'static)) -> Recorder {
-    Recorder::new(Arc::new(store.clone()), TestNotary::new())
+/// What the next start of a daemon does, whose log knows all that is unsealed.
+pub(crate) async fn recover(
+    store: &FsStore,
+    now: Timestamp,
+) -> Result<Vec<Interrupted>, StoreError> {
+    let unsealed = fs::unsealed(store).await?;
+    let in_log = InLog {
+        open: unsealed.clone(),
+        ..InLog::default()
+    };
+    fs::recover(store, &unsealed, &in_log, &*TestNotary::new(), now).await
 }
 
+/// The manifest of a recording, if it is closed.
+pub(crate) async fn manifest(store: impl Held, id: SessionId) -> Option<Manifest> {
+    let stored = recordings(store).open(id).await.unwrap();
+    stored.manifest().await.unwrap()
+}
+
+/// A store, however a test holds it.
+pub(crate) trait Held {
+    fn held(&self) -> Arc<dyn RecordingStore>;
+}
+
+impl Held for FaultyStore {
+    fn held(&self) -> Arc<dyn RecordingStore> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Held for FsStore {
+    fn held(&self) -> Arc<dyn RecordingStore> {
+        Arc::new(self.clone())
+    }
+}
+
+impl Held for Arc<dyn RecordingStore> {
+    fn held(&self) -> Arc<dyn RecordingStore> {
+        Arc::clone(self)
+    }
+}
+
+impl<T: Held> Held for &T {
+    fn held(&self) -> Arc<dyn RecordingStore> {
+        (*self).held()
+    }
+}
+
+impl<T: Held> Held for Arc<T> {
+    fn held(&self) -> Arc<dyn RecordingStore> {
+        (**self).held()
+    }
+}
+
+/// Opens a recording in clear.
 pub(crate) async fn open(
-    store: &(impl RecordingStore + Clone + 'static),
+    store: impl Held,
     metadata: Metadata,
     record_input: RecordInput,
 ) -> Result<OpenRecording, RecordingError> {
-    recorder(store)
+    Recorder::new(store.held(), TestNotary::new())
         .open(metadata, Keeping::clear(record_input))
         .await
 }
 
 /// The recordings of `store`, without a key.
-pub(crate) fn recordings(store: &(impl RecordingStore + Clone + 'static)) -> Recordings {
-    Recordings::new(Arc::new(store.clone()), Identities::default())
+pub(crate) fn recordings(store: impl Held) -> Recordings {
+    Recordings::new(store.held(), Identities::default())
 }

@@ -494,10 +494,7 @@ impl Inner {
             cast: CastSummary::of(carrying.plain_cast),
             totals: writing.totals,
             leases: writing.leases.clone(),
-            requests: RequestsSummary::of(
-                &writing.tally,
-                CastSummary::of(carrying.plain_requests),
-            ),
+            requests: RequestsSummary::of(&writing.tally, CastSummary::of(carrying.plain_requests)),
             coverage: Coverage::of(&self.header.bastion),
             encrypted,
             files: BTreeMap::new(),

@@ -89,11 +89,7 @@ struct Player<'a> {
 }
 
 impl<'a> Player<'a> {
-    async fn open(
-        recordings: &'a Recordings,
-        id: SessionId,
-        how: Play,
-    ) -> Result<Self, PlayError> {
+    async fn open(recordings: &'a Recordings, id: SessionId, how: Play) -> Result<Self, PlayError> {
         let reader = Reader::open(recordings.open(id).await?.cast().await?).await?;
         let stage = Stage::new(reader.header(), how.terminal, how.requests);
         let speed = if how.speed.is_finite() {

@@ -107,7 +107,8 @@ impl Summary {
         if self.leases.is_some() {
             return Ok(());
         }
-        let mut reader = Reader::open(recordings.open(self.session.session).await?.cast().await?).await?;
+        let mut reader =
+            Reader::open(recordings.open(self.session.session).await?.cast().await?).await?;
         let mut survivors = Survivors::default();
         loop {
             match reader.next().await {

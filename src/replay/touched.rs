@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::recording::{ReadError, Recordings};
 use crate::recording::requests::{IndexReader, RequestStep, RequestSummary};
+use crate::recording::{ReadError, Recordings};
 use crate::session::SessionId;
 
 /// `VERB RESOURCE[.GROUP][/NAME[/SUBRESOURCE]] [-n NAMESPACE]`; `*` stands for any text, also within a word.

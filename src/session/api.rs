@@ -66,16 +66,10 @@ impl Api {
         steps::on_record(monitor, event).await?;
         let upstream = monitor.leases.upstream(grant.cluster()).await;
         let upstream = upstream.map_err(|error| error.for_operator())?;
-        Ok(Self::new(monitor, grant, recording, lease, upstream))
+        Ok(Self::new(grant, recording, lease, upstream))
     }
 
-    fn new(
-        monitor: &Monitor,
-        grant: &Grant,
-        recording: &OpenRecording,
-        lease: &Lease,
-        upstream: Upstream,
-    ) -> Self {
+    fn new(grant: &Grant, recording: &OpenRecording, lease: &Lease, upstream: Upstream) -> Self {
         let (in_use, credential) = watch::channel(Arc::clone(lease.credential()));
         let (unrecorded_tx, unrecorded) = mpsc::channel(1);
         let over = CancellationToken::new();

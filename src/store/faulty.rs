@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{
-    Beginning, Lines, Part, RecordingSink, RecordingStore, Span, StoreError, StoredFile, StoredFiles,
+    Beginning, Lines, Part, RecordingSink, RecordingStore, Span, StoreError, StoredFile,
+    StoredFiles,
 };
 use crate::session::SessionId;
 
@@ -95,7 +96,9 @@ impl FaultyStore {
 
     /// The checkpoints of a recording as far as they were written.
     pub fn checkpoints(&self, id: SessionId) -> Option<Vec<u8>> {
-        lock(&self.held).get(&id).map(|held| held.checkpoints.clone())
+        lock(&self.held)
+            .get(&id)
+            .map(|held| held.checkpoints.clone())
     }
 
     /// How many appends there were to a recording.
@@ -202,9 +205,7 @@ impl RecordingSink for FaultySink {
         self.with(|held| {
             held.requests.extend_from_slice(&lines.requests);
             match self.fault {
-                Fault::NoSpaceBetweenAt(fatal)
-                    if number >= fatal && !lines.requests.is_empty() =>
-                {
+                Fault::NoSpaceBetweenAt(fatal) if number >= fatal && !lines.requests.is_empty() => {
                     return Err(full());
                 }
                 _ => {}

@@ -30,6 +30,7 @@ use crate::config::{Name, RecordBodies, RecordInput};
 use crate::mint::Credential;
 use crate::recording::requests::{Done, IndexReader, Intent, RequestStep};
 use crate::recording::roundtrip::metadata;
+use crate::recording::testing::recordings;
 use crate::recording::{OpenRecording, RecordingError};
 use crate::store::{FsStore, RecordingStore};
 
@@ -64,7 +65,7 @@ impl Bench {
 
     async fn over(state: TempDir, store: Arc<dyn RecordingStore>, upstream: Upstream) -> Self {
         let gateway = Gateway::open(state.path(), Arc::new(SystemClock)).unwrap();
-        let recording = OpenRecording::open(&*store, metadata(true), RecordInput::Auto)
+        let recording = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto)
             .await
             .unwrap();
         let (renew, credential) = watch::channel(Arc::new(Credential::new(TOKEN.to_owned())));
@@ -78,7 +79,6 @@ impl Bench {
             upstream,
             credential,
             recording: recording.clone(),
-            store: Arc::clone(&store),
             bodies: RecordBodies::Writes,
             over: over.clone(),
             unrecorded: tell,
@@ -161,9 +161,12 @@ impl Bench {
 
     async fn so_far(&self) -> Vec<(Intent, Option<Done>)> {
         self.session.settled().await;
-        let stored = self.store.open(self.recording.id()).await.unwrap();
+        let stored = recordings(&self.store)
+            .open(self.recording.id())
+            .await
+            .unwrap();
         let mut requests = Vec::new();
-        let Some(index) = stored.requests else {
+        let Some(index) = stored.requests().await.unwrap() else {
             return requests;
         };
         let mut index = IndexReader::open(index).await.unwrap().unwrap();

@@ -8,6 +8,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::*;
 use crate::gateway::websocket::accept_of;
 use crate::recording::LineReader;
+use crate::recording::testing::recordings;
 use crate::store::Span;
 use crate::store::faulty::{Fault, FaultyStore};
 
@@ -100,8 +101,9 @@ async fn child(bench: &Bench) -> String {
     let done = bench.outcome().await;
     let id = done.outcome.children[0];
     let mut cast = String::new();
-    let mut stored = bench.store.open(id).await.unwrap();
-    stored.cast.read_to_string(&mut cast).await.unwrap();
+    let stored = recordings(&bench.store).open(id).await.unwrap();
+    let mut read = stored.cast().await.unwrap();
+    read.read_to_string(&mut cast).await.unwrap();
     drop(LineReader::open(cast.as_bytes()).await.unwrap());
     cast
 }

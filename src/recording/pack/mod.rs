@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use self::frames::{Packed, Source};
 pub(crate) use self::keyframe::{Keyframe, find};
@@ -93,14 +94,25 @@ impl Packer {
         Self { store, notary }
     }
 
-    /// Packs what comes, until nothing can come any more.
-    pub async fn run(self, mut sealed: mpsc::Receiver<ToPack>) {
-        while let Some(recording) = sealed.recv().await {
+    /// Packs what comes, until nothing can come any more; once `ends` is cancelled, what is waiting by then.
+    pub async fn run(self, mut sealed: mpsc::Receiver<ToPack>, ends: CancellationToken) {
+        loop {
+            let recording = tokio::select! {
+                biased;
+                recording = sealed.recv() => recording,
+                () = ends.cancelled(), if !sealed.is_closed() => {
+                    sealed.close();
+                    continue;
+                }
+            };
+            let Some(recording) = recording else { return };
             let session = recording.session;
             match self.pack(recording).await {
                 Ok(()) => tracing::debug!("recording {session} is packed"),
                 Err(PackError::Unsound(problem)) => {
-                    tracing::error!("recording {session} is not packed, and stays as evidence: {problem}");
+                    tracing::error!(
+                        "recording {session} is not packed, and stays as evidence: {problem}"
+                    );
                 }
                 Err(error) => tracing::warn!("recording {session} is not packed: {error}"),
             }
@@ -198,7 +210,9 @@ async fn in_background(source: Source) -> Result<Packed, PackError> {
         .name("recording-pack".to_owned())
         .spawn(move || {
             // Of this thread only. Where that is not allowed, it is as eager as the others.
-            drop(rustix::process::setpriority_process(None, 19));
+            if let Err(error) = rustix::process::setpriority_process(None, 19) {
+                tracing::debug!("packing is as eager as the rest: {error}");
+            }
             drop(done.send(frames::pack(source)));
         })?;
     packed.await.map_err(|_| PackError::Gone)?

@@ -7,12 +7,13 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::RecordInput;
 use crate::recording::roundtrip::metadata;
+use crate::recording::testing::{Held, manifest, recover};
 use crate::recording::{Ending, Manifest, OpenRecording, Reader, State};
+use crate::store::FsStore;
 use crate::store::faulty::{Fault, FaultyStore};
-use crate::store::{FsStore, RecordingStore, fs};
 
-async fn begin(store: &dyn RecordingStore) -> OpenRecording {
-    OpenRecording::open(store, metadata(true), RecordInput::Auto)
+async fn begin(store: impl Held) -> OpenRecording {
+    crate::recording::testing::open(store, metadata(true), RecordInput::Auto)
         .await
         .unwrap()
 }
@@ -157,7 +158,7 @@ async fn an_index_that_a_crash_left_is_closed_with_its_recording_and_its_streams
         .intent(asks("create", &[Mark::Exec]))
         .await
         .unwrap();
-    let child = recording.child(&store, exec()).await.unwrap();
+    let child = recording.child(exec()).await.unwrap();
     let two = recording.intent(asks("list", &[])).await.unwrap();
     recording
         .outcome(
@@ -185,7 +186,7 @@ async fn an_index_that_a_crash_left_is_closed_with_its_recording_and_its_streams
     .unwrap();
 
     let now = "2026-11-25T00:00:00Z".parse().unwrap();
-    let found = fs::recover(state.path(), now).await.unwrap();
+    let found = recover(&store, now).await.unwrap();
     assert_eq!(found.len(), 2);
     assert_eq!(
         std::fs::read(&path).unwrap(),
@@ -193,8 +194,7 @@ async fn an_index_that_a_crash_left_is_closed_with_its_recording_and_its_streams
         "cut after its last whole line"
     );
     for of in [id, child] {
-        let stored = store.open(of).await.unwrap();
-        let manifest = Manifest::parse(&stored.manifest.unwrap()).unwrap();
+        let manifest = manifest(&store, of).await.unwrap();
         assert_eq!(manifest.state, State::Interrupted);
         if of == child {
             let parent = manifest.session.parent.unwrap();
@@ -246,7 +246,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let store = Arc::new(FaultyStore::new(Fault::None));
-            let recording = begin(&*store).await;
+            let recording = begin(&store).await;
             let mut open: BTreeMap<u64, RequestNumber> = BTreeMap::new();
             let (mut asked, mut written) = (0, 0);
             for (what, which, status) in steps {

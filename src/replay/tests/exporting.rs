@@ -16,7 +16,7 @@ async fn exported(
         bytes
     });
     export(
-        store,
+        &recordings(&store),
         id,
         Export {
             requests: false,
@@ -151,5 +151,5 @@ async fn a_live_recording_is_exported_up_to_its_last_whole_line() {
         exported(&store, id, Format::AsciicastV3, None, false).await,
         store.cast(id).unwrap()
     );
-    assert!(store.open(id).await.unwrap().manifest.is_none());
+    assert!(store.manifest(id).is_none());
 }

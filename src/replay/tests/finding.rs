@@ -40,7 +40,9 @@ async fn ids(store: &FaultyStore, live: &HashSet<SessionId>, arguments: &[&str])
         panic!("sessions");
     };
     let query = filters.query(at("2026-11-24T12:00:00Z")).unwrap();
-    let found = find(store, &query, live, everyone).await.unwrap();
+    let found = find(&recordings(&store), &query, live, everyone)
+        .await
+        .unwrap();
     found.sessions.iter().map(Summary::id).collect()
 }
 
@@ -88,14 +90,14 @@ async fn finds_by_every_filter() {
 async fn what_a_reader_may_not_see_does_not_exist() {
     let (store, [one, two, _], live) = three().await;
     let only_b = |metadata: &Metadata| metadata.identity.as_str() == "operator-b";
-    let found = find(&store, &Query::default(), &live, only_b)
+    let found = find(&recordings(&store), &Query::default(), &live, only_b)
         .await
         .unwrap();
     assert_eq!(
         found.sessions.iter().map(Summary::id).collect::<Vec<_>>(),
         [two]
     );
-    let hidden = show(&store, &one.to_string(), &live, only_b)
+    let hidden = show(&recordings(&store), &one.to_string(), &live, only_b)
         .await
         .unwrap_err();
     assert_eq!(
@@ -103,16 +105,22 @@ async fn what_a_reader_may_not_see_does_not_exist() {
         format!("no recording begins with {one}; the newest are {two}")
     );
     assert_eq!(
-        resolve(&store, "latest", &live, only_b).await.unwrap().id(),
+        resolve(&recordings(&store), "latest", &live, only_b)
+            .await
+            .unwrap()
+            .id(),
         two
     );
     // Nor does it make a prefix ambiguous.
     let prefix = &one.to_string()[..4];
     assert_eq!(
-        resolve(&store, prefix, &live, only_b).await.unwrap().id(),
+        resolve(&recordings(&store), prefix, &live, only_b)
+            .await
+            .unwrap()
+            .id(),
         two
     );
-    let nobody = resolve(&store, "latest", &live, |_| false)
+    let nobody = resolve(&recordings(&store), "latest", &live, |_| false)
         .await
         .unwrap_err();
     assert_eq!(nobody.to_string(), "there are no recordings yet");
@@ -123,17 +131,25 @@ async fn a_prefix_in_any_case_is_enough_and_errors_say_what_would_do() {
     let (store, [one, two, three], live) = three().await;
     let id = two.to_string();
     assert_eq!(
-        resolve(&store, &id[..10].to_lowercase(), &live, everyone)
+        resolve(
+            &recordings(&store),
+            &id[..10].to_lowercase(),
+            &live,
+            everyone
+        )
+        .await
+        .unwrap()
+        .id(),
+        two
+    );
+    assert_eq!(
+        resolve(&recordings(&store), &id, &live, everyone)
             .await
             .unwrap()
             .id(),
         two
     );
-    assert_eq!(
-        resolve(&store, &id, &live, everyone).await.unwrap().id(),
-        two
-    );
-    let ambiguous = resolve(&store, &id[..4], &live, everyone)
+    let ambiguous = resolve(&recordings(&store), &id[..4], &live, everyone)
         .await
         .unwrap_err()
         .to_string();
@@ -144,7 +160,7 @@ async fn a_prefix_in_any_case_is_enough_and_errors_say_what_would_do() {
             &id[..4]
         )
     );
-    let unknown = resolve(&store, "7ZZ", &live, everyone)
+    let unknown = resolve(&recordings(&store), "7ZZ", &live, everyone)
         .await
         .unwrap_err()
         .to_string();
@@ -153,7 +169,9 @@ async fn a_prefix_in_any_case_is_enough_and_errors_say_what_would_do() {
         format!("no recording begins with 7ZZ; the newest are {three}, {two}, {one}")
     );
     for bad in ["", "../x", "lol!", "\u{1b}[2J", &"0".repeat(27)] {
-        let error = resolve(&store, bad, &live, everyone).await.unwrap_err();
+        let error = resolve(&recordings(&store), bad, &live, everyone)
+            .await
+            .unwrap_err();
         assert!(matches!(error, FindError::NotAnId(_)), "{bad:?}: {error}");
         assert!(!error.to_string().contains('\u{1b}'));
     }
@@ -162,7 +180,7 @@ async fn a_prefix_in_any_case_is_enough_and_errors_say_what_would_do() {
 #[tokio::test(start_paused = true)]
 async fn the_table_fits_and_is_harmless() {
     let (store, [one, _, three], live) = three().await;
-    let found = find(&store, &Query::default(), &live, everyone)
+    let found = find(&recordings(&store), &Query::default(), &live, everyone)
         .await
         .unwrap();
     let table = table(&found.sessions, 80);
@@ -195,7 +213,7 @@ async fn the_table_fits_and_is_harmless() {
 #[tokio::test(start_paused = true)]
 async fn one_page_says_it_all() {
     let (store, [one, two, three], live) = three().await;
-    let (id, page) = show(&store, &one.to_string(), &live, everyone)
+    let (id, page) = show(&recordings(&store), &one.to_string(), &live, everyone)
         .await
         .unwrap();
     assert_eq!(id, one);
@@ -227,21 +245,26 @@ on record   stdin: yes, every byte
 cast        "
     );
     assert!(page.starts_with(&expected), "{page}");
-    let (_, live_page) = show(&store, &three.to_string(), &live, everyone)
+    let (_, live_page) = show(&recordings(&store), &three.to_string(), &live, everyone)
         .await
         .unwrap();
     assert!(
         live_page.contains("ended       not yet") && live_page.contains("jti jti-3"),
         "{live_page}"
     );
-    let (_, lost) = show(&store, &three.to_string(), &HashSet::new(), everyone)
-        .await
-        .unwrap();
+    let (_, lost) = show(
+        &recordings(&store),
+        &three.to_string(),
+        &HashSet::new(),
+        everyone,
+    )
+    .await
+    .unwrap();
     assert!(
         lost.contains(", interrupted\n            nobody has sealed it\n"),
         "{lost}"
     );
-    let (_, shell) = show(&store, &two.to_string(), &live, everyone)
+    let (_, shell) = show(&recordings(&store), &two.to_string(), &live, everyone)
         .await
         .unwrap();
     assert!(

@@ -9,9 +9,9 @@ use crate::config::{Name, RecordInput};
 use crate::export::{Export, Format, export};
 use crate::messages::WindowSize;
 use crate::recording::roundtrip::metadata;
+use crate::recording::testing::recordings;
 use crate::recording::{Ending, Metadata, OpenRecording, Stream};
 use crate::session::SessionId;
-use crate::store::RecordingStore;
 use crate::store::faulty::FaultyStore;
 
 mod exporting;
@@ -35,7 +35,7 @@ fn begun(opened: &str, terminal: bool) -> Metadata {
 }
 
 async fn open(store: &FaultyStore, metadata: Metadata) -> OpenRecording {
-    OpenRecording::open(store, metadata, RecordInput::Auto)
+    crate::recording::testing::open(store, metadata, RecordInput::Auto)
         .await
         .unwrap()
 }

@@ -31,7 +31,9 @@ async fn played(
         }
         pieces
     });
-    play(store, id, &mut out, &mut pressed, how).await.unwrap();
+    play(&recordings(&store), id, &mut out, &mut pressed, how)
+        .await
+        .unwrap();
     drop(out);
     typist.abort();
     watcher.await.unwrap()

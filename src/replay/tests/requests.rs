@@ -49,7 +49,7 @@ async fn deed(store: &FaultyStore, seal: bool) -> (SessionId, SessionId) {
         size: None,
     };
     pass(5).await;
-    let child = recording.child(store, child).await.unwrap();
+    let child = recording.child(child).await.unwrap();
     child.output(Stream::Stdout, b"inside\n").await.unwrap();
     recording.output(Stream::Stdout, b"after\n").await.unwrap();
     if seal {
@@ -66,7 +66,9 @@ async fn found(store: &FaultyStore, live: &HashSet<SessionId>, arguments: &[&str
         panic!("sessions");
     };
     let query = filters.query(at("2026-11-24T12:00:00Z")).unwrap();
-    find(store, &query, live, everyone).await.unwrap()
+    find(&recordings(&store), &query, live, everyone)
+        .await
+        .unwrap()
 }
 
 fn ids(found: &Found) -> Vec<SessionId> {
@@ -84,13 +86,13 @@ async fn streams_are_parts_of_their_sessions() {
         [stream, session]
     );
     assert_eq!(
-        resolve(&store, "latest", &live, everyone)
+        resolve(&recordings(&store), "latest", &live, everyone)
             .await
             .unwrap()
             .id(),
         session
     );
-    let (_, page) = show(&store, &session.to_string(), &live, everyone)
+    let (_, page) = show(&recordings(&store), &session.to_string(), &live, everyone)
         .await
         .unwrap();
     assert!(
@@ -101,7 +103,7 @@ async fn streams_are_parts_of_their_sessions() {
         page.contains(&format!("request 2: the stream {stream}")),
         "{page}"
     );
-    let (_, page) = show(&store, &stream.to_string(), &live, everyone)
+    let (_, page) = show(&recordings(&store), &stream.to_string(), &live, everyone)
         .await
         .unwrap();
     assert!(
@@ -111,7 +113,7 @@ async fn streams_are_parts_of_their_sessions() {
     // Who may not see the session may not see its streams: they carry its identity and cluster.
     let nobody = |_: &Metadata| false;
     assert!(
-        resolve(&store, &stream.to_string(), &live, nobody)
+        resolve(&recordings(&store), &stream.to_string(), &live, nobody)
             .await
             .is_err()
     );
@@ -179,7 +181,9 @@ async fn requests_stand_in_line_with_the_output_if_that_is_wanted() {
             requests,
         };
         let mut text = Vec::new();
-        export(&store, session, what, &mut text).await.unwrap();
+        export(&recordings(&store), session, what, &mut text)
+            .await
+            .unwrap();
         let text = String::from_utf8(text).unwrap();
         assert!(text.starts_with(expected), "{text}");
         assert_eq!(text.contains("request"), requests, "{text}");

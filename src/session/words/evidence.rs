@@ -157,7 +157,8 @@ impl Reader<'_> {
         let (mut out, shown) = tokio::io::duplex(BUFFER);
         let (keys_tx, mut keys) = mpsc::channel(KEYS);
         let playing = async {
-            let played = replay::play(&self.monitor.recordings, id, &mut out, &mut keys, play).await;
+            let played =
+                replay::play(&self.monitor.recordings, id, &mut out, &mut keys, play).await;
             drop(out);
             played
         };

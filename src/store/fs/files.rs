@@ -55,10 +55,7 @@ impl StoredFiles for FsFiles {
                 Err(Errno::NOENT) => return Ok(None),
                 Err(error) => return Err(failed(&path, error.into())),
             };
-            let bytes = file
-                .metadata()
-                .map_err(|error| failed(&path, error))?
-                .len();
+            let bytes = file.metadata().map_err(|error| failed(&path, error))?.len();
             Ok(Some((file, bytes)))
         })
         .await?;

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 
-pub use recover::{InLog, Interrupted, recover, unsealed};
+pub use recover::{InLog, Interrupted, recover, unpacked, unsealed};
 
 use self::files::FsFiles;
 use self::layout::Layout;
@@ -71,9 +71,9 @@ impl FsStore {
     pub(crate) async fn write_new(&self, files: Vec<(PathBuf, Vec<u8>)>) -> Result<(), StoreError> {
         slowly(&self.slow, move || {
             files.iter().try_for_each(|(path, bytes)| {
-                layout::write_new(path, bytes).map(drop).map_err(|error| {
-                    StoreError::io(format!("writing {}", path.display()), error)
-                })
+                layout::write_new(path, bytes)
+                    .map(drop)
+                    .map_err(|error| StoreError::io(format!("writing {}", path.display()), error))
             })
         })
         .await
@@ -116,7 +116,11 @@ impl RecordingStore for FsStore {
         let begun = slowly(&self.slow, move || layout.create(id, &beginning)).await?;
         let directory = self.layout.directory(id);
         let target = Target::new(directory, begun, length, requests);
-        Ok(Arc::new(FsSink::new(target, writer, Arc::clone(&self.slow))))
+        Ok(Arc::new(FsSink::new(
+            target,
+            writer,
+            Arc::clone(&self.slow),
+        )))
     }
 
     async fn open(&self, id: SessionId) -> Result<Box<dyn StoredFiles>, StoreError> {

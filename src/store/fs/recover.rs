@@ -20,7 +20,7 @@ use crate::recording::{
     RecoverError, Standing, Survivors, statement, whole_records,
 };
 use crate::session::SessionId;
-use crate::store::{Part, RecordingStore, StoreError};
+use crate::store::{Part, RecordingStore, Span, StoreError};
 
 /// A recording that was found unsealed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +47,22 @@ pub struct InLog {
 pub async fn unsealed(store: &FsStore) -> Result<BTreeSet<SessionId>, StoreError> {
     let layout = std::sync::Arc::clone(&store.layout);
     slowly_once(move || find_unsealed(&layout)).await
+}
+
+/// The recordings in clear that are closed and lie as they were written, oldest first.
+pub async fn unpacked(store: &FsStore) -> Result<Vec<SessionId>, StoreError> {
+    let layout = std::sync::Arc::clone(&store.layout);
+    slowly_once(move || {
+        let mut found = walk::list(&layout, Span::default())?;
+        found.retain(|id| {
+            let directory = layout.directory(*id);
+            let there = |part: Part| directory.join(part.name()).exists();
+            there(Part::Manifest) && there(Part::Checkpoints) && there(Part::Cast)
+        });
+        found.reverse();
+        Ok(found)
+    })
+    .await
 }
 
 /// Closes what an earlier daemon left open: cuts what is torn off, and writes a checkpoint and a manifest that say
@@ -206,9 +222,8 @@ impl Closing<'_> {
         let note = chain.signed(&self.notary.sign(text).await?);
         let directory = self.directory.clone();
         slowly_once(move || {
-            put(&directory, &note, &json).map_err(|error| {
-                StoreError::io(format!("closing {}", directory.display()), error)
-            })
+            put(&directory, &note, &json)
+                .map_err(|error| StoreError::io(format!("closing {}", directory.display()), error))
         })
         .await?;
         let digest = chain.last().unwrap_or_default().to_owned();
@@ -251,9 +266,8 @@ impl Closing<'_> {
         }
         let directory = self.directory.clone();
         slowly_once(move || {
-            layout::place_manifest(&directory).map_err(|error| {
-                StoreError::io(format!("closing {}", directory.display()), error)
-            })
+            layout::place_manifest(&directory)
+                .map_err(|error| StoreError::io(format!("closing {}", directory.display()), error))
         })
         .await?;
         Ok(true)
@@ -358,7 +372,12 @@ impl Closing<'_> {
     }
 
     async fn read_cast(&self) -> Result<(Survivors, Option<ReadError>), ReadError> {
-        let file = self.store.open(self.session).await?.read(Part::Cast).await?;
+        let file = self
+            .store
+            .open(self.session)
+            .await?
+            .read(Part::Cast)
+            .await?;
         let file = file.ok_or(StoreError::NotFound(self.session))?;
         let mut reader = Reader::open(file.reader).await?;
         let mut survivors = Survivors::default();

@@ -52,7 +52,9 @@ pub(super) fn recover(layout: &Layout, day: &Path, name: &str) -> Result<bool, S
     if let Some(Ok(_)) = name.strip_prefix(DRAFT).map(SessionId::parse) {
         // Both directories changed places at once or not at all: this one is not needed, unless the other has just made
         // room for it.
-        let left = name.strip_prefix(DRAFT).map(|id| day.join(format!("{OLD}{id}")));
+        let left = name
+            .strip_prefix(DRAFT)
+            .map(|id| day.join(format!("{OLD}{id}")));
         if !left.is_some_and(|old| old.exists()) {
             remove(&entry)?;
         }

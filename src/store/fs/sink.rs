@@ -47,9 +47,7 @@ impl RecordingSink for FsSink {
         let slow = Arc::clone(&self.slow);
         slowly(&slow, move || {
             let directory = self.target.directory();
-            let failed = |error| {
-                StoreError::io(format!("sealing {}", directory.display()), error)
-            };
+            let failed = |error| StoreError::io(format!("sealing {}", directory.display()), error);
             self.target.sync()?;
             // In this order, so that whoever finds the checkpoint finds the manifest that it means.
             draft_manifest(directory, &manifest).map_err(failed)?;

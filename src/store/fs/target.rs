@@ -184,13 +184,14 @@ impl Target {
             }
             (picked, unnamed)
         };
-        let synced = files
-            .iter()
-            .try_for_each(|file| file.sync_data())
-            .and_then(|()| match unnamed {
-                true => sync_directory(&self.directory),
-                false => Ok(()),
-            });
+        let synced =
+            files
+                .iter()
+                .try_for_each(|file| file.sync_data())
+                .and_then(|()| match unnamed {
+                    true => sync_directory(&self.directory),
+                    false => Ok(()),
+                });
         synced.map_err(|error| self.fail(error))
     }
 

@@ -1,21 +1,26 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
+use bytes::Bytes;
+
 use jiff::Timestamp;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
+use super::layout::Begun;
 use super::*;
 use crate::config::RecordInput;
 use crate::recording::roundtrip::metadata;
-use crate::recording::{Ending, Manifest, OpenRecording, State, Stream};
+use crate::recording::testing::{manifest, recordings, recover};
+use crate::recording::{Ending, OpenRecording, State, Stream};
+use crate::store::Part;
 
 fn now() -> Timestamp {
     "2026-11-25T00:00:00Z".parse().unwrap()
 }
 
 async fn begun(store: &FsStore) -> OpenRecording {
-    OpenRecording::open(store, metadata(true), RecordInput::Auto)
+    crate::recording::testing::open(store, metadata(true), RecordInput::Auto)
         .await
         .unwrap()
 }
@@ -27,17 +32,8 @@ fn directory(state: &TempDir, id: SessionId) -> PathBuf {
         .join(id.to_string())
 }
 
-async fn manifest(store: &FsStore, id: SessionId) -> Option<Manifest> {
-    store
-        .open(id)
-        .await
-        .unwrap()
-        .manifest
-        .map(|bytes| Manifest::parse(&bytes).unwrap())
-}
-
 #[tokio::test]
-async fn a_recording_is_a_private_directory_and_is_sealed_with_the_digest_of_its_cast() {
+async fn a_recording_is_a_private_directory_and_is_sealed() {
     let state = TempDir::new().unwrap();
     let store = FsStore::new(state.path());
     let recording = begun(&store).await;
@@ -61,20 +57,23 @@ async fn a_recording_is_a_private_directory_and_is_sealed_with_the_digest_of_its
     for path in directory.ancestors().take(5) {
         assert_eq!(mode(path), 0o700, "{}", path.display());
     }
-    for file in ["session.cast", "manifest.json"] {
+    for file in ["session.cast", "checkpoints", "manifest.json"] {
         assert_eq!(mode(&directory.join(file)), 0o600);
     }
-    let (bytes, digest) = recover::digest(&directory.join("session.cast")).unwrap();
-    assert_eq!(sealed.cast_bytes, bytes);
-    assert_eq!(sealed.sha256, crate::recording::hex(&digest));
     let manifest = manifest(&store, id).await.unwrap();
     assert_eq!(manifest.state, State::Complete);
-    assert_eq!(manifest.cast.sha256, sealed.sha256);
 
-    let mut stored = store.open(id).await.unwrap();
+    let stored = recordings(&store).open(id).await.unwrap();
     let mut cast = Vec::new();
-    stored.cast.read_to_end(&mut cast).await.unwrap();
-    assert_eq!(cast.len() as u64, stored.cast_bytes);
+    stored
+        .cast()
+        .await
+        .unwrap()
+        .read_to_end(&mut cast)
+        .await
+        .unwrap();
+    assert_eq!(cast.len() as u64, sealed.cast_bytes);
+    assert_eq!(manifest.cast.bytes, sealed.cast_bytes);
 }
 
 #[tokio::test]
@@ -103,7 +102,7 @@ async fn many_recordings_go_through_one_thread() {
         let cast = std::fs::read_to_string(directory(&state, id).join("session.cast")).unwrap();
         assert_eq!(cast.lines().count(), 52);
     }
-    assert!(recover(state.path(), now()).await.unwrap().is_empty());
+    assert!(recover(&store, now()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -120,7 +119,7 @@ async fn lists_by_day_and_moment_and_ignores_strangers() {
         let mut metadata = metadata(false);
         metadata.session = SessionId::new(opened);
         metadata.opened = opened;
-        OpenRecording::open(&store, metadata.clone(), RecordInput::Auto)
+        crate::recording::testing::open(&store, metadata.clone(), RecordInput::Auto)
             .await
             .unwrap();
         ids.insert(0, metadata.session);
@@ -171,7 +170,7 @@ async fn what_a_crash_leaves_is_closed_as_interrupted_once() {
         .with_file_name(format!(".new-{}", SessionId::new(now())));
     std::fs::create_dir(&draft).unwrap();
 
-    let interrupted = recover(state.path(), now()).await.unwrap();
+    let interrupted = recover(&store, now()).await.unwrap();
     assert_eq!(interrupted.len(), 1);
     assert_eq!((interrupted[0].session, interrupted[0].closed), (id, true));
     assert_eq!(std::fs::read(&cast).unwrap(), whole);
@@ -184,7 +183,7 @@ async fn what_a_crash_leaves_is_closed_as_interrupted_once() {
     assert_eq!(found.cast.bytes, whole.len() as u64);
     assert!(found.reason.unwrap().contains("2026-11-25T00:00:00Z"));
 
-    assert!(recover(state.path(), now()).await.unwrap().is_empty());
+    assert!(recover(&store, now()).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -194,7 +193,7 @@ async fn a_recording_that_ended_but_was_not_sealed_is_not_called_complete() {
     let recording = begun(&store).await;
     recording.seal(Ending::Exit(7)).await.unwrap();
     std::fs::remove_file(directory(&state, recording.id()).join("manifest.json")).unwrap();
-    recover(state.path(), now()).await.unwrap();
+    recover(&store, now()).await.unwrap();
     let found = manifest(&store, recording.id()).await.unwrap();
     assert_eq!(
         (found.state, found.ending),
@@ -214,7 +213,7 @@ async fn damage_is_said_and_does_not_stop_the_start() {
     std::fs::write(cast(one.id()), &bytes).unwrap();
     std::fs::write(cast(two.id()), "no header\n").unwrap();
 
-    let mut found = recover(state.path(), now()).await.unwrap();
+    let mut found = recover(&store, now()).await.unwrap();
     found.sort_by_key(|interrupted| interrupted.closed);
     assert_eq!(
         found.iter().map(|i| i.session).collect::<Vec<_>>(),
@@ -242,7 +241,7 @@ async fn a_store_that_cannot_be_written_refuses_the_recording() {
     let state = TempDir::new().unwrap();
     std::fs::write(state.path().join("recordings"), "a file in the way").unwrap();
     let store = FsStore::new(state.path());
-    let refused = OpenRecording::open(&store, metadata(true), RecordInput::Auto).await;
+    let refused = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto).await;
     assert!(refused.unwrap_err().to_string().contains("recordings"));
 }
 
@@ -253,14 +252,15 @@ async fn a_disk_that_is_full_fails_the_append() {
         .append(true)
         .open("/dev/full")
         .unwrap();
-    let writer = Arc::new(Writer::start().unwrap());
-    let sink = Arc::new(FsSink::new(
-        PathBuf::from("/nowhere"),
-        full,
-        0,
-        writer,
-        Arc::new(Semaphore::new(1)),
-    ));
+    let state = TempDir::new().unwrap();
+    let writer = Arc::new(Writer::start(state.path()).unwrap());
+    let begun = Begun {
+        cast: full.try_clone().unwrap(),
+        checkpoints: full,
+        note_bytes: 0,
+    };
+    let target = Target::new(PathBuf::from("/nowhere"), begun, 0, Part::Requests);
+    let sink = Arc::new(FsSink::new(target, writer, Arc::new(Semaphore::new(1))));
     let append = |text: &'static str| {
         Arc::clone(&sink).append(crate::store::Lines {
             cast: Bytes::from_static(text.as_bytes()),
