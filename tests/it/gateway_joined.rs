@@ -9,8 +9,7 @@ use crate::harness::cluster::ControlPlane;
 
 /// The requests of a session as we have them, by Audit-ID.
 fn indexed(bastion: &Bastion, session: &str) -> BTreeMap<String, Value> {
-    let path = bastion.recording(session).unwrap().join("requests.jsonl");
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = bastion.requests(session);
     let lines = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 use crate::harness::bastion::{Bastion, Ran, drain};
 use crate::harness::running::Running;
@@ -89,12 +90,17 @@ fn a_random_stream_is_the_same_at_both_ends_and_on_record() {
     let manifest = bastion.manifest(&id).unwrap();
     assert_eq!(manifest["totals"]["stdinBytes"], 64 << 20, "{manifest}");
     assert_eq!(manifest["totals"]["stdoutBytes"], 64 << 20);
-    let sum = Command::new("sha256sum")
-        .arg(bastion.recording(&id).unwrap().join("session.cast"))
-        .output()
-        .unwrap();
-    let sum = String::from_utf8(sum.stdout).unwrap();
-    assert_eq!(manifest["cast"]["sha256"], sum[..64]);
+    assert_eq!(manifest["cast"]["bytes"], bastion.cast(&id).len());
+    let packed = bastion.packed(&id);
+    let manifest = bastion.manifest(&id).unwrap();
+    for (name, file) in manifest["files"].as_object().unwrap() {
+        let sum = Command::new("sha256sum")
+            .arg(packed.join(name))
+            .output()
+            .unwrap();
+        let sum = String::from_utf8(sum.stdout).unwrap();
+        assert_eq!(file["sha256"], sum[..64], "{name}");
+    }
     // Large, and of no more use: other tests want the disk.
     std::fs::remove_dir_all(bastion.recording(&id).unwrap()).unwrap();
 }
@@ -219,7 +225,17 @@ fn the_header_says_who_why_what_and_where() {
     assert_eq!(listed, issued);
     assert_eq!(listed.len(), 1);
     let closed = bastion.event("session.closed", |event| event["session"] == id.as_str());
-    assert_eq!(closed["recordingSha256"], manifest["cast"]["sha256"]);
+    assert_eq!(closed["castBytes"], manifest["cast"]["bytes"]);
+    let checkpoints = std::fs::read_to_string(bastion.packed(&id).join("checkpoints")).unwrap();
+    let parts: Vec<&str> = checkpoints.split("\n\n").collect();
+    let sealed = parts
+        .chunks_exact(2)
+        .find(|note| note[0].contains("\"state\":\"sealed\""))
+        .map(|note| format!("{}\n\n{}\n", note[0], note[1]))
+        .unwrap();
+    let digest = Sha256::digest(sealed.as_bytes());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(closed["checkpointSha256"], digest);
 }
 
 #[test]
@@ -348,7 +364,8 @@ fn casts_play_in_asciinema_3() {
             shown.to_owned()
         };
         // As it is stored, and as it is exported.
-        let stored = bastion.recording(&id).unwrap().join("session.cast");
+        let stored = dir.path().join(format!("{id}.stored.cast"));
+        std::fs::write(&stored, bastion.cast(&id)).unwrap();
         let exported = dir.path().join(format!("{id}.cast"));
         std::fs::write(&exported, export(bastion, &id, &["asciicast-v3"])).unwrap();
         for file in [stored, exported] {

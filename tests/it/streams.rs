@@ -97,8 +97,7 @@ fn done(bastion: &Bastion, ran: Ran) -> Done {
         .unwrap_or_default()
         .trim()
         .to_owned();
-    let path = bastion.recording(&session).unwrap().join("requests.jsonl");
-    let index = std::fs::read_to_string(path).unwrap();
+    let index = bastion.requests(&session);
     Done {
         ran,
         session,

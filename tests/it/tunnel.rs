@@ -289,9 +289,7 @@ fn an_exec_works_through_a_tunnel_and_is_recorded() {
         said(&exec)
     );
     let session = tunnels(&bastion)[0]["session"].as_str().unwrap().to_owned();
-    let index =
-        std::fs::read_to_string(bastion.recording(&session).unwrap().join("requests.jsonl"))
-            .unwrap();
+    let index = bastion.requests(&session);
     assert!(index.contains("\"children\""), "{index}");
 }
 

@@ -136,10 +136,38 @@ impl Bastion {
         Some(serde_json::from_str(&text).unwrap())
     }
 
-    /// The cast as it stands on disk.
+    /// The cast as it stands on disk, packed or not.
     pub(crate) fn cast(&self, id: &str) -> String {
-        let path = self.recording(id).unwrap().join("session.cast");
-        String::from_utf8(std::fs::read(path).unwrap()).unwrap()
+        self.stored(id, "session.cast")
+    }
+
+    /// The request index as it stands on disk, packed or not.
+    pub(crate) fn requests(&self, id: &str) -> String {
+        self.stored(id, "requests.jsonl")
+    }
+
+    fn stored(&self, id: &str, name: &str) -> String {
+        let bytes = eventually(&format!("{name} of {id}"), || {
+            let directory = self.recording(id)?;
+            // Packed between the two looks, it is found at the next.
+            let plain = std::fs::read(directory.join(name)).ok();
+            plain.or_else(|| {
+                let packed = std::fs::File::open(directory.join(format!("{name}.zst"))).ok()?;
+                Some(zstd::decode_all(packed).unwrap())
+            })
+        });
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Waits until a recording is packed.
+    pub(crate) fn packed(&self, id: &str) -> PathBuf {
+        eventually(&format!("the packing of {id}"), || {
+            let directory = self.recording(id)?;
+            directory
+                .join("session.cast.zst")
+                .exists()
+                .then_some(directory)
+        })
     }
 
     /// Waits until the recording is closed, and answers why the session was cut. Fails if it was not.
