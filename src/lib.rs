@@ -38,3 +38,4 @@ pub mod server;
 pub mod session;
 pub mod signing;
 pub mod store;
+pub mod verify;

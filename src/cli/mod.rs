@@ -14,6 +14,7 @@ mod sandbox_init;
 mod serve;
 mod sessions;
 mod show;
+mod verify;
 mod signer;
 
 use std::io::Write;
@@ -42,6 +43,7 @@ enum Word {
     Show(show::Show),
     Replay(replay::Replay),
     Export(export::Export),
+    Verify(Box<verify::Verify>),
     Revoke(revoke::Revoke),
     Kill(revoke::Kill),
     Log(log::Log),
@@ -61,6 +63,7 @@ impl Cli {
             Word::Show(word) => word.run(),
             Word::Replay(word) => word.run(),
             Word::Export(word) => word.run(),
+            Word::Verify(word) => word.run(),
             Word::Revoke(word) => word.run(),
             Word::Kill(word) => word.run(),
             Word::Log(word) => word.run(),

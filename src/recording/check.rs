@@ -26,6 +26,14 @@ pub enum Problem {
     /// A checkpoint is signed by none of the keys.
     #[error("checkpoint {0} is signed by no key that is known here")]
     Signature(u64),
+    /// A checkpoint is signed by another key than the one that was in force when the recording was begun.
+    #[error("checkpoint {sequence} is signed by {by}, which is not the key that signed the recording's beginning")]
+    OtherKey {
+        /// Its number.
+        sequence: u64,
+        /// Name and id of the key.
+        by: String,
+    },
     /// A checkpoint is of another recording.
     #[error("checkpoint {sequence} is of the recording {of}")]
     Spliced {
@@ -151,11 +159,14 @@ impl Checked {
     }
 }
 
-/// Checks the recording `session` in `files`; `is_known` says whether a note is signed by a key that counts.
+/// Who signed a note, by a name of the key's, if that is a key that counts.
+pub type Signer<'a> = &'a (dyn Fn(&str) -> Option<String> + Sync);
+
+/// Checks the recording `session` in `files`. `signer` says which key signed a note.
 pub async fn check(
     session: SessionId,
     files: &dyn StoredFiles,
-    is_known: &(dyn Fn(&str) -> bool + Sync),
+    signer: Signer<'_>,
 ) -> Result<Checked, ReadError> {
     let mut checked = Checked {
         problems: Vec::new(),
@@ -166,7 +177,7 @@ pub async fn check(
         files: BTreeMap::new(),
         uncovered: BTreeMap::new(),
     };
-    let extents = statements(session, files, is_known, &mut checked).await?;
+    let extents = statements(session, files, signer, &mut checked).await?;
     for part in Part::ALL {
         if !matches!(part, Part::Manifest | Part::Checkpoints | Part::SpoolKey) {
             let covered = extents.get(part.name()).map(Vec::as_slice);
@@ -181,7 +192,7 @@ pub async fn check(
 async fn statements(
     session: SessionId,
     files: &dyn StoredFiles,
-    is_known: &(dyn Fn(&str) -> bool + Sync),
+    signer: Signer<'_>,
     checked: &mut Checked,
 ) -> Result<BTreeMap<String, Vec<Extent>>, ReadError> {
     let mut extents: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
@@ -192,6 +203,7 @@ async fn statements(
     let bytes = file.bytes;
     let mut read = 0;
     let mut skipped = None;
+    let mut first_by = None;
     let mut checkpoints = Checkpoints::new(BufReader::new(file.reader));
     loop {
         let checkpoint = match checkpoints.next().await {
@@ -206,8 +218,16 @@ async fn statements(
         read = checkpoint.end;
         let statement = &checkpoint.statement;
         let sequence = statement.sequence;
-        if !is_known(&checkpoint.note) {
-            checked.add(Problem::Signature(sequence));
+        match signer(&checkpoint.note) {
+            None => checked.add(Problem::Signature(sequence)),
+            // What a later start or the packing adds may be signed by a later key.
+            Some(by) if !is_later(&statement.standing) => {
+                let first = first_by.get_or_insert_with(|| by.clone());
+                if *first != by {
+                    checked.add(Problem::OtherKey { sequence, by });
+                }
+            }
+            Some(_) => {}
         }
         if statement.session != session {
             let of = statement.session;
@@ -329,6 +349,13 @@ fn may_follow(last: &Standing, next: &Standing) -> bool {
             Sealed { .. } | Packing { .. },
             Packing { .. } | Packed { .. } // Whose seal was not finished, is closed after the next start.
         ) | (Sealed { .. } | Interrupted { .. }, Interrupted { .. })
+    )
+}
+
+fn is_later(standing: &Standing) -> bool {
+    matches!(
+        standing,
+        Standing::Interrupted { .. } | Standing::Packing { .. } | Standing::Packed { .. }
     )
 }
 
