@@ -9,17 +9,19 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::AdminSocket;
-use crate::audit::{Audit, AuditError, Event};
+use crate::audit::{Audit, AuditError, Event, Link};
 use crate::clock::Clock;
 use crate::config::secrets::{SecretError, read_secret};
 use crate::config::watch::{Reload, Reloads};
-use crate::config::{self, Config, Limits};
+use crate::config::{self, Bastion, Config, Limits};
 use crate::gateway::{Gateway, GatewayError};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
+use crate::log::{self, EvidenceLog, Leaf, LogError};
 use crate::mint::{JournalError, Leases};
 use crate::monitor::Monitor;
 use crate::server::{Front, HostKeyError, HostKeys, Server, ServerError};
 use crate::session::Live;
+use crate::signing::{Signing, SigningError};
 use crate::store::{self, FsStore, StoreError};
 
 /// What an ended session may take to seal and release after its drain is over.
@@ -56,6 +58,12 @@ pub enum StartError {
         /// What a socket's path leaves.
         most: usize,
     },
+    /// No key to sign with, no evidence.
+    #[error(transparent)]
+    Signing(#[from] SigningError),
+    /// No log of what is recorded, or one that is not what it was.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// No audit log, no daemon.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -78,6 +86,9 @@ pub enum StartError {
 
 /// From the end of the last session to the end of its connection, which clients do by themselves.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// How often the head of the audit log goes into the evidence log, while events happen.
+const LOG_AUDIT_HEAD_EVERY: Duration = Duration::from_secs(600);
 
 /// Longest state directory: `run/` + an id + `/init.sock` must fit into a socket's 108 bytes.
 const LONGEST_STATE_DIR: usize = 64;
@@ -108,9 +119,12 @@ impl Daemon {
         check_length(state_dir)?;
         config::state_dir(state_dir)?;
         let lock = lock(state_dir)?;
+        let (signing, log) = evidence(bastion, &clock).await?;
         let audit = Audit::open(
             &bastion.audit_log,
+            state_dir,
             bastion.name.as_str(),
+            signing.clone(),
             Arc::clone(&clock),
         )?;
         let store = FsStore::new(state_dir);
@@ -145,9 +159,17 @@ impl Daemon {
                 config_digest,
             })
             .await?;
+        log.append(Leaf::Started {
+            at: clock.now(),
+            version: version.to_owned(),
+            key: signing.key().clone(),
+        })
+        .await?;
         let monitor = Arc::new(Monitor {
             config: config.clone(),
             audit,
+            signing,
+            log,
             store: Arc::new(store),
             gateway,
             leases,
@@ -198,6 +220,9 @@ impl Daemon {
         let enforce = tokio::spawn(Arc::clone(&monitor).enforce());
         let config = reloads.current.clone();
         let report = tokio::spawn(report(reloads, Arc::clone(&monitor)));
+        let witness = config.borrow().bastion.witness.clone();
+        let witness = tokio::spawn(witness.follow(monitor.log.clone()));
+        let audit_heads = tokio::spawn(audit_heads(Arc::clone(&monitor)));
         let converse = {
             let monitor = Arc::clone(&monitor);
             move |peer| Some(monitor.converse(peer))
@@ -239,8 +264,30 @@ impl Daemon {
         enforce.abort();
         report.abort();
         monitor.audit.tell(Event::DaemonStopped {}).await;
+        monitor.audit.close().await;
+        audit_heads.abort();
+        log_audit_head(&monitor, &mut None).await;
+        monitor.log.close().await;
+        // Its last checkpoint; a share that hangs must not hold up the end.
+        drop(tokio::time::timeout(LAST_WORDS, witness).await);
         drop(lock);
     }
+}
+
+/// The key and the log. Off the runtime's threads: a log of many years takes seconds to read.
+async fn evidence(
+    bastion: &Bastion,
+    clock: &Arc<dyn Clock>,
+) -> Result<(Signing, EvidenceLog), StartError> {
+    let (state_dir, name) = (bastion.state_dir.clone(), bastion.name.clone());
+    let (source, clock) = (bastion.signing.clone(), Arc::clone(clock));
+    let opened = tokio::task::spawn_blocking(move || {
+        let signing = Signing::open(&state_dir, &name, &source, clock.now())?;
+        let directory = state_dir.join(log::DIRECTORY);
+        let log = EvidenceLog::open(&directory, signing.clone(), &*clock)?;
+        Ok::<_, StartError>((signing, log))
+    });
+    opened.await.map_err(|_| LogError::Closed)?
 }
 
 /// Puts every attempt at a reload on record.
@@ -272,6 +319,32 @@ async fn report(mut reloads: Reloads, monitor: Arc<Monitor>) {
                     .await;
             }
         }
+    }
+}
+
+/// Puts the head of the audit log into the evidence log now and then: what is cut off of the one, the other still knows.
+async fn audit_heads(monitor: Arc<Monitor>) {
+    let mut signed = monitor.audit.signed();
+    let mut logged = None;
+    while signed.changed().await.is_ok() {
+        log_audit_head(&monitor, &mut logged).await;
+        tokio::time::sleep(LOG_AUDIT_HEAD_EVERY).await;
+    }
+}
+
+async fn log_audit_head(monitor: &Monitor, logged: &mut Option<Link>) {
+    let signed = *monitor.audit.signed().borrow();
+    let Some(link) = signed.filter(|_| signed != *logged) else {
+        return;
+    };
+    let leaf = Leaf::AuditHead {
+        at: monitor.clock.now(),
+        seq: link.seq,
+        hash: link.hash,
+    };
+    match monitor.log.append(leaf).await {
+        Ok(_) => *logged = signed,
+        Err(error) => tracing::error!("{error}"),
     }
 }
 

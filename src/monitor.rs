@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::identity::{self, Identity, Proof};
 use crate::launch::{LaunchError, Launcher};
+use crate::log::EvidenceLog;
 use crate::messages::{
     Answer, Ask, Command, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink,
 };
@@ -20,6 +21,7 @@ use crate::mint::Leases;
 use crate::policy;
 use crate::revoke;
 use crate::session::{self, Caller, Live, Tunnels};
+use crate::signing::Signing;
 use crate::store::RecordingStore;
 
 /// Questions under way from one connection.
@@ -37,6 +39,10 @@ pub struct Monitor {
     pub config: watch::Receiver<Arc<Config>>,
     /// What happened and why.
     pub audit: Audit,
+    /// Signs checkpoints.
+    pub signing: Signing,
+    /// What was recorded, in an order that cannot be changed.
+    pub log: EvidenceLog,
     /// Where recordings go.
     pub store: Arc<dyn RecordingStore>,
     /// The sessions' way to their clusters.

@@ -10,6 +10,7 @@ use crate::identity::Group;
 use crate::messages::Peer;
 use crate::policy::{Denial, Grant};
 use crate::session::SessionId;
+use crate::signing::Digest;
 
 /// One event. The serialized `event` name and the field names are stable within `v: 1`.
 #[derive(Clone, Debug, Serialize)]
@@ -26,6 +27,20 @@ pub enum Event<'a> {
     /// The daemon stops; every session has ended.
     #[serde(rename = "daemon.stopped")]
     DaemonStopped {},
+    /// The head of the chain of events, signed: docs/EVENTS.md.
+    #[serde(rename = "audit.head")]
+    AuditHead {
+        /// The signed note, whole.
+        note: &'a str,
+    },
+    /// The line before this one was never finished, because a daemon died or a disk was full.
+    #[serde(rename = "audit.torn")]
+    AuditTorn {
+        /// Its length in bytes.
+        bytes: usize,
+        /// What it is by.
+        sha256: Digest,
+    },
     /// A TCP connection was accepted.
     #[serde(rename = "connection.opened")]
     ConnectionOpened {

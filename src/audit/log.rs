@@ -1,19 +1,31 @@
-//! The audit log's file: one writer thread, reopened when it was rotated away.
+//! The audit log: one writer thread, a chain through all lines, a signed head for each second in which there are any.
 
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use super::Event;
-use crate::clock::Clock;
+use super::chain::{Link, STATE, State};
+use super::file::{End, LogFile};
+use super::heads::{Heads, Signed};
+use crate::clock::{self, Clock};
+use crate::lane::{self, Next, Receiver, lane};
+use crate::signing::{Digest, Signing, SigningError};
 
 /// Lines under way to the disk. A full queue makes whoever wants to write wait.
 const QUEUE: usize = 1024;
+/// The longest that a line waits for the head over it.
+const HEAD_EVERY: Duration = Duration::from_secs(1);
+/// How often a head that is under way is asked for.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The longest that lines may stay unsigned because the signer fails. After that nothing is allowed any more.
+const UNSIGNED_MOST: Duration = Duration::from_secs(60);
+/// What the last head may take when the daemon stops.
+const LAST_HEAD: Duration = Duration::from_secs(12);
 
 /// Why an event is not on record.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -26,6 +38,12 @@ pub enum AuditError {
         /// The operating system's word.
         reason: String,
     },
+    /// It is on record, but nobody has signed for the record for too long.
+    #[error("the audit log has not been signed for {} s, so nothing is allowed: {why}", UNSIGNED_MOST.as_secs())]
+    Unsigned {
+        /// What the signer said last.
+        why: SigningError,
+    },
     /// The writer is gone; the daemon is stopping.
     #[error("the audit log is closed")]
     Closed,
@@ -34,21 +52,42 @@ pub enum AuditError {
     Json(String),
 }
 
+impl AuditError {
+    pub(super) fn write(path: &Path, error: &std::io::Error) -> Self {
+        Self::Write {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }
+    }
+}
+
 /// A handle to the audit log. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    lines: mpsc::Sender<Line>,
+    asks: lane::Sender<Ask>,
+    stamp: Stamp,
+    signed: watch::Receiver<Option<Link>>,
+}
+
+#[derive(Debug)]
+enum Ask {
+    Line {
+        event: Vec<u8>,
+        written: oneshot::Sender<Result<(), AuditError>>,
+    },
+    Close {
+        done: oneshot::Sender<()>,
+    },
+}
+
+/// What every event is stamped with.
+#[derive(Clone, Debug)]
+struct Stamp {
     clock: Arc<dyn Clock>,
     instance: Arc<str>,
 }
 
-#[derive(Debug)]
-struct Line {
-    text: Vec<u8>,
-    written: oneshot::Sender<Result<(), AuditError>>,
-}
-
-/// An event as it stands in the file.
+/// An event as it stands in the file, but for its place in the chain.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Stamped<'a> {
@@ -59,45 +98,60 @@ struct Stamped<'a> {
     event: &'a Event<'a>,
 }
 
+impl Stamp {
+    fn on(&self, event: &Event<'_>, time: jiff::Timestamp) -> Result<Vec<u8>, AuditError> {
+        stamped(&self.instance, event, time)
+    }
+}
+
+pub(super) fn stamped(
+    instance: &str,
+    event: &Event<'_>,
+    time: jiff::Timestamp,
+) -> Result<Vec<u8>, AuditError> {
+    let stamped = Stamped {
+        v: 1,
+        time,
+        instance,
+        event,
+    };
+    serde_json::to_vec(&stamped).map_err(|error| AuditError::Json(error.to_string()))
+}
+
 impl Audit {
-    /// Opens the log for appending (0600 when new) and starts its writer, which ends with the last handle.
-    pub fn open(path: &Path, instance: &str, clock: Arc<dyn Clock>) -> Result<Self, AuditError> {
-        let mut log = LogFile::open(path)?;
-        let (lines, mut queue) = mpsc::channel::<Line>(QUEUE);
-        std::thread::Builder::new()
-            .name("audit".into())
-            .spawn(move || {
-                while let Some(line) = queue.blocking_recv() {
-                    // The asker may be gone; the line is written all the same.
-                    drop(line.written.send(log.append(&line.text)));
-                }
-            })
-            .map_err(|error| AuditError::Write {
-                path: path.to_owned(),
-                reason: error.to_string(),
-            })?;
-        Ok(Self {
-            lines,
+    /// Opens the log for appending (0600 when new), goes on with its chain where `state_dir` and the file say that it is,
+    /// and starts its writer, which ends with the last handle.
+    pub fn open(
+        path: &Path,
+        state_dir: &Path,
+        instance: &str,
+        signing: Signing,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, AuditError> {
+        let stamp = Stamp {
             clock,
             instance: instance.into(),
+        };
+        let (heads, signed) = Heads::start(signing, path)?;
+        let writer = Writer::open(path, state_dir, stamp.clone(), heads)?;
+        let (asks, queue) = lane(QUEUE);
+        std::thread::Builder::new()
+            .name("audit".into())
+            .spawn(move || writer.run(&queue))
+            .map_err(|error| AuditError::write(path, &error))?;
+        Ok(Self {
+            asks,
+            stamp,
+            signed,
         })
     }
 
     /// Puts an event on record. Returns once it has reached the kernel.
     pub async fn emit(&self, event: Event<'_>) -> Result<(), AuditError> {
-        let stamped = Stamped {
-            v: 1,
-            time: self.clock.now(),
-            instance: &self.instance,
-            event: &event,
-        };
-        let mut text =
-            serde_json::to_vec(&stamped).map_err(|error| AuditError::Json(error.to_string()))?;
-        tracing::info!(target: "bastion_audit::audit", "{}", String::from_utf8_lossy(&text));
-        text.push(b'\n');
+        let event = self.stamp.on(&event, self.stamp.clock.now())?;
         let (written, answer) = oneshot::channel();
-        self.lines
-            .send(Line { text, written })
+        self.asks
+            .send(Ask::Line { event, written })
             .await
             .map_err(|_| AuditError::Closed)?;
         answer.await.map_err(|_| AuditError::Closed)?
@@ -110,88 +164,231 @@ impl Audit {
             tracing::error!("{error}");
         }
     }
+
+    /// The last line that is signed for, once there is one; all up to it is on stable storage.
+    pub fn signed(&self) -> watch::Receiver<Option<Link>> {
+        self.signed.clone()
+    }
+
+    /// Ends the log with a head over all of it. Nothing can be written any more, by whatever handle.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.asks.send(Ask::Close { done }).await.is_ok() {
+            // A thread that died has nothing more to do.
+            drop(closed.await);
+        }
+    }
 }
 
-struct LogFile {
-    path: PathBuf,
-    file: File,
-    /// The last write failed, perhaps in mid-line: the next line must not be glued to its beginning.
-    torn: bool,
+/// Owned by the log's thread.
+struct Writer {
+    file: LogFile,
+    state: State,
+    state_path: PathBuf,
+    stamp: Stamp,
+    at: Link,
+    /// What a crash left at the file's end, to be told before anything else.
+    torn: End,
+    heads: Heads,
+    /// Since when there are lines that no head covers.
+    unsigned: Option<Instant>,
+    /// When a head may next be asked for.
+    due: Instant,
+    failure: Option<SigningError>,
 }
 
-impl LogFile {
-    fn open(path: &Path) -> Result<Self, AuditError> {
-        let (file, torn) = open_append(path)?;
+impl Writer {
+    fn open(path: &Path, state_dir: &Path, stamp: Stamp, heads: Heads) -> Result<Self, AuditError> {
+        let state_path = state_dir.join(STATE);
+        let (state, kept) =
+            State::open(&state_path).map_err(|error| AuditError::write(&state_path, &error))?;
+        let (file, end) = LogFile::open(path)?;
+        let at = match (end.link, kept) {
+            (Some(link), Some(kept)) if link.seq < state.synced() => {
+                tracing::error!(
+                    "audit log {}: it ends with event {}, and {} are known to have been on stable storage: what is missing was taken away",
+                    path.display(),
+                    link.seq,
+                    state.synced()
+                );
+                kept
+            }
+            (Some(link), _) => link,
+            // It was moved away, or never was.
+            (None, kept) => kept.unwrap_or(Link::START),
+        };
+        let now = clock::monotonic();
         Ok(Self {
-            path: path.to_owned(),
             file,
-            torn,
+            state,
+            state_path,
+            stamp,
+            at,
+            torn: end,
+            heads,
+            unsigned: (at != Link::START).then_some(now),
+            due: now,
+            failure: None,
         })
     }
 
-    fn append(&mut self, line: &[u8]) -> Result<(), AuditError> {
-        self.follow_rotation()?;
-        let write = |mut file: &File, torn: bool| {
-            if torn {
-                file.write_all(b"\n")?;
+    fn run(mut self, asks: &Receiver<Ask>) {
+        let closed = loop {
+            match asks.next(self.next_chore()) {
+                Next::Item(Ask::Line { event, written }) => {
+                    let mut result = self.append(&event);
+                    if result.is_ok() {
+                        result = self.still_signed();
+                    }
+                    // The asker may be gone; the line is written all the same.
+                    drop(written.send(result));
+                }
+                Next::Item(Ask::Close { done }) => break Some(done),
+                Next::Nothing => {}
+                Next::Closed => break None,
             }
-            file.write_all(line)
+            self.chores();
         };
-        let written = write(&self.file, self.torn);
-        self.torn = written.is_err();
-        written.map_err(|error| failed(&self.path, &error))
+        self.last_head();
+        if let Some(done) = closed {
+            // Who no longer waits for the end needs no word of it.
+            done.send(()).ok();
+        }
     }
 
-    /// logrotate renames the file: whoever reads the path wants the new one.
-    fn follow_rotation(&mut self) -> Result<(), AuditError> {
-        let open = self
-            .file
-            .metadata()
-            .map_err(|error| failed(&self.path, &error))?;
-        let same = std::fs::metadata(&self.path)
-            .is_ok_and(|named| (named.dev(), named.ino()) == (open.dev(), open.ino()));
-        if !same {
-            (self.file, self.torn) = open_append(&self.path)?;
+    fn append(&mut self, event: &[u8]) -> Result<(), AuditError> {
+        if let Some(end) = self.file.ready()? {
+            self.torn = end;
         }
+        if !self.torn.torn.is_empty() {
+            self.tell_of_torn()?;
+        }
+        let (line, link) = self.at.line(event);
+        self.put(b"", line, link)
+    }
+
+    /// A line that was never finished stays as it is, and the next one says so.
+    fn tell_of_torn(&mut self) -> Result<(), AuditError> {
+        let (bytes, sha256) = (self.torn.torn.len(), Digest::of(&self.torn.torn));
+        let event = Event::AuditTorn { bytes, sha256 };
+        let event = self.stamp.on(&event, self.stamp.clock.now())?;
+        let (line, link) = self.at.line(&event);
+        let before: &[u8] = if self.torn.open { b"\n" } else { b"" };
+        self.put(before, line, link)?;
+        self.torn = End::default();
         Ok(())
     }
-}
 
-/// The file, and whether it ends in mid-line: the daemon before this one may have died of a full disk.
-fn open_append(path: &Path) -> Result<(File, bool), AuditError> {
-    let open = || {
-        let file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
-        let mut last = *b"\n";
-        if let Some(at) = file.metadata()?.len().checked_sub(1) {
-            file.read_exact_at(&mut last, at)?;
+    fn put(&mut self, before: &[u8], mut line: Vec<u8>, link: Link) -> Result<(), AuditError> {
+        tracing::info!(target: "bastion_audit::audit", "{}", String::from_utf8_lossy(&line));
+        line.push(b'\n');
+        let bytes = if before.is_empty() {
+            line
+        } else {
+            [before, &line].concat()
+        };
+        self.file.append(&bytes)?;
+        self.at = link;
+        self.unsigned.get_or_insert_with(clock::monotonic);
+        self.state
+            .reached(link)
+            .map_err(|error| AuditError::write(&self.state_path, &error))
+    }
+
+    fn still_signed(&self) -> Result<(), AuditError> {
+        match (&self.failure, self.unsigned) {
+            (Some(why), Some(since)) if clock::monotonic() - since > UNSIGNED_MOST => {
+                Err(AuditError::Unsigned { why: why.clone() })
+            }
+            _ => Ok(()),
         }
-        Ok((file, last != *b"\n"))
-    };
-    open().map_err(|error| failed(path, &error))
-}
+    }
 
-fn failed(path: &Path, error: &std::io::Error) -> AuditError {
-    AuditError::Write {
-        path: path.to_owned(),
-        reason: error.to_string(),
+    fn next_chore(&self) -> Option<Duration> {
+        if self.heads.is_under_way() {
+            return Some(LOOK_EVERY);
+        }
+        self.unsigned?;
+        Some(self.due.saturating_duration_since(clock::monotonic()))
+    }
+
+    fn chores(&mut self) {
+        if let Some(result) = self.heads.poll() {
+            self.signed(result);
+        }
+        let now = clock::monotonic();
+        if self.unsigned.is_some() && !self.heads.is_under_way() && self.due <= now {
+            self.due = now + HEAD_EVERY;
+            let at = self.stamp.clock.now();
+            if let Some(file) = self.file.handle() {
+                self.heads.ask(file, self.at, at);
+            }
+        }
+    }
+
+    /// Puts a head on record, which came while other lines were written perhaps.
+    fn signed(&mut self, result: Result<Signed, SigningError>) {
+        let written = match result {
+            Ok(signed) => self.put_head(&signed),
+            Err(error) => {
+                tracing::error!("the audit log cannot be signed: {error}");
+                self.failure = Some(error);
+                return;
+            }
+        };
+        if let Err(error) = written {
+            tracing::error!("{error}");
+        }
+    }
+
+    fn put_head(&mut self, signed: &Signed) -> Result<(), AuditError> {
+        let all = signed.over == self.at;
+        self.state.synced_to(signed.over.seq);
+        let note = signed.note.as_str();
+        let event = self.stamp.on(&Event::AuditHead { note }, signed.at)?;
+        // The head's own line needs no head: it stands for itself.
+        let unsigned = self.unsigned;
+        self.append(&event)?;
+        self.failure = None;
+        self.unsigned = if all {
+            None
+        } else {
+            unsigned.map(|_| clock::monotonic())
+        };
+        self.heads.tell(signed.over);
+        Ok(())
+    }
+
+    fn last_head(&mut self) {
+        let deadline = clock::monotonic() + LAST_HEAD;
+        self.due = clock::monotonic();
+        while self.unsigned.is_some() && clock::monotonic() < deadline {
+            self.chores();
+            if self.failure.is_some() {
+                return;
+            }
+            self.due = clock::monotonic();
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
     use crate::clock::ManualClock;
     use jiff::Timestamp;
 
+    /// With its state in a directory of its own.
     fn audit(path: &Path) -> Audit {
+        let state = tempfile::tempdir().unwrap().keep();
         Audit::open(
             path,
+            &state,
             "main",
+            crate::signing::testing::signing(),
             Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)),
         )
         .unwrap()

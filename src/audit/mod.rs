@@ -3,10 +3,16 @@
 //! An event that must precede what it tells of (a grant, an issued lease, an opened session) is awaited,
 //! and a failure to write it is a refusal. Everything goes to `tracing` too.
 
+mod chain;
 #[cfg(test)]
 mod documented;
 mod event;
+mod file;
+mod heads;
 mod log;
+mod verify;
 
+pub use chain::Link;
 pub use event::{Act, Ended, Event};
 pub use log::{Audit, AuditError};
+pub use verify::{AuditFault, Fault, Verified, verify};

@@ -6,6 +6,7 @@ mod export;
 mod inherited;
 mod init;
 mod log;
+mod logging;
 mod reading;
 mod replay;
 mod revoke;
@@ -13,6 +14,7 @@ mod sandbox_init;
 mod serve;
 mod sessions;
 mod show;
+mod signer;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -42,6 +44,8 @@ enum Word {
     Export(export::Export),
     Revoke(revoke::Revoke),
     Kill(revoke::Kill),
+    Log(log::Log),
+    Signer(signer::Signer),
     #[command(hide = true)]
     SandboxInit(sandbox_init::SandboxInit),
 }
@@ -59,6 +63,8 @@ impl Cli {
             Word::Export(word) => word.run(),
             Word::Revoke(word) => word.run(),
             Word::Kill(word) => word.run(),
+            Word::Log(word) => word.run(),
+            Word::Signer(word) => word.run(),
             Word::SandboxInit(word) => word.run(),
         }
     }

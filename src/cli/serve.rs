@@ -28,7 +28,7 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         super::inherited::close().context("closing inherited files")?;
-        super::log::to_stderr(self.log_json);
+        super::logging::to_stderr(self.log_json);
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()

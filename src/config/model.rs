@@ -96,6 +96,10 @@ pub struct Bastion {
     pub state_dir: PathBuf,
     /// Audit events as JSON lines; default `stateDir/audit.jsonl`.
     pub audit_log: PathBuf,
+    /// What holds the key that signs checkpoints; default: a key that is made at the first start.
+    pub signing: crate::signing::KeySource,
+    /// Where the log's checkpoints go besides; default: nowhere.
+    pub witness: crate::log::Witness,
     /// Bounds on connections and sessions.
     pub limits: Limits,
     /// How commands are run.

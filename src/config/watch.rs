@@ -223,6 +223,8 @@ fn restart_needed(root: &Path, old: &Config, new: &Config) -> Option<Problems> {
         ("hostKeys", old.host_keys != new.host_keys),
         ("stateDir", old.state_dir != new.state_dir),
         ("auditLog", old.audit_log != new.audit_log),
+        ("signing", old.signing != new.signing),
+        ("log", old.witness != new.witness),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::evidence::{self, RawSigning, RawWitness};
 use super::{path, paths, within};
 use crate::config::fields::{Fields, boolean, number, parsed};
 use crate::config::model::{HostPort, Limits};
@@ -17,6 +18,8 @@ pub(in crate::config) struct RawBastion {
     pub(in crate::config) host_keys: Option<At<Vec<At<String>>>>,
     pub(in crate::config) state_dir: Option<At<String>>,
     pub(in crate::config) audit_log: Option<At<String>>,
+    pub(in crate::config) signing: Option<RawSigning>,
+    pub(in crate::config) witness: Option<RawWitness>,
     pub(in crate::config) limits: Limits,
     pub(in crate::config) sandbox: RawSandbox,
 }
@@ -38,6 +41,10 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
         host_keys: spec.required("hostKeys", paths),
         state_dir: spec.required("stateDir", path),
         audit_log: spec.optional("auditLog", path),
+        signing: spec
+            .optional("signing", evidence::signing)
+            .map(|at| at.value),
+        witness: spec.optional("log", evidence::log).map(|at| at.value),
         limits: spec
             .optional("limits", limits)
             .map_or_else(Limits::default, |at| at.value),

@@ -15,6 +15,7 @@ use super::scalar;
 use super::yaml::{Node, Value};
 
 mod bastion;
+mod evidence;
 mod role;
 mod who;
 

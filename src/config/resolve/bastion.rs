@@ -7,6 +7,8 @@ use super::{Documents, document_path};
 use crate::config::model::{Bastion, Cluster, ClusterAccess, HostPort, Name, Sandbox};
 use crate::config::problem::{At, Place};
 use crate::config::raw::{Document, Kind, RawBastion, Spec};
+use crate::log::Witness;
+use crate::signing::KeySource;
 
 const UID_START: u32 = 1_900_000_000;
 const UID_COUNT: u32 = 65_536;
@@ -43,6 +45,8 @@ impl Documents<'_> {
                 |at| document_path(document, &at.value),
             ),
             state_dir,
+            signing: signing(document, spec),
+            witness: witness(document, spec),
             limits: spec.limits.clone(),
             sandbox,
         };
@@ -156,6 +160,7 @@ impl Documents<'_> {
             .host_keys
             .iter()
             .chain([&bastion.state_dir, &bastion.audit_log])
+            .chain(bastion.signing.paths())
             .chain(kubeconfigs)
             .collect();
         let sandbox = &bastion.sandbox;
@@ -178,5 +183,41 @@ impl Documents<'_> {
                 );
             }
         }
+    }
+}
+
+/// What cannot be told from what is written has been reported.
+fn signing(document: &Document, spec: &RawBastion) -> KeySource {
+    let Some(raw) = &spec.signing else {
+        return KeySource::Own;
+    };
+    let path = |at: &At<String>| document_path(document, &at.value);
+    let previous = raw.previous_key.as_ref().map(path);
+    match (&raw.key, &raw.socket, &raw.public_key) {
+        (Some(key), _, _) => KeySource::File {
+            key: path(key),
+            previous,
+        },
+        (None, Some(socket), Some(key)) => KeySource::Socket {
+            socket: path(socket),
+            public_key: key.value.clone(),
+            previous,
+        },
+        _ => KeySource::Own,
+    }
+}
+
+fn witness(document: &Document, spec: &RawBastion) -> Witness {
+    let default = Witness::default();
+    let Some(raw) = &spec.witness else {
+        return default;
+    };
+    Witness {
+        file: raw
+            .file
+            .as_ref()
+            .map(|at| document_path(document, &at.value)),
+        daemon_log: raw.daemon_log,
+        every: raw.every.unwrap_or(default.every),
     }
 }

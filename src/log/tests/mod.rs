@@ -1,0 +1,3 @@
+//! Logs, good and bad.
+
+pub(super) mod fuse;
