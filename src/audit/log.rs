@@ -252,7 +252,7 @@ impl Writer {
         self.last_head();
         if let Some(done) = closed {
             // Who no longer waits for the end needs no word of it.
-            drop(done.send(()));
+            done.send(()).ok();
         }
     }
 

@@ -109,7 +109,7 @@ impl NewKey {
 
 /// Which keys count.
 #[derive(Debug, clap::Args)]
-struct KeyFile {
+pub(super) struct KeyFile {
     #[command(flatten)]
     state: super::StatePath,
     /// A file of public keys, as 'bastion-audit log key' prints them; by default those that the state directory knows,
@@ -119,7 +119,11 @@ struct KeyFile {
 }
 
 impl KeyFile {
-    fn keys(&self) -> anyhow::Result<Keys> {
+    pub(super) fn state_dir(&self) -> anyhow::Result<PathBuf> {
+        self.state.state_dir()
+    }
+
+    pub(super) fn keys(&self) -> anyhow::Result<Keys> {
         match &self.public_key {
             Some(file) => {
                 let text =

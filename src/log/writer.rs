@@ -171,7 +171,7 @@ impl Writer {
         }
         if let Some(done) = closed {
             // Who no longer waits for the end needs no word of it.
-            drop(done.send(()));
+            done.send(()).ok();
         }
     }
 
