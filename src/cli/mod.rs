@@ -14,8 +14,8 @@ mod sandbox_init;
 mod serve;
 mod sessions;
 mod show;
-mod verify;
 mod signer;
+mod verify;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -61,7 +61,10 @@ impl Verify {
             Ok(tally) => Ok(ExitCode::from(tally.status())),
             Err(error) => {
                 if json {
-                    print(&format!("{}\n", serde_json::json!({"error": format!("{error:#}")})))?;
+                    print(&format!(
+                        "{}\n",
+                        serde_json::json!({"error": format!("{error:#}")})
+                    ))?;
                 }
                 super::report(&error);
                 Ok(ExitCode::from(FAILED))
@@ -176,7 +179,10 @@ async fn wanted(
     live: &std::collections::HashSet<SessionId>,
 ) -> anyhow::Result<Vec<SessionId>> {
     let Some(id) = id else {
-        return Ok(verify::sessions(recordings, log).await?.into_iter().collect());
+        return Ok(verify::sessions(recordings, log)
+            .await?
+            .into_iter()
+            .collect());
     };
     // One that is gone from the store, or cannot be read any more, is asked for by its whole id.
     if let Ok(session) = SessionId::parse(id) {
@@ -229,7 +235,9 @@ impl Tally {
             self.recordings, self.unsound, self.interrupted
         );
         let Some(log) = log else {
-            text.push_str("There is no log of recordings: that none is missing cannot be proven.\n");
+            text.push_str(
+                "There is no log of recordings: that none is missing cannot be proven.\n",
+            );
             return text;
         };
         let leaves = log.leaves;

@@ -27,7 +27,9 @@ pub enum Problem {
     #[error("checkpoint {0} is signed by no key that is known here")]
     Signature(u64),
     /// A checkpoint is signed by another key than the one that was in force when the recording was begun.
-    #[error("checkpoint {sequence} is signed by {by}, which is not the key that signed the recording's beginning")]
+    #[error(
+        "checkpoint {sequence} is signed by {by}, which is not the key that signed the recording's beginning"
+    )]
     OtherKey {
         /// Its number.
         sequence: u64,

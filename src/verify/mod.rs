@@ -94,7 +94,9 @@ pub enum Finding {
     #[error("the log says that it was closed (leaf {0}), and it is not closed")]
     Reopened(u64),
     /// It is closed, and the log does not say so.
-    #[error("it is closed, and the log does not say so: the next start of the daemon enters it, if it was the daemon that closed it")]
+    #[error(
+        "it is closed, and the log does not say so: the next start of the daemon enters it, if it was the daemon that closed it"
+    )]
     NotEntered,
     /// Signed by a key that was not in force when it was begun.
     #[error("it is signed by {by}, and the key in force when it was begun was {expected}")]
@@ -125,7 +127,9 @@ pub async fn recording(
         Err(ReadError::Store(error)) => return Err(error),
         Err(error) => {
             let mut verdict = Verdict::of(session, State::Unknown);
-            verdict.problems.push(Finding::Unreadable(error.to_string()));
+            verdict
+                .problems
+                .push(Finding::Unreadable(error.to_string()));
             return Ok(verdict);
         }
     };
@@ -156,8 +160,11 @@ pub async fn sessions(
     recordings: &Recordings,
     log: Option<&Entries>,
 ) -> Result<BTreeSet<SessionId>, StoreError> {
-    let mut all: BTreeSet<SessionId> =
-        recordings.list(Span::default()).await?.into_iter().collect();
+    let mut all: BTreeSet<SessionId> = recordings
+        .list(Span::default())
+        .await?
+        .into_iter()
+        .collect();
     all.extend(log.into_iter().flat_map(Entries::sessions));
     Ok(all)
 }
@@ -236,7 +243,10 @@ fn against_log(
     }
     match (&checked.closed, in_log.closed.last()) {
         (Some(closed), Some(_)) => {
-            let known = in_log.closed.iter().any(|entry| is_note(closed, &entry.note));
+            let known = in_log
+                .closed
+                .iter()
+                .any(|entry| is_note(closed, &entry.note));
             if !known {
                 let last = in_log.closed.last().map_or(0, |entry| entry.position);
                 findings.push(Finding::OtherEnd(last));

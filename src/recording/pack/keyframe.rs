@@ -101,7 +101,12 @@ impl Keyframes {
         if line.is_empty() || line.first() == Some(&b'#') || self.damaged {
             return;
         }
-        match parse(line) {
+        // Without a terminal nobody looks at what was written, and there may be gigabytes of it.
+        let parsed = match (&self.terminal, beginning(line)) {
+            (None, Some((interval, code))) if code != code::FROM => Ok((interval, code, None)),
+            _ => parse(line),
+        };
+        match parsed {
             Ok((interval, code, data)) => {
                 self.at = self.at.saturating_add(interval);
                 self.last = Some(code);
@@ -177,6 +182,22 @@ impl Keyframes {
         }
         Ok((!lines.is_empty()).then_some(lines))
     }
+}
+
+/// Interval in microseconds and code of a line as this program writes it.
+fn beginning(line: &[u8]) -> Option<(u64, char)> {
+    let line = line.strip_prefix(b"[")?;
+    let comma = line.iter().take(32).position(|byte| *byte == b',')?;
+    let (interval, rest) = line.split_at_checked(comma)?;
+    let interval: f64 = std::str::from_utf8(interval).ok()?.parse().ok()?;
+    let code = match rest.strip_prefix(b", \"")? {
+        [code, b'"', ..] if code.is_ascii_alphabetic() => char::from(*code),
+        _ => return None,
+    };
+    // What is out of range is for the parser to refuse.
+    (0.0..1e9)
+        .contains(&interval)
+        .then(|| ((interval * 1e6).round() as u64, code))
 }
 
 /// The last keyframe that is not after a moment.

@@ -211,7 +211,7 @@ async fn in_background(source: Source) -> Result<Packed, PackError> {
         .name("recording-pack".to_owned())
         .spawn(move || {
             // Of this thread only. Where that is not allowed, it is as eager as the others.
-            if let Err(error) = rustix::process::setpriority_process(None, 19) {
+            if let Err(error) = rustix::process::setpriority_process(None, 10) {
                 tracing::debug!("packing is as eager as the rest: {error}");
             }
             drop(done.send(frames::pack(source)));

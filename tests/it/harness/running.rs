@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -161,13 +162,16 @@ impl Bastion {
 
     /// Waits until a recording is packed.
     pub(crate) fn packed(&self, id: &str) -> PathBuf {
-        eventually(&format!("the packing of {id}"), || {
-            let directory = self.recording(id)?;
-            directory
-                .join("session.cast.zst")
-                .exists()
-                .then_some(directory)
-        })
+        // In the background, one after the other: others may be in line, large ones too.
+        for _ in 0..1200 {
+            if let Some(directory) = self.recording(id)
+                && directory.join("session.cast.zst").exists()
+            {
+                return directory;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{id} is not packed");
     }
 
     /// Waits until the recording is closed, and answers why the session was cut. Fails if it was not.
