@@ -181,7 +181,7 @@ impl Audit {
 }
 
 /// Owned by the log's thread.
-struct Writer {
+pub(super) struct Writer {
     file: LogFile,
     state: State,
     state_path: PathBuf,
@@ -374,7 +374,7 @@ impl Writer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
@@ -421,22 +421,46 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_an_earlier_daemon_did_not_finish_stays_alone() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("audit.jsonl");
-        std::fs::write(&path, "{\"v\":1,\"ti").unwrap();
-        audit(&path).emit(Event::DaemonStopped {}).await.unwrap();
-        audit(&path).emit(Event::DaemonStopped {}).await.unwrap();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let whole = |line: &&str| serde_json::from_str::<serde_json::Value>(line).is_ok();
-        assert_eq!(text.lines().count(), 3, "{text}");
-        assert_eq!(text.lines().filter(whole).count(), 2, "{text}");
-    }
-
-    #[tokio::test]
     async fn a_full_disk_is_an_error() {
         let audit = audit(Path::new("/dev/full"));
         let error = audit.emit(Event::DaemonStopped {}).await.unwrap_err();
         assert!(error.to_string().contains("/dev/full"), "{error}");
+    }
+
+    /// A writer without its thread.
+    pub(in crate::audit) fn writer(directory: &Path, signing: Signing) -> Writer {
+        let path = directory.join("audit.jsonl");
+        let stamp = Stamp {
+            clock: Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)),
+            instance: "main".into(),
+        };
+        let (heads, _) = Heads::start(signing, &path).unwrap();
+        Writer::open(&path, directory, stamp, heads).unwrap()
+    }
+
+    impl Writer {
+        pub(in crate::audit) fn event(&mut self) -> Result<(), AuditError> {
+            self.append(br#"{"v":1,"event":"daemon.stopped"}"#)?;
+            self.still_signed()
+        }
+
+        pub(in crate::audit) fn has_failed(&self) -> bool {
+            self.failure.is_some()
+        }
+
+        pub(in crate::audit) fn until(&mut self, done: impl Fn(&Self) -> bool) {
+            for _ in 0..1000 {
+                if done(self) {
+                    return;
+                }
+                self.chores();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            panic!("it never came to that");
+        }
+
+        pub(in crate::audit) fn unsigned_for(&mut self, time: Duration) {
+            self.unsigned = self.unsigned.map(|since| since - time);
+        }
     }
 }

@@ -10,6 +10,8 @@ mod event;
 mod file;
 mod heads;
 mod log;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use chain::Link;

@@ -19,6 +19,10 @@ impl Fuse {
         }
     }
 
+    pub(in crate::log) fn set(&self, steps: i64) {
+        self.left.store(steps, Ordering::SeqCst);
+    }
+
     pub(in crate::log) fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::SeqCst)
     }
