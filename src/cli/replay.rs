@@ -59,6 +59,7 @@ impl Replay {
                         stream: None,
                         timestamps: false,
                         requests: self.how.requests,
+                        from: at,
                     };
                     export(&store, summary.id(), text, &mut out).await
                 }
