@@ -1,6 +1,7 @@
 //! The daemon, whole: everything is opened, checked and recovered before the first operator is let in.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -449,10 +450,12 @@ fn lock(state_dir: &Path) -> Result<std::fs::File, StartError> {
         path: path.clone(),
         source,
     };
+    // Whoever could open it, to read it even, could hold it, and so keep the daemon from starting.
     let file = std::fs::OpenOptions::new()
         .create(true)
         .truncate(false)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(failed)?;
     match file.try_lock() {

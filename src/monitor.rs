@@ -11,7 +11,7 @@ use crate::audit::{Audit, Event};
 use crate::clock::{self, Clock};
 use crate::config::Config;
 use crate::gateway::Gateway;
-use crate::identity::{self, Identity, Proof};
+use crate::identity::{self, Identity, Proof, Refusal};
 use crate::launch::{LaunchError, Launcher};
 use crate::log::EvidenceLog;
 use crate::messages::{
@@ -28,6 +28,9 @@ use crate::signing::Signing;
 const ASKS: usize = 8;
 /// Orders under way to one connection: the first one ends it.
 const ORDERS: usize = 1;
+
+/// Keys that are put on record where nobody was proven: more than any client offers before it is sent away.
+const DECLINED: usize = 20;
 
 /// How often open sessions are held against the clock at least: it may be set.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -77,6 +80,7 @@ impl Monitor {
             monitor: Arc::clone(self),
             peer,
             proven: None,
+            declined: Vec::new(),
             tunnels: Tunnels::default(),
             orders: orders_tx,
         };
@@ -141,6 +145,8 @@ struct Conversation {
     monitor: Arc<Monitor>,
     peer: Peer,
     proven: Option<(Offer, Identity)>,
+    /// Keys that are nobody's: the login name that was asked for, and the fingerprint.
+    declined: Vec<(String, String)>,
     tunnels: Tunnels,
     orders: mpsc::Sender<Order>,
 }
@@ -167,6 +173,7 @@ impl Conversation {
                 () = monitor.over.cancelled() => break,
             }
         }
+        self.tell_declined().await;
         let identity = self.proven.as_ref().map(|(_, identity)| identity.name());
         monitor
             .audit
@@ -183,7 +190,7 @@ impl Conversation {
                 self.peer.client = version;
                 true
             }
-            Ask::Probe(offer) => identity::is_known(&self.monitor.config(), &offer),
+            Ask::Probe(offer) => self.probe(&offer),
             Ask::Authenticate(offer) => self.authenticate(offer).await,
             Ask::Open(open) => self.open(open, link),
             Ask::Ending(ending) => {
@@ -202,6 +209,38 @@ impl Conversation {
             }
         };
         if yes { Answer::Yes } else { Answer::No }
+    }
+
+    /// Whether a key is worth a signature.
+    fn probe(&mut self, offer: &Offer) -> bool {
+        let known = identity::is_known(&self.monitor.config(), offer);
+        if !known && self.declined.len() < DECLINED {
+            let declined = (
+                session::shown_principal(&offer.principal),
+                identity::fingerprint_of(offer),
+            );
+            if !self.declined.contains(&declined) {
+                self.declined.push(declined);
+            }
+        }
+        known
+    }
+
+    /// Puts the keys on record that proved nobody. Not before the end: who has several keys offers one after the other until
+    /// one is taken, and that is no attempt at anything.
+    async fn tell_declined(&self) {
+        if self.proven.is_some() {
+            return;
+        }
+        for (principal, fingerprint) in &self.declined {
+            let event = Event::AuthenticationRefused {
+                peer: &self.peer,
+                principal,
+                fingerprint,
+                reason: format!("{}; it was offered, not signed with", Refusal::UnknownKey),
+            };
+            self.monitor.audit.tell(event).await;
+        }
     }
 
     /// Once somebody is proven, nobody else can be on this connection.

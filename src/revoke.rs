@@ -60,7 +60,14 @@ pub(crate) async fn no_longer_allowed(monitor: &Arc<Monitor>, config: &Config) {
     // At once: a cluster that does not answer must not hold up the others.
     let mut all = JoinSet::new();
     for lease in monitor.leases.live().into_iter().filter(handed_out) {
-        if !policy::may_hold(config, &lease.identity, &lease.role, &lease.cluster, now) {
+        let held = policy::Held {
+            identity: &lease.identity,
+            fingerprint: &lease.fingerprint,
+            role: &lease.role,
+            cluster: &lease.cluster,
+            subject: &lease.subject,
+        };
+        if !policy::may_hold(config, held, now) {
             let monitor = Arc::clone(monitor);
             all.spawn(async move {
                 take_back(&monitor, &mint::Filter::Session(lease.session)).await;

@@ -69,7 +69,7 @@ pub enum Event<'a> {
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
     },
-    /// A verified signature proved nobody.
+    /// A key proved nobody: after its signature was verified, or as it was offered, where nobody was proven on the connection.
     #[serde(rename = "authentication.refused")]
     AuthenticationRefused {
         /// Who connects.
@@ -136,7 +136,7 @@ pub enum Event<'a> {
         session: SessionId,
         /// Who.
         identity: &'a Name,
-        /// What failed: `recording`, `mint`, `launch`, `audit`.
+        /// What failed: `recording`, `mint`, `launch`; `policy`, if a reload took the grant away meanwhile.
         step: &'a str,
         /// Why, for administrators.
         reason: String,
@@ -246,7 +246,7 @@ pub enum Event<'a> {
     /// Somebody read recordings or the list of them.
     #[serde(rename = "recording.read")]
     RecordingRead {
-        /// Who, or the OS user for a local read over the admin socket.
+        /// Who.
         identity: &'a Name,
         /// From where.
         peer: &'a Peer,
@@ -315,8 +315,6 @@ pub enum Act<'a> {
         /// How many leases and sessions it met.
         met: usize,
     },
-    /// Asked for a reload.
-    Reload,
 }
 
 /// How a session ended.

@@ -1,7 +1,7 @@
 //! `bastion-audit check`.
 
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -212,7 +212,9 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
             }
         }
     };
-    say("configuration", only_its_owner_writes(path))?;
+    let writers = config::check_writers(path);
+    let closed = writers.map(|()| format!("{} cannot be changed by everybody", path.display()));
+    say("configuration", closed.map_err(|error| error.to_string()))?;
     for path in &config.bastion.host_keys {
         let key = secrets::host_key(path).map(|key| {
             let public = key.public_key();
@@ -233,19 +235,6 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
         say("tool", program(tool))?;
     }
     Ok(fine)
-}
-
-/// Who can change the documents decides who is let in.
-fn only_its_owner_writes(path: &Path) -> Result<String, String> {
-    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if meta.mode() & 0o002 == 0 {
-        Ok(format!("{} cannot be changed by everybody", path.display()))
-    } else {
-        Err(format!(
-            "everybody can change {0}; run: chmod o-w {0}",
-            path.display()
-        ))
-    }
 }
 
 fn state_dir(path: &Path) -> Result<String, String> {

@@ -4,6 +4,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use bastion_audit::export::{self, Format};
@@ -57,6 +58,7 @@ impl Export {
             }),
             timestamps: self.timestamps,
             requests: false,
+            from: Duration::ZERO,
         };
         reading::block_on(async {
             let id = replay::resolve(&recordings, &self.id, &live.sessions, |_| true)

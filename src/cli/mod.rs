@@ -21,6 +21,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use bastion_audit::admin::Reply;
 use bastion_audit::config;
 use clap::{Parser, Subcommand};
@@ -104,10 +105,13 @@ pub(crate) struct StatePath {
 
 impl StatePath {
     pub(crate) fn state_dir(&self) -> anyhow::Result<PathBuf> {
-        match &self.state_dir {
-            Some(dir) => Ok(dir.clone()),
-            None => Ok(config::load(&self.config.path())?.bastion.state_dir),
-        }
+        let dir = match &self.state_dir {
+            Some(dir) => dir.clone(),
+            None => config::load(&self.config.path())?.bastion.state_dir,
+        };
+        // A path that was mistyped must not read as a bastion on which nothing ever happened.
+        std::fs::metadata(&dir).with_context(|| format!("state directory {}", dir.display()))?;
+        Ok(dir)
     }
 }
 

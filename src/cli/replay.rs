@@ -61,6 +61,7 @@ impl Replay {
                         stream: None,
                         timestamps: false,
                         requests: self.how.requests,
+                        from: at,
                     };
                     export(&recordings, summary.id(), text, &mut out).await
                 }

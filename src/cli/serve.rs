@@ -39,6 +39,7 @@ impl Serve {
 
 async fn serve(path: PathBuf) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("finding this program")?;
+    config::check_writers(&path)?;
     let stop = CancellationToken::new();
     let now = CancellationToken::new();
     let (watch, reloads) = config::watch::follow(&path, Arc::new(config::load(&path)?));

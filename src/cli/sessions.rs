@@ -45,7 +45,7 @@ impl Sessions {
         })?;
 
         live.handed_out
-            .retain(|lease| lease.state == LeaseState::HandedOut && self.filters.mean_lease(lease));
+            .retain(|lease| lease.state == LeaseState::HandedOut && query.means_lease(lease));
         if self.filters.json {
             reading::print(&replay::json_lines(&found.sessions)?)?;
             reading::print(&replay::lease_lines(&live.handed_out)?)?;

@@ -118,7 +118,7 @@ fn refusal(name: &str) -> String {
         _ => {
             let name: String = name.chars().take(40).collect();
             return format!(
-                "'{}' is not an option of authorized_keys; known: restrict, pty, no-pty, from=, expiry-time=",
+                "'{}' is not an option of authorized_keys; known: from=, expiry-time=, restrict, pty, no-pty, port-forwarding, no-port-forwarding",
                 name.escape_debug()
             );
         }

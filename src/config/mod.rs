@@ -17,6 +17,7 @@ pub mod secrets;
 mod source;
 mod state_dir;
 pub mod watch;
+mod writers;
 mod yaml;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use model::*;
 pub use problem::{Place, Problem, Problems};
 pub use scalar::show_duration;
 pub use state_dir::{StateDirError, check_state_dir, state_dir};
+pub use writers::{Exposed, check_writers};
 
 use problem::Gathered;
 use source::Reader;

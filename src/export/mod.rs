@@ -4,6 +4,8 @@ mod asciicast;
 mod raw;
 mod text;
 
+use std::time::Duration;
+
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufWriter};
 
 use crate::recording::{Recordings, Stream};
@@ -34,6 +36,8 @@ pub struct Export {
     pub timestamps: bool,
     /// Of text: requests to the cluster as well.
     pub requests: bool,
+    /// Of text: only lines that came so long after the start, or later.
+    pub from: Duration,
 }
 
 /// Writes a recording to `out`.

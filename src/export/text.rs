@@ -35,6 +35,7 @@ pub(super) async fn export(
     };
     let mut text = Stamped {
         opened,
+        from: what.from,
         text: String::new(),
     };
     match screen {
@@ -72,11 +73,16 @@ pub(super) async fn export(
 /// Lines with the moment that they came, if that is wanted.
 struct Stamped {
     opened: Option<Timestamp>,
+    /// What came before is left out.
+    from: Duration,
     text: String,
 }
 
 impl Stamped {
     fn line(&mut self, at: Duration, line: &str) {
+        if at < self.from {
+            return;
+        }
         if let Some(opened) = self.opened {
             let at = SignedDuration::try_from(at).unwrap_or(SignedDuration::MAX);
             let moment = opened.checked_add(at).unwrap_or(opened);

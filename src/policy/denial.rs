@@ -189,15 +189,13 @@ impl fmt::Display for Denial {
             } => {
                 write!(
                     f,
-                    "{role} is an audit role: it reads recordings and opens no session on a cluster. \
-                     Try: ssh{} {} bastion sessions",
+                    "{role} is an audit role: it reads recordings (ssh{} {} bastion sessions) and opens no session on a cluster.",
                     port_option(host),
                     host.host
                 )?;
                 if choices.is_empty() {
                     return Ok(());
                 }
-                write!(f, " .")?;
                 offer(f, choices)
             }
             Self::KeyWithdrawn { identity } => {

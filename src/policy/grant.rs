@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judge::Decision;
 use crate::config::{Config, CredentialTtl, Name, RecordBodies, RecordInput, SessionKind};
+use crate::identity::{Identity, Proof};
 
 /// One decision: this identity may take this role on this cluster for this kind of session.
 #[must_use = "a grant that opens no session must be a denial in the audit log"]
@@ -14,6 +15,9 @@ pub struct Grant {
     #[serde(flatten)]
     decision: Decision,
     config_digest: String,
+    /// Events name it beside the grant.
+    #[serde(skip)]
+    fingerprint: String,
 }
 
 /// The ServiceAccount that a grant stands for, `{identity}` filled in.
@@ -33,16 +37,22 @@ impl std::fmt::Display for KubernetesSubject {
 }
 
 impl Grant {
-    pub(super) fn new(decision: Decision, config: &Config) -> Self {
+    pub(super) fn new(decision: Decision, identity: &Identity, config: &Config) -> Self {
+        let Proof::Key { fingerprint, .. } = identity.proof();
         Self {
             decision,
             config_digest: config.digest.clone(),
+            fingerprint: fingerprint.clone(),
         }
     }
 
     /// Who.
     pub fn identity(&self) -> &Name {
         &self.decision.identity
+    }
+    /// Proven by which key, `SHA256:...`.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
     /// Takes which role.
     pub fn role(&self) -> &Name {

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::denial::{Denial, ShownPrincipal};
 use super::{KubernetesSubject, Request};
 use crate::config::{
-    Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name, RecordBodies,
-    RecordInput, RoleAccess, ServiceAccountTemplate, SessionKind,
+    AuthorizedKey, Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name,
+    RecordBodies, RecordInput, RoleAccess, ServiceAccountTemplate, SessionKind,
 };
 use crate::identity::{Group, Identity, Proof};
 
@@ -86,14 +86,23 @@ fn still_proven<'c>(
         no_forwarding,
         ..
     } = identity.proof();
-    let line = document
-        .keys
-        .iter()
-        .find(|line| crate::identity::fingerprint(&line.key) == *fingerprint)?;
-    let expired = line.expires.is_some_and(|expires| expires <= now);
+    let line = standing_key(document, fingerprint, now)?;
     // The session may hold a terminal or a tunnel that its key may not have any more.
     let taken = (line.no_pty && !no_pty) || (line.no_forwarding && !no_forwarding);
-    (!expired && !taken).then_some(document)
+    (!taken).then_some(document)
+}
+
+/// The line of a key that proves this identity now, by its fingerprint.
+pub(super) fn standing_key<'c>(
+    document: &'c IdentityDocument,
+    fingerprint: &str,
+    now: Timestamp,
+) -> Option<&'c AuthorizedKey> {
+    document
+        .keys
+        .iter()
+        .find(|line| crate::identity::fingerprint(&line.key) == fingerprint)
+        .filter(|line| line.expires.is_none_or(|expires| now < expires))
 }
 
 /// The roles that an identity may take now: for each, the clusters and the binding that gives it there.

@@ -17,7 +17,7 @@ pub use available::{Available, Gives, available, available_to};
 pub use denial::{Denial, ShownPrincipal};
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
-pub use standing::{may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed};
+pub use standing::{Held, may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed};
 
 use crate::config::{Config, Name, SessionKind};
 use crate::identity::Identity;
@@ -45,7 +45,7 @@ pub fn decide(
 ) -> Result<Grant, Denial> {
     let who = Who::proven(config, identity, now)?;
     let decision = judge::judge(config, who, request, now)?;
-    Ok(Grant::new(decision, config))
+    Ok(Grant::new(decision, identity, config))
 }
 
 /// What [`decide`] would say to an identity of the configuration if it were proven now. `None` if there is no

@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::judge::{Who, kubernetes_choices, kubernetes_role, subject};
-use super::{Denial, Grant};
+use super::judge::{Who, kubernetes_choices, kubernetes_role, standing_key, subject};
+use super::{Denial, Grant, KubernetesSubject};
 use crate::config::{Config, Name, SessionKind};
 use crate::identity::{Identity, Proof};
 
@@ -60,23 +60,40 @@ pub fn still_allowed(
         .map_or(grant.ends(), |until| until.min(grant.ends())))
 }
 
-/// Whether a credential that this identity was handed for the role on the cluster would be handed out now.
-pub fn may_hold(
-    config: &Config,
-    identity: &Name,
-    role: &Name,
-    cluster: &Name,
-    now: Timestamp,
-) -> bool {
-    let Some(document) = config.identities.get(identity) else {
+/// A credential in a client's hands, by what it was handed out for.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'a> {
+    /// To whom.
+    pub identity: &'a Name,
+    /// By which key they were proven then, `SHA256:...`.
+    pub fingerprint: &'a str,
+    /// For which role.
+    pub role: &'a Name,
+    /// On which cluster.
+    pub cluster: &'a Name,
+    /// As which ServiceAccount.
+    pub subject: &'a KubernetesSubject,
+}
+
+/// Whether a credential that was handed out would be handed out now: to the same identity, proven by the same key, for the
+/// same ServiceAccount. A key is taken away because somebody else may have it, and then they may have this as well.
+pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
+    let Some(document) = config.identities.get(held.identity) else {
         return false;
     };
-    let handed_out = kubernetes_role(config, role)
-        .is_some_and(|(_, role)| role.sessions.contains(&SessionKind::Credential));
-    handed_out
+    let proven = standing_key(document, held.fingerprint, now).is_some();
+    let handed_out = kubernetes_role(config, held.role).is_some_and(|(_, role)| {
+        role.sessions.contains(&SessionKind::Credential)
+            && role
+                .subjects
+                .get(held.cluster)
+                .is_some_and(|template| subject(template, held.identity) == *held.subject)
+    });
+    proven
+        && handed_out
         && kubernetes_choices(config, Who::named(document), now)
-            .get(role)
-            .is_some_and(|clusters| clusters.contains_key(cluster))
+            .get(held.role)
+            .is_some_and(|clusters| clusters.contains_key(held.cluster))
 }
 
 /// When time alone next takes something away: a binding or a key of the configuration ends.

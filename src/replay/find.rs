@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::error::FindError;
 use super::summary::{Status, Summary};
-use super::touched::Touched;
+use super::touched::{Touched, any_request};
 use crate::recording::{Metadata, ReadError, Recordings};
 use crate::session::SessionId;
 use crate::store::{Span, StoreError};
@@ -28,7 +28,7 @@ pub struct Query {
     pub at: Option<Timestamp>,
     /// To which the token with this id was issued.
     pub jti: Option<String>,
-    /// To which a token was issued under this `Audit-Id`.
+    /// To which a token was issued, or in which a request was made, under this `Audit-Id`.
     pub audit_id: Option<String>,
     /// With this text in the command, whatever its case.
     pub command: Option<String>,
@@ -87,16 +87,14 @@ pub async fn find(
                 continue;
             }
         }
-        if let Some(touched) = &query.touched {
-            match touched.in_recording(recordings, id).await {
-                Ok(true) => {}
-                Ok(false) => continue,
-                Err(error @ ReadError::Store(_)) => return Err(error.into()),
-                Err(error) => {
-                    // Whoever looks for a deed must know where nobody can look.
-                    found.unsearched.push((id, error.to_string()));
-                    continue;
-                }
+        match query.matches_requests(recordings, &summary).await {
+            Ok(true) => {}
+            Ok(false) => continue,
+            Err(error @ ReadError::Store(_)) => return Err(error.into()),
+            Err(error) => {
+                // Whoever looks for a deed must know where nobody can look.
+                found.unsearched.push((id, error.to_string()));
+                continue;
             }
         }
         if query
@@ -216,18 +214,35 @@ impl Query {
         self.jti.is_some() || self.audit_id.is_some()
     }
 
-    fn matches_leases(&self, summary: &Summary) -> bool {
-        // The API server's audit log writes `JTI=...`; either form is meant.
-        let jti = self
-            .jti
+    /// The API server's audit log writes `JTI=...`; either form is meant.
+    pub(super) fn means_jti(&self, jti: &str) -> bool {
+        self.jti
             .as_deref()
-            .map(|jti| jti.strip_prefix("JTI=").unwrap_or(jti));
-        summary.leases.iter().flatten().any(|lease| {
-            jti.is_none_or(|jti| lease.jti == jti)
-                && self
-                    .audit_id
-                    .as_deref()
-                    .is_none_or(|id| lease.audit_id.as_deref() == Some(id))
-        })
+            .map(|wanted| wanted.strip_prefix("JTI=").unwrap_or(wanted))
+            .is_none_or(|wanted| wanted == jti)
+    }
+
+    fn matches_leases(&self, summary: &Summary) -> bool {
+        let mut leases = summary.leases.iter().flatten();
+        self.jti.is_none() || leases.any(|lease| self.means_jti(&lease.jti))
+    }
+
+    async fn matches_requests(
+        &self,
+        recordings: &Recordings,
+        summary: &Summary,
+    ) -> Result<bool, ReadError> {
+        let id = summary.id();
+        if let Some(touched) = &self.touched
+            && !any_request(recordings, id, |intent| touched.matches(&intent.info)).await?
+        {
+            return Ok(false);
+        }
+        let Some(audit_id) = &self.audit_id else {
+            return Ok(true);
+        };
+        let mut leases = summary.leases.iter().flatten();
+        let issued = leases.any(|lease| lease.audit_id.as_deref() == Some(audit_id));
+        Ok(issued || any_request(recordings, id, |intent| intent.audit_id == *audit_id).await?)
     }
 }

@@ -2,24 +2,34 @@
 
 use serde_json::json;
 
-use super::words::Filters;
+use super::find::Query;
 use crate::clock::to_the_second;
 use crate::config::SessionKind;
 use crate::mint::LiveLease;
 
-impl Filters {
-    /// Whether a credential that is out is looked for. It has no recording: a search for a command or for
-    /// another state does not mean it.
-    pub fn mean_lease(&self, lease: &LiveLease) -> bool {
+impl Query {
+    /// Whether a credential that is out is looked for. It has no recording: a search for a command, for what was
+    /// touched or for another state does not mean it.
+    pub fn means_lease(&self, lease: &LiveLease) -> bool {
         let is = |wanted: &Option<String>, there: &str| {
             wanted.as_deref().is_none_or(|name| name == there)
         };
+        let began = lease.session.opened();
         is(&self.identity, lease.identity.as_str())
             && is(&self.role, lease.role.as_str())
             && is(&self.cluster, lease.cluster.as_str())
-            && is(&self.jti, lease.jti.as_deref().unwrap_or_default())
+            && self.since.is_none_or(|since| since <= began)
+            && self.until.is_none_or(|until| began <= until)
+            && self
+                .at
+                .is_none_or(|at| (began..=lease.expires).contains(&at))
+            && self.means_jti(lease.jti.as_deref().unwrap_or_default())
+            && is(
+                &self.audit_id,
+                lease.audit_id.as_deref().unwrap_or_default(),
+            )
             && self.command.is_none()
-            && self.audit_id.is_none()
+            && self.touched.is_none()
             && self.state.is_none_or(|state| state == super::Status::Live)
     }
 }
@@ -58,7 +68,7 @@ pub fn lease_lines(leases: &[LiveLease]) -> Result<String, serde_json::Error> {
                 "cluster": lease.cluster,
                 "subject": lease.subject.to_string(),
             },
-            "leases": [{"jti": lease.jti, "expires": lease.expires}],
+            "leases": [{"jti": lease.jti, "auditId": lease.audit_id, "expires": lease.expires}],
         });
         out.push_str(&serde_json::to_string(&line)?);
         out.push('\n');

@@ -36,4 +36,4 @@ pub use safe::SafeText;
 pub use summary::{Status, Summary};
 pub use table::{json_lines, table, unsearched, unsearched_lines};
 pub use touched::{NotTouched, Touched};
-pub use words::{Filters, ReadingWord, ReplayArgs};
+pub use words::{Filters, NotAQuery, ReadingWord, ReplayArgs};

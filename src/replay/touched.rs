@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::recording::requests::{IndexReader, RequestStep, RequestSummary};
+use crate::recording::requests::{IndexReader, Intent, RequestStep, RequestSummary};
 use crate::recording::{ReadError, Recordings};
 use crate::session::SessionId;
 
@@ -62,7 +62,7 @@ impl FromStr for Touched {
 }
 
 impl Touched {
-    fn matches(&self, about: &RequestSummary) -> bool {
+    pub(super) fn matches(&self, about: &RequestSummary) -> bool {
         about.is_resource
             && like(&self.verb, &about.verb)
             && like(&self.resource, &about.resource)
@@ -74,28 +74,28 @@ impl Touched {
             && like(&self.subresource, &about.subresource)
             && like(&self.namespace, &about.namespace)
     }
+}
 
-    /// Whether any request of a recording does.
-    pub(super) async fn in_recording(
-        &self,
-        recordings: &Recordings,
-        id: SessionId,
-    ) -> Result<bool, ReadError> {
-        let Some(requests) = recordings.open(id).await?.requests().await? else {
-            return Ok(false);
-        };
-        let Some(mut index) = IndexReader::open(requests).await? else {
-            return Ok(false);
-        };
-        while let Some(entry) = index.next().await? {
-            if let RequestStep::Intent(intent) = entry.what
-                && self.matches(&intent.info)
-            {
-                return Ok(true);
-            }
+/// Whether any request of a recording is meant.
+pub(super) async fn any_request(
+    recordings: &Recordings,
+    id: SessionId,
+    meant: impl Fn(&Intent) -> bool,
+) -> Result<bool, ReadError> {
+    let Some(requests) = recordings.open(id).await?.requests().await? else {
+        return Ok(false);
+    };
+    let Some(mut index) = IndexReader::open(requests).await? else {
+        return Ok(false);
+    };
+    while let Some(entry) = index.next().await? {
+        if let RequestStep::Intent(intent) = entry.what
+            && meant(&intent)
+        {
+            return Ok(true);
         }
-        Ok(false)
     }
+    Ok(false)
 }
 
 /// Whether `text` is what `pattern` says.

@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::{ArgAction, Args, Subcommand};
 use jiff::Timestamp;
 
 use super::find::Query;
 use super::moment::{Edge, NotAMoment, parse_duration, parse_moment};
 use super::summary::Status;
-use super::touched::Touched;
+use super::touched::NotTouched;
 
-/// Which sessions to list. Times without a zone are UTC.
+/// Which sessions to list. Times without a zone are UTC. `ssh` passes no quotes on, so what may be of several words takes them
+/// as several as well.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct Filters {
     /// Of this identity
@@ -23,26 +24,29 @@ pub struct Filters {
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
     /// Begun since then: 2026-11-24, "2026-11-24 15:04", 15:04, or 90m for 90 minutes ago
-    #[arg(long, value_name = "TIME")]
-    pub since: Option<String>,
+    #[arg(long, value_name = "TIME", num_args = 1..=2, action = ArgAction::Set)]
+    pub since: Vec<String>,
     /// Begun until then
-    #[arg(long, value_name = "TIME")]
-    pub until: Option<String>,
+    #[arg(long, value_name = "TIME", num_args = 1..=2, action = ArgAction::Set)]
+    pub until: Vec<String>,
     /// Going on at that moment
-    #[arg(long, value_name = "TIME")]
-    pub at: Option<String>,
+    #[arg(long, value_name = "TIME", num_args = 1..=2, action = ArgAction::Set)]
+    pub at: Vec<String>,
     /// To which the token with this id was issued (credential-id in the API server's audit log)
     #[arg(long, value_name = "ID")]
     pub jti: Option<String>,
-    /// To which a token was issued under this Audit-Id
+    /// To which a token was issued, or in which a request was made, under this Audit-Id (auditID in the API server's audit log)
     #[arg(long, value_name = "ID")]
     pub audit_id: Option<String>,
     /// With this text in the command
-    #[arg(long, value_name = "TEXT")]
-    pub command: Option<String>,
-    /// With a request like this: 'delete pods/*', '* pods/*/exec -n prod', 'patch deployments.apps/web'; * is any text
-    #[arg(long, value_name = "VERB RESOURCE[/NAME]")]
-    pub touched: Option<Touched>,
+    #[arg(long, value_name = "TEXT", num_args = 1.., action = ArgAction::Set)]
+    pub command: Vec<String>,
+    /// With a request like this: 'delete pods/*', 'create pods/*/exec', 'patch deployments.apps/web'; * is any text
+    #[arg(long, value_name = "VERB RESOURCE[/NAME]", num_args = 1..=2, action = ArgAction::Set)]
+    pub touched: Vec<String>,
+    /// Of --touched: only in this namespace; * is any text
+    #[arg(long, short, value_name = "NAMESPACE", requires = "touched")]
+    pub namespace: Option<String>,
     /// Streams into pods as well, each a recording of its own that belongs to a session
     #[arg(long)]
     pub streams: bool,
@@ -62,12 +66,16 @@ pub struct Filters {
 
 impl Filters {
     /// What these look for.
-    pub fn query(&self, now: Timestamp) -> Result<Query, NotAMoment> {
-        let moment = |text: &Option<String>, edge| {
-            text.as_deref()
-                .map(|text| parse_moment(text, now, edge))
+    pub fn query(&self, now: Timestamp) -> Result<Query, NotAQuery> {
+        let moment = |words: &[String], edge| {
+            joined(words)
+                .map(|text| parse_moment(&text, now, edge))
                 .transpose()
         };
+        let touched = joined(&self.touched).map(|what| match &self.namespace {
+            Some(namespace) => format!("{what} -n {namespace}"),
+            None => what,
+        });
         Ok(Query {
             identity: self.identity.clone(),
             role: self.role.clone(),
@@ -77,13 +85,29 @@ impl Filters {
             at: moment(&self.at, Edge::Start)?,
             jti: self.jti.clone(),
             audit_id: self.audit_id.clone(),
-            command: self.command.clone(),
-            touched: self.touched.clone(),
+            command: joined(&self.command),
+            touched: touched.map(|text| text.parse()).transpose()?,
             streams: self.streams,
             state: self.state.or(self.live.then_some(Status::Live)),
             limit: (self.limit > 0).then_some(self.limit),
         })
     }
+}
+
+/// What filters say makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAQuery {
+    /// A time is none.
+    #[error(transparent)]
+    Moment(#[from] NotAMoment),
+    /// No request is like that.
+    #[error(transparent)]
+    Touched(#[from] NotTouched),
+}
+
+/// As it was meant, before a shell or `ssh` took it apart.
+fn joined(words: &[String]) -> Option<String> {
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 /// How to play a recording. While it plays: space stops and goes on, `.` steps, the arrow keys jump 5 seconds, Home

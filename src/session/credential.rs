@@ -7,6 +7,7 @@ use crate::audit::Event;
 use crate::config::SessionKind;
 use crate::messages::SessionEvent;
 use crate::monitor::Monitor;
+use crate::revoke;
 
 use super::client::Client;
 use super::{Caller, SessionId, steps};
@@ -62,6 +63,11 @@ async fn issue(
             return Err(error.for_operator());
         }
     };
+    if let Err(sentence) = steps::still_stands(monitor, caller, &grant, session).await {
+        let own = revoke::Filter::Session(session);
+        revoke::revoke(monitor, &own, "it is no longer allowed").await;
+        return Err(sentence);
+    }
     let expires = until.saturating_sub(EARLY).unwrap_or(until);
     Ok(zeroize::Zeroizing::new(
         json!({

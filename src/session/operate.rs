@@ -135,6 +135,7 @@ impl Session {
         open: &Open,
     ) -> Result<(Running, Api), String> {
         let id = self.recording.id();
+        steps::still_stands(monitor, caller, &self.grant, id).await?;
         let api = Api::open(monitor, &self.grant, &self.recording, &self.lease, open).await?;
         let failed = "the sandbox for your command could not be started; tell your administrator";
         let launcher = monitor

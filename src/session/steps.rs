@@ -84,6 +84,24 @@ pub(super) async fn decide(
     }
 }
 
+/// Whether a decision would be the same now. Recording and minting take time, and a configuration that changed meanwhile
+/// found no session that it could have ended: so this is asked once more, as soon as it could.
+pub(super) async fn still_stands(
+    monitor: &Monitor,
+    caller: &Caller,
+    grant: &Grant,
+    session: SessionId,
+) -> Result<(), Sentence> {
+    let now = monitor.clock.now();
+    match policy::still_allowed(&monitor.config(), grant, &caller.identity, now) {
+        Ok(_) => Ok(()),
+        Err(denial) => {
+            fail(monitor, caller, session, "policy", &denial).await;
+            Err(denial.to_string())
+        }
+    }
+}
+
 /// Opens the recording. No recorder, no session.
 pub(super) async fn record(
     monitor: &Monitor,

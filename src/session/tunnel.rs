@@ -163,7 +163,10 @@ impl Tunnel {
         let mut place = monitor
             .live
             .enter(told, caller.identity.clone(), self.grant.clone());
-        let api = Api::open(monitor, &self.grant, &self.recording, &self.lease, open).await;
+        let api = match steps::still_stands(monitor, caller, &self.grant, id).await {
+            Ok(()) => Api::open(monitor, &self.grant, &self.recording, &self.lease, open).await,
+            Err(sentence) => Err(sentence),
+        };
         let (ended, refused) = match api {
             Ok(api) => {
                 let attended = self.attend(monitor, caller, api, &mut connections, &mut place);

@@ -250,3 +250,50 @@ fn two_daemons_on_one_state_directory_are_one_too_many() {
     assert!(killed.status.success(), "{killed:?}");
     assert_eq!(bastion.cut_reason(&running.id), "an administrator ended it");
 }
+
+#[test]
+fn nobody_else_can_open_what_the_daemon_keeps() {
+    let bastion = Bastion::start();
+    let running = Running::start(&bastion, "operator-a", "viewer", "cat");
+    let ran = bastion.run_ssh("operator-b", "editor", "bastion credential");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let mut directories = vec![bastion.state_dir()];
+    let mut seen = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            let meta = entry.metadata().unwrap();
+            if meta.is_dir() {
+                directories.push(entry.path());
+                continue;
+            }
+            let name = entry.file_name().into_string().unwrap();
+            // What runs in sandboxes, and what is a session's own.
+            let of_sessions = name == "sandbox-init"
+                || entry
+                    .path()
+                    .components()
+                    .any(|part| part.as_os_str() == "run");
+            let mode = meta.permissions().mode();
+            assert!(
+                of_sessions || mode & 0o077 == 0,
+                "{mode:o} {}",
+                entry.path().display()
+            );
+            seen.push(name);
+        }
+    }
+    for name in [
+        "lock",
+        "leases.lock",
+        "leases.jsonl",
+        "audit.jsonl",
+        "admin.sock",
+        "session.cast",
+    ] {
+        assert!(
+            seen.iter().any(|one| one == name),
+            "{name} is not in {seen:?}"
+        );
+    }
+    drop(running);
+}

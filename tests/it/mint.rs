@@ -211,7 +211,7 @@ async fn after_a_crash_exactly_what_the_journal_names_is_deleted() {
     let intent = json!({
         "record": "intent", "session": session, "cluster": "prod", "server": format!("{}/", plane.server()),
         "namespace": "bastion-crashed", "serviceAccount": "crashed", "secret": ours, "identity": "operator-a",
-        "role": "crashed", "ttl": 600, "at": SystemClock.now(),
+        "fingerprint": "SHA256:x", "role": "crashed", "ttl": 600, "at": SystemClock.now(),
     });
     write_journal(state.path(), &format!("{intent}\n{{\"record\":\"iss"));
 

@@ -1,12 +1,15 @@
 //! A running daemon follows its configuration, whole or not at all, and ends what is no longer allowed.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::harness::bastion::{Bastion, eventually};
+use crate::harness::bastion::{Bastion, Ran, eventually};
+use crate::harness::cluster::ControlPlane;
+use crate::harness::network::Network;
 use crate::harness::running::{Running, processes_of, secrets_of};
 use crate::harness::token::Holder;
 
@@ -357,4 +360,74 @@ fn a_credential_whose_binding_went_while_the_daemon_was_down_is_taken_back_at_it
     let released = bastion.event("lease.released", |event| event["session"] == id);
     assert_eq!(released["validUntil"], Value::Null, "{released}");
     assert!(secrets_of(id).is_empty());
+}
+
+#[test]
+fn a_credential_goes_with_the_key_that_it_was_handed_out_to() {
+    let bastion = Bastion::start();
+    let hand_out = |who: &str| {
+        let before = bastion.events().len();
+        let ran = bastion.run_ssh(who, "editor", "bastion credential");
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        let events = bastion.events().split_off(before);
+        let mut handed_out = events
+            .iter()
+            .filter(|event| event["event"] == "lease.handed-out");
+        handed_out.next().unwrap()["session"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let (of_a, of_b) = (hand_out("operator-a"), hand_out("operator-b"));
+    // Somebody may have it: the identity gets another one, and keeps its role.
+    let line = |who: &str| {
+        let path = bastion.path().join("keys").join(format!("{who}.pub"));
+        std::fs::read_to_string(path).unwrap().trim().to_owned()
+    };
+    let documents = edited(&bastion.config(), &line("operator-a"), &line("nobody-a"));
+    bastion.write_config(&documents);
+    let released = bastion.event("lease.released", |event| event["session"] == of_a.as_str());
+    assert_eq!(released["validUntil"], Value::Null, "{released}");
+    assert!(secrets_of(&of_a).is_empty());
+    assert_eq!(
+        secrets_of(&of_b).len(),
+        1,
+        "nothing of this one has changed"
+    );
+}
+
+#[test]
+fn what_is_being_opened_while_its_binding_goes_is_not_opened() {
+    let plane = ControlPlane::shared();
+    for (login, command) in [("viewer", "echo it runs"), ("editor", "bastion credential")] {
+        let network = Network::to(plane.port());
+        let bastion = Bastion::behind(&network);
+        // The token is waited for while the configuration changes.
+        network.freeze();
+        let mut ssh = bastion.ssh("operator-a", login);
+        ssh.arg(command).stdin(Stdio::null());
+        let opening = ssh
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let granted = bastion.event("policy.granted", |_| true);
+        let id = granted["session"].as_str().unwrap();
+        let unbound = edited(
+            &bastion.config(),
+            SRE_VIEWERS,
+            "subjects: [{group: audit}]\n  roles: [viewer, editor]\n",
+        );
+        bastion.write_config(&unbound.replace("  defaultRole: viewer\n", ""));
+        bastion.signal("HUP");
+        bastion.event("config.reloaded", |_| true);
+        network.mend();
+        let ran = Ran::from(opening.wait_with_output().unwrap());
+        assert_eq!(ran.stdout, "", "{command}: {ran:?}");
+        let sentence = format!("No binding gives you the role {login} on prod any more.");
+        assert!(ran.stderr.contains(&sentence), "{command}: {ran:?}");
+        let released = bastion.event("lease.released", |event| event["session"] == id);
+        assert_eq!(released["validUntil"], Value::Null, "{released}");
+        bastion.nothing_left(id);
+    }
 }

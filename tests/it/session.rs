@@ -287,7 +287,35 @@ fn whose_key_proves_nobody_is_told_nothing() {
             ran.stderr,
             format!("{login}@127.0.0.1: Permission denied (publickey).\r\n")
         );
+        // Administrators are.
+        let refused = bastion.event("authentication.refused", |event| {
+            event["principal"] == login
+        });
+        let key = bastion.fingerprint("nobody-a");
+        assert_eq!(refused["fingerprint"], key.as_str(), "{refused}");
+        let reason = refused["reason"].as_str().unwrap();
+        assert!(reason.contains("no identity has this key"), "{refused}");
     }
+}
+
+#[test]
+fn who_offers_several_keys_until_one_is_taken_has_attempted_nothing() {
+    let bastion = Bastion::start();
+    let mut ssh = bastion.ssh("nobody-a", "viewer");
+    let second = bastion.path().join("keys/operator-a");
+    ssh.arg("-i").arg(second).args(["bastion", "whoami"]);
+    let ran = Ran::from(ssh.output().unwrap());
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    bastion.event("connection.closed", |event| {
+        event["identity"] == "operator-a"
+    });
+    let events = bastion.events();
+    assert!(
+        !events
+            .iter()
+            .any(|event| event["event"] == "authentication.refused"),
+        "{events:?}"
+    );
 }
 
 #[tokio::test]

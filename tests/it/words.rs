@@ -9,14 +9,7 @@ fn whoami_says_who_was_proven_and_by_what() {
     let bastion = Bastion::shared();
     let ran = bastion.run_ssh("operator-a", "editor", "bastion whoami");
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
-    let key = bastion.path().join("keys/operator-a.pub");
-    let listed = std::process::Command::new("ssh-keygen")
-        .arg("-lf")
-        .arg(key)
-        .output()
-        .unwrap();
-    let listed = String::from_utf8(listed.stdout).unwrap();
-    let fingerprint = listed.split(' ').nth(1).unwrap();
+    let fingerprint = &bastion.fingerprint("operator-a");
     for part in ["operator-a", "sre", fingerprint, "editor", "127.0.0.1"] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }

@@ -347,3 +347,24 @@ impl Questions {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::super::testing::{Reply, api_server, name};
+    use super::*;
+
+    #[tokio::test]
+    async fn a_question_that_was_not_answered_is_no_no() {
+        let (api, _) = api_server(|_| {
+            let status = json!({"allowed": false, "evaluationError": "webhook: timeout"});
+            Reply::Json(201, json!({"spec": {}, "status": status}))
+        });
+        let mut report = ClusterReport::new(name("prod"));
+        cluster_wide(&Questions { api }, &mut report).await.unwrap();
+        assert_eq!(report.level(), Level::Incomplete);
+        let says = "whether it may get secrets everywhere cannot be known: webhook: timeout";
+        assert!(report.to_string().contains(says), "{report}");
+    }
+}

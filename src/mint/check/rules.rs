@@ -127,6 +127,9 @@ fn beyond(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
+    use super::super::super::testing::{Reply, api_server, name};
     use super::*;
 
     fn rule(groups: &[&str], resources: &[&str], names: &[&str], verbs: &[&str]) -> ResourceRule {
@@ -187,5 +190,24 @@ mod tests {
             &["create"],
         );
         assert_eq!(level(&others), Level::Fail);
+    }
+
+    #[tokio::test]
+    async fn what_an_authorizer_does_not_tell_is_incomplete_and_not_fine() {
+        let (api, _) = api_server(|_| {
+            let status = json!({
+                "incomplete": true, "evaluationError": "webhook authorizer does not support user rule resolution",
+                "resourceRules": [], "nonResourceRules": [],
+            });
+            Reply::Json(201, json!({"spec": {}, "status": status}))
+        });
+        let mut report = ClusterReport::new(name("prod"));
+        let questions = Questions { api };
+        look(&questions, "bastion-viewer", |_, _, _| false, &mut report)
+            .await
+            .unwrap();
+        assert_eq!(report.level(), Level::Incomplete);
+        let says = "incomplete  bastion-viewer: not all rules are known: webhook authorizer";
+        assert!(report.to_string().contains(says), "{report}");
     }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Intent {
     pub(crate) service_account: String,
     pub(crate) secret: String,
     pub(crate) identity: Name,
+    /// The key that proved it.
+    pub(crate) fingerprint: String,
     pub(crate) role: Name,
     /// Lifetime asked for, seconds.
     pub(crate) ttl: u32,
@@ -59,6 +61,8 @@ pub(crate) struct Intent {
 pub(crate) struct Issued {
     pub(crate) session: SessionId,
     pub(crate) jti: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) audit_id: Option<String>,
     pub(crate) expires: Timestamp,
 }
 
@@ -155,6 +159,7 @@ pub(super) mod tests {
             service_account: "viewer".into(),
             secret: format!("session-main-{}", session.to_lowercase()),
             identity: Name::new("operator-a").unwrap(),
+            fingerprint: "SHA256:abc".into(),
             role: Name::new("viewer").unwrap(),
             ttl: 900,
             at: Timestamp::UNIX_EPOCH,
@@ -170,6 +175,7 @@ pub(super) mod tests {
                 1 => Record::Issued(Issued {
                     session,
                     jti: format!("jti-{number}"),
+                    audit_id: (number % 2 == 0).then(|| format!("audit-{number}")),
                     expires: until,
                 }),
                 2 => Record::HandedOut { session, until },

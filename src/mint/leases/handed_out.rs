@@ -66,6 +66,8 @@ pub struct LiveLease {
     pub session: SessionId,
     /// Whose.
     pub identity: Name,
+    /// The key that proved it, `SHA256:...`.
+    pub fingerprint: String,
     /// Under which role.
     pub role: Name,
     /// Where.
@@ -74,6 +76,9 @@ pub struct LiveLease {
     pub subject: KubernetesSubject,
     /// The last token's id; none while it is being issued.
     pub jti: Option<String>,
+    /// The API server's `Audit-Id` of its issue, if it told one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit_id: Option<String>,
     /// When the last token ends by itself.
     pub expires: Timestamp,
     /// Where it is on its way.
@@ -151,6 +156,7 @@ impl Leases {
             .map(|(session, open)| LiveLease {
                 session,
                 identity: open.intent.identity.clone(),
+                fingerprint: open.intent.fingerprint.clone(),
                 role: open.intent.role.clone(),
                 cluster: open.intent.cluster.clone(),
                 subject: KubernetesSubject {
@@ -158,6 +164,10 @@ impl Leases {
                     name: open.intent.service_account.clone(),
                 },
                 jti: open.issued.as_ref().map(|issued| issued.jti.clone()),
+                audit_id: open
+                    .issued
+                    .as_ref()
+                    .and_then(|issued| issued.audit_id.clone()),
                 expires: open.expires(),
                 state: match open.phase {
                     Phase::Minting => LeaseState::Minting,

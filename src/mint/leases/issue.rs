@@ -24,6 +24,7 @@ pub(super) struct Order {
     pub(super) namespace: String,
     pub(super) service_account: String,
     pub(super) identity: Name,
+    pub(super) fingerprint: String,
     pub(super) role: Name,
     pub(super) ttl: CredentialTtl,
 }
@@ -44,6 +45,7 @@ impl Order {
             namespace: subject.namespace.clone(),
             service_account: subject.name.clone(),
             identity: grant.identity().clone(),
+            fingerprint: grant.fingerprint().to_owned(),
             role: grant.role().clone(),
             ttl: grant.ttl(),
         })
@@ -97,6 +99,7 @@ impl Inner {
         let record = Issued {
             session,
             jti: issued.jti.clone(),
+            audit_id: issued.audit_id.clone(),
             expires: issued.expires,
         };
         self.journal
@@ -137,6 +140,7 @@ impl Inner {
             service_account: order.service_account.clone(),
             secret: secret.name.clone(),
             identity: order.identity.clone(),
+            fingerprint: order.fingerprint.clone(),
             role: order.role.clone(),
             ttl: order.ttl.as_secs(),
             at: self.clock.now(),
@@ -186,6 +190,7 @@ impl Inner {
         let record = Issued {
             session,
             jti: issued.jti.clone(),
+            audit_id: issued.audit_id.clone(),
             expires: issued.expires,
         };
         self.journal

@@ -429,3 +429,54 @@ fn explaining_is_deciding() {
     assert_eq!(&explained.subject, granted.subject());
     assert!(explain(&config, &name("nobody"), &request, now()).is_none());
 }
+
+#[test]
+fn a_credential_is_held_only_as_long_as_all_that_it_was_handed_out_for() {
+    let before = with(&[bind("b", "editor", "")]);
+    let grant = ask(&before, "editor+dev", SessionKind::Credential).unwrap();
+    let held = Held {
+        identity: grant.identity(),
+        fingerprint: grant.fingerprint(),
+        role: grant.role(),
+        cluster: grant.cluster(),
+        subject: grant.subject(),
+    };
+    let holds = |from: &str, to: &str| {
+        let documents = [base(), vec![bind("b", "editor", "")]].concat().concat();
+        let changed = documents.replace(from, to);
+        assert!(from == to || changed != documents, "{from}");
+        let config = parse(Path::new("f.yaml"), &changed).unwrap_or_else(|p| panic!("{p}"));
+        may_hold(&config, held, now())
+    };
+    assert!(holds("", ""));
+    assert!(holds("metadata: {name: b}", "metadata: {name: c}"));
+    assert!(holds(
+        &format!("keys: ['{ED25519}']"),
+        &format!("keys: ['{ED25519} of a laptop']")
+    ));
+    for (from, to) in [
+        (format!("keys: ['{ED25519}']"), "keys: []".to_owned()),
+        (
+            ED25519.to_owned(),
+            format!("expiry-time=\"20270101Z\" {ED25519}"),
+        ),
+        ("ns-editor".to_owned(), "ns-other".to_owned()),
+        (
+            "clusters: [dev, prod]".to_owned(),
+            "clusters: [prod]".to_owned(),
+        ),
+        ("tunnel, credential]".to_owned(), "tunnel]".to_owned()),
+        ("name: operator-a".to_owned(), "name: operator-c".to_owned()),
+        ("roles: [editor]".to_owned(), "roles: [viewer]".to_owned()),
+        (
+            "roles: [editor], ".to_owned(),
+            "roles: [editor], until: 2027-01-01T00:00:00Z".to_owned(),
+        ),
+        (
+            "roles: [editor], ".to_owned(),
+            "roles: [editor], clusters: [prod]".to_owned(),
+        ),
+    ] {
+        assert!(!holds(&from, &to), "{from} -> {to}");
+    }
+}

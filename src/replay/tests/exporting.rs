@@ -20,6 +20,7 @@ async fn exported(
         id,
         Export {
             requests: false,
+            from: Duration::ZERO,
             format,
             stream,
             timestamps,
@@ -152,4 +153,29 @@ async fn a_live_recording_is_exported_up_to_its_last_whole_line() {
         store.cast(id).unwrap()
     );
     assert!(store.manifest(id).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_begins_where_it_is_told() {
+    let text = |(store, id): (FaultyStore, SessionId), seconds| async move {
+        let what = Export {
+            format: Format::Text,
+            stream: None,
+            timestamps: false,
+            requests: false,
+            from: Duration::from_secs(seconds),
+        };
+        let mut text = Vec::new();
+        export(&recordings(&store), id, what, &mut text)
+            .await
+            .unwrap();
+        String::from_utf8(text).unwrap()
+    };
+    assert_eq!(text(shell().await, 10).await, "second\nth\u{ef}rd\n");
+    assert_eq!(text(shell().await, 11).await, "th\u{ef}rd\n");
+    assert_eq!(text(shell().await, 21).await, "");
+    assert_eq!(
+        text(command().await, 1).await,
+        "! oh no\nthere\n[8 bytes of binary output]\n"
+    );
 }

@@ -1,4 +1,6 @@
 use super::*;
+use crate::mint::{LeaseState, LiveLease};
+use crate::policy::KubernetesSubject;
 
 /// Three sessions: an exec of operator-a that failed, a shell of operator-b that was cut, a live exec.
 async fn three() -> (FaultyStore, [SessionId; 3], HashSet<SessionId>) {
@@ -68,6 +70,13 @@ async fn finds_by_every_filter() {
         (&["--audit-id", "audit-1"], vec![one]),
         (&["--audit-id", "audit-2"], vec![]),
         (&["--command", "DELETE pod"], vec![one]),
+        // As ssh passes it on.
+        (&["--command", "DELETE", "pod", "--live"], vec![]),
+        (&["--command", "DELETE", "pod"], vec![one]),
+        (
+            &["--until", "2026-11-24", "04:00", "--since", "9h"],
+            vec![two, one],
+        ),
         (&["--state", "live"], vec![three]),
         (&["--live"], vec![three]),
         (&["--state", "interrupted"], vec![]),
@@ -272,4 +281,67 @@ cast        "
         "{shell}"
     );
     assert!(!shell.contains("stdout: "), "{shell}");
+}
+
+#[test]
+fn credentials_that_are_out_are_found_by_the_same_filters() {
+    let opened = at("2026-11-24T04:00:00Z");
+    let lease = LiveLease {
+        session: SessionId::new(opened),
+        identity: Name::new("operator-a").unwrap(),
+        fingerprint: "SHA256:x".to_owned(),
+        role: Name::new("editor").unwrap(),
+        cluster: Name::new("prod").unwrap(),
+        subject: KubernetesSubject {
+            namespace: "bastion-editor".to_owned(),
+            name: "editor".to_owned(),
+        },
+        jti: Some("jti-1".to_owned()),
+        audit_id: Some("audit-1".to_owned()),
+        expires: at("2026-11-24T04:15:00Z"),
+        state: LeaseState::HandedOut,
+    };
+    let means = |arguments: &[&str]| {
+        let ReadingWord::Sessions(filters) =
+            parse_word(&[&["sessions"], arguments].concat()).unwrap()
+        else {
+            panic!("sessions");
+        };
+        let query = filters.query(at("2026-11-24T04:05:00Z")).unwrap();
+        query.means_lease(&lease)
+    };
+    for yes in [
+        &[][..],
+        &[
+            "--identity",
+            "operator-a",
+            "--role",
+            "editor",
+            "--cluster",
+            "prod",
+        ],
+        &["--since", "10m"],
+        &["--until", "04:00"],
+        &["--at", "04:15"],
+        &["--jti", "jti-1"],
+        &["--jti", "JTI=jti-1"],
+        &["--audit-id", "audit-1"],
+        &["--live"],
+    ] {
+        assert!(means(yes), "{yes:?}");
+    }
+    for no in [
+        &["--identity", "operator-b"][..],
+        &["--since", "1m"],
+        &["--until", "03:59"],
+        &["--at", "04:16"],
+        &["--at", "03:59"],
+        &["--jti", "jti-2"],
+        &["--audit-id", "audit-2"],
+        &["--command", ""],
+        &["--touched", "* *"],
+        &["--state", "complete"],
+    ] {
+        assert!(!means(no), "{no:?}");
+    }
 }

@@ -123,6 +123,8 @@ fn words_are_parsed_and_help_is_no_error() {
     ));
     let (status, help) = parse_word(&["sessions", "--help"]).unwrap_err();
     assert!(status == 0 && help.contains("--jti"), "{help}");
+    let (status, error) = parse_word(&["sessions", "-n", "prod"]).unwrap_err();
+    assert!(status == 2 && error.contains("--touched"), "{error}");
     let (status, error) = parse_word(&["replay", "x", "--speed", "1e9"]).unwrap_err();
     assert!(status == 2 && error.contains("0.0625 to 64"), "{error}");
 }

@@ -3,7 +3,7 @@ use crate::recording::requests::{Child, Intent, Mark, Outcome, Pod, PodStream, R
 
 fn intent(verb: &str, resource: &str, name: &str, marks: &[Mark]) -> Intent {
     Intent {
-        audit_id: "a".to_owned(),
+        audit_id: format!("{verb}-{name}"),
         method: "GET".to_owned(),
         path: "/".to_owned(),
         info: RequestSummary {
@@ -147,14 +147,29 @@ async fn sessions_are_found_by_what_they_touched_and_what_cannot_be_searched_is_
         ("delete services", vec![]),
         ("delete pods -n other", vec![]),
     ] {
-        let found = found(&store, &live, &["--touched", touched]).await;
-        assert_eq!(ids(&found), expected, "{touched}");
-        assert!(found.unsearched.is_empty());
+        // With its quotes, and as ssh passes it on.
+        let quoted = [&["--touched"], &[touched][..]].concat();
+        let words: Vec<&str> = ["--touched"]
+            .into_iter()
+            .chain(touched.split(' '))
+            .collect();
+        for arguments in [quoted, words] {
+            let found = found(&store, &live, &arguments).await;
+            assert_eq!(ids(&found), expected, "{touched}");
+            assert!(found.unsearched.is_empty());
+        }
+    }
+    // By what the API server's audit log has of a request.
+    for (audit_id, expected) in [("delete-web", vec![session]), ("delete-we", vec![])] {
+        let found = found(&store, &live, &["--audit-id", audit_id]).await;
+        assert_eq!(ids(&found), expected, "{audit_id}");
     }
     // What lies in the index is no reason to leave the session out in silence.
     store.damage_requests(session, b"garbage\n");
     let found = found(&store, &live, &["--touched", "delete services"]).await;
     assert_eq!(found.unsearched.len(), 1);
+    let by_id = self::found(&store, &live, &["--audit-id", "nobodys"]).await;
+    assert_eq!(by_id.unsearched.len(), 1);
     let said = unsearched(&found.unsearched);
     assert!(
         said.contains("could not be searched") && said.contains(&session.to_string()),
@@ -179,6 +194,7 @@ async fn requests_stand_in_line_with_the_output_if_that_is_wanted() {
             stream: None,
             timestamps: false,
             requests,
+            from: Duration::ZERO,
         };
         let mut text = Vec::new();
         export(&recordings(&store), session, what, &mut text)

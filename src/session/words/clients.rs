@@ -70,6 +70,7 @@ pub(super) async fn kubeconfig(
     let choices = choices(&available);
     let allows = |one: &Choice<'_>, kind| one.role.gives.kinds().contains(&kind);
     let mut document = Kubeconfig::default();
+    let mut left_out = String::new();
     if let Some(port) = how.local_port {
         let one = own(config, caller, &choices, now)?;
         document.add(one, local(monitor, port), bearer(monitor, caller));
@@ -83,14 +84,22 @@ pub(super) async fn kubeconfig(
                 bearer(monitor, caller),
             );
         } else if allows(one, SessionKind::Credential) {
-            let server = monitor
-                .leases
-                .endpoint(one.cluster)
-                .await
-                .map_err(|error| format!("cluster {}: {}", one.cluster, error.for_operator()))?;
-            let user = json!({ "exec": plugin(config, one) });
-            document.add(one, server.kubeconfig_cluster(), user);
+            match monitor.leases.endpoint(one.cluster).await {
+                Ok(server) => {
+                    let user = json!({ "exec": plugin(config, one) });
+                    document.add(one, server.kubeconfig_cluster(), user);
+                }
+                // The other clusters are of use all the same. A comment stays with the file and harms no reader of YAML.
+                Err(error) => {
+                    let line =
+                        format!("# {} is left out: {}\n", context(one), error.for_operator());
+                    left_out.push_str(&line);
+                }
+            }
         }
+    }
+    if document.contexts.is_empty() && !left_out.is_empty() {
+        return Err(left_out.trim_end().replace("# ", ""));
     }
     if document.contexts.is_empty() {
         return Err(match how.plugin {
@@ -105,7 +114,7 @@ pub(super) async fn kubeconfig(
         }
         .into());
     }
-    document.text()
+    document.text().map(|text| left_out + &text)
 }
 
 /// Takes every kubeconfig written until now back. On record before it happens.

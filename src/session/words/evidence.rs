@@ -2,6 +2,7 @@
 //! before a byte is shown.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -14,7 +15,7 @@ use crate::mint::{LeaseState, LiveLease};
 use crate::monitor::Monitor;
 use crate::policy::{self, AuditScope};
 use crate::recording::Metadata;
-use crate::replay::{self, Filters, KeyParser, Play, ReadingWord, ReplayArgs, Summary};
+use crate::replay::{self, Filters, KeyParser, Play, Query, ReadingWord, ReplayArgs, Summary};
 use crate::session::client::Client;
 use crate::session::{Caller, SessionId, steps};
 
@@ -74,7 +75,7 @@ impl Reader<'_> {
         })
         .await
         .map_err(|error| error.to_string())?;
-        let leases = self.handed_out(filters);
+        let leases = self.handed_out(&query);
         if filters.json {
             return replay::json_lines(&found.sessions)
                 .and_then(|sessions| Ok(sessions + &replay::lease_lines(&leases)?))
@@ -111,6 +112,7 @@ impl Reader<'_> {
             stream: None,
             timestamps: false,
             requests: false,
+            from: Duration::ZERO,
         };
         match self.find("fetch", id).await {
             Ok(summary) => self.export(summary.id(), what, client).await,
@@ -124,28 +126,28 @@ impl Reader<'_> {
             Ok(summary) => summary,
             Err(sentence) => return fail(&client, &sentence).await,
         };
+        let at = match how.begin(summary.session.opened, self.monitor.clock.now()) {
+            Ok(at) => at,
+            Err(error) => return fail(&client, &error.to_string()).await,
+        };
         let Some(terminal) = &open.terminal else {
             let what = Export {
                 format: Format::Text,
                 stream: None,
                 timestamps: false,
                 requests: how.requests,
+                from: at,
             };
             return self.export(summary.id(), what, client).await;
         };
-        match how.begin(summary.session.opened, self.monitor.clock.now()) {
-            Ok(at) => {
-                let play = Play {
-                    speed: how.speed,
-                    idle_limit: how.idle_limit,
-                    at,
-                    requests: how.requests,
-                    terminal: terminal.size,
-                };
-                self.play(summary.id(), play, client).await;
-            }
-            Err(error) => fail(&client, &error.to_string()).await,
-        }
+        let play = Play {
+            speed: how.speed,
+            idle_limit: how.idle_limit,
+            at,
+            requests: how.requests,
+            terminal: terminal.size,
+        };
+        self.play(summary.id(), play, client).await;
     }
 
     async fn play(&self, id: SessionId, play: Play, client: Client) {
@@ -207,6 +209,10 @@ impl Reader<'_> {
 
     /// The one that is meant, if the reader may see it; that it was asked for is on record either way.
     async fn find(&self, word: &str, id: &str) -> Result<Summary, String> {
+        if self.scope.is_none() {
+            // Nothing is looked for that could not be shown.
+            self.on_record(word, Some((id, None)), false).await?;
+        }
         let live = live(self.monitor);
         let found = replay::resolve(&self.monitor.recordings, id, &live, |session| {
             self.sees(session)
@@ -253,12 +259,12 @@ impl Reader<'_> {
     }
 
     /// Credentials that are out: sessions that have ended and live on in them.
-    fn handed_out(&self, filters: &Filters) -> Vec<LiveLease> {
+    fn handed_out(&self, query: &Query) -> Vec<LiveLease> {
         let mut leases = self.monitor.leases.live();
         leases.retain(|lease| {
             lease.state == LeaseState::HandedOut
                 && self.sees_session(&lease.cluster, &lease.identity)
-                && filters.mean_lease(lease)
+                && query.means_lease(lease)
         });
         leases
     }

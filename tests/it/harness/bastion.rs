@@ -376,6 +376,18 @@ spec:
         command
     }
 
+    /// `SHA256:...` of somebody's key.
+    pub(crate) fn fingerprint(&self, who: &str) -> String {
+        let key = self.dir.path().join("keys").join(format!("{who}.pub"));
+        let listed = Command::new("ssh-keygen")
+            .arg("-lf")
+            .arg(key)
+            .output()
+            .unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        listed.split(' ').nth(1).unwrap().to_owned()
+    }
+
     /// What makes a stock client use this daemon and one key only.
     pub(crate) fn ssh_options(&self, who: &str) -> Vec<String> {
         let known_hosts = self.dir.path().join("known_hosts");
