@@ -2,6 +2,7 @@
 
 mod asciicast;
 mod raw;
+mod stored;
 mod text;
 
 use std::time::Duration;
@@ -15,8 +16,11 @@ use crate::session::SessionId;
 /// A shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// As it is stored: for asciinema 3, and for whoever wants all of it.
+    /// For asciinema 3, and for whoever wants all of it.
     AsciicastV3,
+    /// As it is stored: of an encrypted recording the age file, for whoever has a key to it elsewhere; else as
+    /// asciicast-v3.
+    Stored,
     /// For asciinema 2: output, input, sizes and marks; without what is ours alone.
     AsciicastV2,
     /// The text that was seen, as a transcript.
@@ -50,6 +54,7 @@ pub async fn export(
     let stored = recordings.open(id).await?;
     let mut out = BufWriter::with_capacity(64 * 1024, out);
     match what.format {
+        Format::Stored => stored::export(&stored, &mut out).await?,
         Format::AsciicastV3 => asciicast::v3(&stored, &mut out).await?,
         Format::AsciicastV2 => asciicast::v2(&stored, &mut out).await?,
         Format::Text => text::export(&stored, &what, &mut out).await?,

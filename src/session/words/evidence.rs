@@ -14,8 +14,10 @@ use crate::messages::{ClientEvent, Open, SessionEvent};
 use crate::mint::{LeaseState, LiveLease};
 use crate::monitor::Monitor;
 use crate::policy::{self, AuditScope};
-use crate::recording::Metadata;
-use crate::replay::{self, Filters, KeyParser, Play, Query, ReadingWord, ReplayArgs, Summary};
+use crate::recording::{Metadata, ReadError};
+use crate::replay::{
+    self, Filters, KeyParser, Play, PlayError, Query, ReadingWord, ReplayArgs, Summary,
+};
 use crate::session::client::Client;
 use crate::session::{Caller, SessionId, steps};
 
@@ -180,7 +182,7 @@ impl Reader<'_> {
         let shown_all = show_to(shown, &to);
         let both = async { tokio::join!(playing, shown_all).0 };
         let played = tokio::select! {
-            played = both => played.map_err(|error| error.to_string()),
+            played = both => played.map_err(|error| told(&error)),
             // The client is gone.
             () = typing => return,
         };
@@ -204,7 +206,7 @@ impl Reader<'_> {
             exported
         };
         let (exported, ()) = tokio::join!(exporting, show_to(shown, &client.to));
-        end(&client, exported.map_err(|error| error.to_string())).await;
+        end(&client, exported.map_err(|error| told(&error))).await;
     }
 
     /// The one that is meant, if the reader may see it; that it was asked for is on record either way.
@@ -267,6 +269,17 @@ impl Reader<'_> {
                 && query.means_lease(lease)
         });
         leases
+    }
+}
+
+/// Whoever reads over ssh has no key here, and may have one at home.
+fn told(error: &PlayError) -> String {
+    match error {
+        PlayError::Read(ReadError::Encrypted) => "this recording is encrypted, and this bastion has no key to it. Where you have one: \
+             ssh HOST bastion fetch ID | age -d -i KEY | zstd -dc | asciinema play - \
+             (of one that is still as it was written: `bastion-audit export ID --identity KEY` on the bastion)"
+            .to_owned(),
+        error => error.to_string(),
     }
 }
 
