@@ -19,6 +19,9 @@ pub(super) const VERSION: u32 = 1;
 /// bound lines.
 const MAX_COMMAND: usize = 128 * 1024;
 
+/// The longest one in a checkpoint.
+const BRIEF: usize = 4 * 1024;
+
 /// Who, why, what, where: all that is known of a session when it is opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -150,12 +153,30 @@ impl Bastion {
         }
         clear
     }
+
+    /// The same for a checkpoint, which is signed and so bounded. All of it is in the header.
+    pub(super) fn in_brief(&self, encrypted: Encrypted) -> Self {
+        let mut brief = self.in_clear(encrypted);
+        if let Some(command) = &mut brief.metadata.command {
+            shorten(command, BRIEF);
+        }
+        if let Some(pod) = &mut brief.metadata.pod {
+            // Argument by argument, as long as there is room.
+            let mut room = BRIEF;
+            pod.command.retain(|argument| {
+                let fits = argument.len() <= room;
+                room = room.saturating_sub(argument.len());
+                fits
+            });
+        }
+        brief
+    }
 }
 
 impl Header {
     pub(super) fn new(mut metadata: Metadata, record_input: RecordInput) -> Self {
         if let Some(command) = &mut metadata.command {
-            shorten(command);
+            shorten(command, MAX_COMMAND);
         }
         let (cols, rows) = metadata
             .terminal
@@ -197,9 +218,9 @@ fn off() -> Covered {
     Covered::Off
 }
 
-fn shorten(command: &mut String) {
-    if command.len() > MAX_COMMAND {
-        let cut = command.floor_char_boundary(MAX_COMMAND);
+fn shorten(command: &mut String, most: usize) {
+    if command.len() > most {
+        let cut = command.floor_char_boundary(most);
         let left_out = command.len().saturating_sub(cut);
         command.truncate(cut);
         command.push_str(&format!(" [and {left_out} bytes more]"));

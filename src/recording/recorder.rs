@@ -95,7 +95,7 @@ impl Recorder {
 
         let mut chain = Chain::begin(session);
         let standing = Standing::Opened {
-            bastion: Box::new(header.bastion.in_clear(encrypted)),
+            bastion: Box::new(header.bastion.in_brief(encrypted)),
             encrypted,
         };
         let text = chain.text(

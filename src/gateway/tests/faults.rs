@@ -98,10 +98,12 @@ async fn an_answer_that_breaks_off_is_not_taken_for_whole() {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_server_that_never_answers_is_not_waited_for_but_a_watch_is() {
-    let bench = Bench::new(|mut stream: ServerStream| async move {
+    let upstream = api_server(|mut stream: ServerStream| async move {
         drop(stream.read_to_end(&mut Vec::new()).await);
-    })
-    .await;
+    });
+    // A real disk would take real time, of which there is none here.
+    let store = Arc::new(FaultyStore::default());
+    let bench = Bench::over(TempDir::new().unwrap(), store, upstream.await).await;
     let mut client = bench.http1().await;
     let answer = client.send_request(get("/api/v1/pods")).await.unwrap();
     assert_eq!(answer.status(), 504);

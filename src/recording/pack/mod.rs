@@ -6,8 +6,9 @@
 mod frames;
 mod keyframe;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -81,6 +82,9 @@ pub enum PackError {
     Gone,
 }
 
+/// Between opening a recording and its files.
+const READERS: Duration = Duration::from_secs(10);
+
 /// Packs recordings, one after the other.
 #[derive(Debug)]
 pub struct Packer {
@@ -145,15 +149,44 @@ impl Packer {
         let manifest = Manifest::parse(&manifest.unwrap_or_default())?;
 
         let draft = self.store.draft(session)?;
+        let packing = self.packed_into(&draft, recording, &checked, first, closed, manifest);
+        match packing.await {
+            Ok(old) => {
+                let store = self.store.clone();
+                tokio::spawn(async move {
+                    // Who has just opened it, finds its files.
+                    tokio::time::sleep(READERS).await;
+                    discard(&store, old).await;
+                });
+                Ok(())
+            }
+            Err(error) => {
+                discard(&self.store, draft).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Where the recording as it was lies then.
+    async fn packed_into(
+        &self,
+        draft: &Path,
+        recording: ToPack,
+        checked: &Checked,
+        first: &Checkpoint,
+        closed: &Checkpoint,
+        manifest: Manifest,
+    ) -> Result<PathBuf, PackError> {
+        let session = recording.session;
         let packed = in_background(Source {
             session,
             directory: self.store.directory(session),
-            draft: draft.clone(),
+            draft: draft.to_owned(),
             recording,
             checked: checked.files.clone(),
         })
         .await?;
-        let note = self.finish(first, closed, manifest, packed, &draft).await?;
+        let note = self.finish(first, closed, manifest, packed, draft).await?;
         let what = Entered::Packed;
         let entry = Entry {
             session,
@@ -161,7 +194,7 @@ impl Packer {
             what,
         };
         self.notary.enter(entry).await?;
-        Ok(self.store.replace(session, &draft).await?)
+        Ok(self.store.replace(session, draft).await?)
     }
 
     /// Signs what was packed, frame by frame, and writes its manifest. Returns the digest of the last checkpoint.
@@ -201,6 +234,12 @@ impl Packer {
             ])
             .await?;
         Ok(chain.last().unwrap_or_default().to_owned())
+    }
+}
+
+async fn discard(store: &FsStore, directory: PathBuf) {
+    if let Err(error) = store.discard(directory).await {
+        tracing::warn!("what is left of packing stays until the next start: {error}");
     }
 }
 

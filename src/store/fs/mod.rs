@@ -80,10 +80,16 @@ impl FsStore {
     }
 
     /// Puts what was drafted in a recording's place, at once. When this returns, that survives a power cut.
-    pub(crate) async fn replace(&self, id: SessionId, draft: &Path) -> Result<(), StoreError> {
+    /// What was there lies where this says, until it is discarded.
+    pub(crate) async fn replace(&self, id: SessionId, draft: &Path) -> Result<PathBuf, StoreError> {
         let layout = Arc::clone(&self.layout);
         let draft = draft.to_owned();
         slowly(&self.slow, move || replace::replace(&layout, id, &draft)).await
+    }
+
+    /// Removes what was replaced, or a draft that came to nothing. What is left, the next start removes.
+    pub(crate) async fn discard(&self, directory: PathBuf) -> Result<(), StoreError> {
+        slowly(&self.slow, move || replace::discard(&directory)).await
     }
 
     fn writer(&self) -> Result<Arc<Writer>, StoreError> {

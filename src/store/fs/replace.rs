@@ -24,8 +24,8 @@ pub(super) fn draft(layout: &Layout, id: SessionId) -> Result<PathBuf, StoreErro
     Ok(draft)
 }
 
-/// Puts it in the recording's place.
-pub(super) fn replace(layout: &Layout, id: SessionId, draft: &Path) -> Result<(), StoreError> {
+/// Puts it in the recording's place. Where the recording as it was lies then, for [`discard`].
+pub(super) fn replace(layout: &Layout, id: SessionId, draft: &Path) -> Result<PathBuf, StoreError> {
     let place = layout.directory(id);
     let failed = |error| StoreError::io(format!("replacing {}", place.display()), error);
     let day = place.parent().unwrap_or(&place).to_owned();
@@ -33,14 +33,14 @@ pub(super) fn replace(layout: &Layout, id: SessionId, draft: &Path) -> Result<()
     match renameat_with(CWD, draft, CWD, &place, RenameFlags::EXCHANGE) {
         Ok(()) => {
             sync_directory(&day).map_err(failed)?;
-            remove(draft)
+            Ok(draft.to_owned())
         }
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
             let old = beside(layout, id, OLD);
             std::fs::rename(&place, &old).map_err(failed)?;
             std::fs::rename(draft, &place).map_err(failed)?;
             sync_directory(&day).map_err(failed)?;
-            remove(&old)
+            Ok(old)
         }
         Err(error) => Err(failed(error.into())),
     }
@@ -82,6 +82,15 @@ pub(super) fn recover(layout: &Layout, day: &Path, name: &str) -> Result<bool, S
 
 fn beside(layout: &Layout, id: SessionId, prefix: &str) -> PathBuf {
     layout.directory(id).with_file_name(format!("{prefix}{id}"))
+}
+
+/// Removes what was replaced, or a draft that came to nothing.
+pub(super) fn discard(directory: &Path) -> Result<(), StoreError> {
+    let ours = directory.file_name().and_then(|name| name.to_str());
+    match ours.is_some_and(|name| name.starts_with(DRAFT) || name.starts_with(OLD)) {
+        true => remove(directory),
+        false => Ok(()),
+    }
 }
 
 fn remove(directory: &Path) -> Result<(), StoreError> {

@@ -213,23 +213,18 @@ async fn damage_is_said_and_does_not_stop_the_start() {
     std::fs::write(cast(one.id()), &bytes).unwrap();
     std::fs::write(cast(two.id()), "no header\n").unwrap();
 
-    let mut found = recover(&store, now()).await.unwrap();
-    found.sort_by_key(|interrupted| interrupted.closed);
-    assert_eq!(
-        found.iter().map(|i| i.session).collect::<Vec<_>>(),
-        [two.id(), one.id()]
-    );
-    assert!(
-        found[1].reason.contains("damaged at line 3"),
-        "{}",
-        found[1].reason
-    );
+    let found = recover(&store, now()).await.unwrap();
+    assert_eq!(found.len(), 2);
+    let reason = |id| {
+        let found = found.iter().find(|found| found.session == id).unwrap();
+        assert!(found.closed, "{}", found.reason);
+        found.reason.clone()
+    };
+    assert!(reason(one.id()).contains("damaged at line 3"));
     assert_eq!(std::fs::read(cast(one.id())).unwrap(), bytes);
-    assert!(
-        found[0].reason.contains("no recording of ours"),
-        "{}",
-        found[0].reason
-    );
+    let lost = reason(two.id());
+    assert!(lost.contains("which checkpoints cover, are gone"), "{lost}");
+    assert!(lost.contains("no recording of ours"), "{lost}");
     assert_eq!(
         std::fs::read_to_string(cast(two.id())).unwrap(),
         "no header\n"
