@@ -169,6 +169,8 @@ impl Writer {
         if let Err(error) = self.sync().and_then(|()| self.publish()) {
             tracing::warn!("{error}");
         }
+        // The next one may open it as soon as it is told.
+        drop(self);
         if let Some(done) = closed {
             // Who no longer waits for the end needs no word of it.
             done.send(()).ok();
