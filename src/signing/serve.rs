@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 use super::socket::{LONGEST_SENTENCE, REFUSED, SIGNED};
 use super::{FileSigner, LONGEST_TEXT, NoteKind, PublicKey, Signer as _, SigningError, note};
@@ -61,6 +62,8 @@ impl SignerSocket {
     /// Signs until it is dropped.
     pub async fn serve(self) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
+        // Ends with this: nothing is signed any more once it is dropped.
+        let mut clients = JoinSet::new();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
@@ -74,7 +77,8 @@ impl SignerSocket {
                 }
             };
             let (signer, peer) = (Arc::clone(&self.signer), self.peer);
-            tokio::spawn(async move {
+            while clients.try_join_next().is_some() {}
+            clients.spawn(async move {
                 let _place = place;
                 if let Err(error) = converse(stream, &signer, peer).await {
                     tracing::warn!("a client of the signer: {error}");
