@@ -243,14 +243,14 @@ async fn discard(store: &FsStore, directory: PathBuf) {
     }
 }
 
-/// On a thread that gives way to every other.
+/// On a thread that gives way to those that somebody waits for.
 async fn in_background(source: Source) -> Result<Packed, PackError> {
     let (done, packed) = oneshot::channel();
     std::thread::Builder::new()
         .name("recording-pack".to_owned())
         .spawn(move || {
             // Of this thread only. Where that is not allowed, it is as eager as the others.
-            if let Err(error) = rustix::process::setpriority_process(None, 10) {
+            if let Err(error) = rustix::process::setpriority_process(None, 5) {
                 tracing::debug!("packing is as eager as the rest: {error}");
             }
             drop(done.send(frames::pack(source)));
