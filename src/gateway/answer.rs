@@ -6,9 +6,10 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
 use super::exchange::Exchange;
+use super::upstream::Arriving;
 
 /// A request's body on its way to the API server.
 pub(super) type RequestBody = UnsyncBoxBody<Bytes, BodyError>;
@@ -33,12 +34,12 @@ pub(super) fn whole(bytes: Bytes) -> UnsyncBoxBody<Bytes, BodyError> {
 
 /// An answer that goes on while it is counted. Its end, whatever it is, is the request's.
 pub(super) struct Answering {
-    inner: Incoming,
+    inner: Arriving,
     exchange: Exchange,
 }
 
 impl Answering {
-    pub(super) fn new(inner: Incoming, exchange: Exchange) -> Self {
+    pub(super) fn new(inner: Arriving, exchange: Exchange) -> Self {
         let mut this = Self { inner, exchange };
         if this.inner.is_end_stream() {
             this.exchange.ended(Ok(()));

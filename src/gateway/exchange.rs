@@ -101,19 +101,14 @@ impl Exchange {
             body: kept.body,
             ..Outcome::default()
         };
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return tracing::error!("a request ended after the daemon; its outcome is lost");
-        };
-        let (session, number) = (Arc::clone(&self.session), self.number);
-        self.session.tasks().spawn_on(
-            async move {
-                if let Err(error) = session.parts().recording.outcome(number, outcome).await {
-                    tracing::error!("a request's outcome: {error}");
-                    session.unrecorded(error);
-                }
-            },
-            &runtime,
-        );
+        let recording = &self.session.parts().recording;
+        match recording.outcome_soon(self.number, outcome) {
+            Ok(()) => self.session.carry_soon(),
+            Err(error) => {
+                tracing::error!("a request's outcome: {error}");
+                self.session.unrecorded(error);
+            }
+        }
     }
 }
 

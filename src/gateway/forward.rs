@@ -18,6 +18,7 @@ use super::headers::{onward, strip_hop_by_hop};
 use super::session::{Admission, ApiSession};
 use super::status::Sorry;
 use super::streams::{Ask, PodStream, StreamParts};
+use super::upstream::{Arriving, AskError};
 use crate::recording::requests::{Note, RecordedBody, RequestNumber};
 
 /// `Audit-ID`, by which our record and the API server's audit log are joined.
@@ -84,7 +85,7 @@ pub(super) fn refuse(
 /// How a request is answered.
 enum Answered {
     /// By the API server.
-    Goes(Response<Incoming>),
+    Goes(Response<Arriving>),
     /// 101: the connection is a stream's from here on.
     Leaves(Response<()>),
 }
@@ -93,7 +94,7 @@ async fn forward(
     session: &Arc<ApiSession>,
     asked: Asked,
     exchange: &Exchange,
-) -> Result<Response<Incoming>, Sorry> {
+) -> Result<Response<Arriving>, Sorry> {
     let patience = asked.patience();
     let request = onwards(session, asked, exchange)?;
     let mut answer = ask(session, request, patience).await?;
@@ -238,7 +239,7 @@ async fn ask(
     session: &Arc<ApiSession>,
     request: Request<RequestBody>,
     patience: Option<Duration>,
-) -> Result<Response<Incoming>, Sorry> {
+) -> Result<Response<Arriving>, Sorry> {
     let asking = session.parts().upstream.ask(request);
     let answer = match patience {
         None => asking.await,
@@ -257,7 +258,7 @@ async fn ask(
     };
     answer.map_err(|error| {
         tracing::warn!(session = %session.parts().session, cluster = %session.parts().cluster, "{}", causes(&error));
-        if error.is_connect() {
+        if matches!(error, AskError::Connect(_)) {
             Sorry::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the cluster's API server cannot be reached; tell your administrator if this lasts",

@@ -15,6 +15,7 @@ mod forward;
 pub mod front;
 mod headers;
 mod marks;
+mod reading;
 pub mod request_info;
 mod session;
 pub mod spdy;

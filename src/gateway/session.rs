@@ -1,6 +1,8 @@
 //! A session as the gateway sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -15,6 +17,10 @@ use crate::session::SessionId;
 
 /// Requests of one session that are open at once. Watches are among them.
 const OPEN_REQUESTS: usize = 1024;
+
+/// From the end of a request to its outcome being with the kernel. Longer than the next request of a busy client takes
+/// to come.
+const SOON: Duration = Duration::from_millis(5);
 
 /// Who may speak on a connection.
 #[derive(Clone)]
@@ -56,6 +62,8 @@ pub struct ApiSession {
     agent: String,
     open: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// Outcomes wait, and somebody sees to it that they are carried.
+    carried_soon: AtomicBool,
 }
 
 impl ApiSession {
@@ -73,6 +81,7 @@ impl ApiSession {
             agent,
             open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
             tasks: TaskTracker::new(),
+            carried_soon: AtomicBool::new(false),
         })
     }
 
@@ -119,6 +128,28 @@ impl ApiSession {
         }
         agent.extend_from_slice(self.agent.as_bytes());
         HeaderValue::from_bytes(&agent).ok()
+    }
+
+    /// Has outcomes that are in lines reach the kernel within [`SOON`]. Where requests follow each other closely, the
+    /// next one's intent takes them along, and they cost nothing of their own.
+    pub(super) fn carry_soon(self: &Arc<Self>) {
+        if self.carried_soon.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return tracing::error!("a request ended after the daemon; its outcome is lost");
+        };
+        let session = Arc::clone(self);
+        let carry = async move {
+            tokio::time::sleep(SOON).await;
+            // Before what waits is taken: what comes after that is for the next time.
+            session.carried_soon.store(false, Ordering::Release);
+            if let Err(error) = session.parts.recording.carried().await {
+                tracing::error!("a request's outcome: {error}");
+                session.unrecorded(error);
+            }
+        };
+        self.tasks.spawn_on(carry, &runtime);
     }
 
     /// A record has failed: nothing runs unrecorded.

@@ -259,17 +259,31 @@ impl Inner {
         if let Some(batch) = waiting {
             self.carry(batch).await?;
         }
-        let (told, batch) = {
-            let mut writing = self.lock();
-            writing.check_open()?;
-            let at = self.elapsed();
-            let told = put(&mut writing, at)?;
-            (told, (writing.waiting() > 0).then(|| writing.next_batch()))
-        };
+        let (told, batch) = self.put(put)?;
         if let Some(batch) = batch {
             self.carry(batch).await?;
         }
         Ok(told)
+    }
+
+    /// Puts something that happens now into lines, which go with the next batch. Whoever lets many of them wait
+    /// without having them carried has them in memory.
+    pub(super) fn put<T>(
+        &self,
+        put: impl FnOnce(&mut Writing, Duration) -> Result<T, RecordingError>,
+    ) -> Result<(T, Option<u64>), RecordingError> {
+        let mut writing = self.lock();
+        writing.check_open()?;
+        let at = self.elapsed();
+        let told = put(&mut writing, at)?;
+        let batch = (writing.waiting() > 0).then(|| writing.next_batch());
+        Ok((told, batch))
+    }
+
+    /// Returns when everything that was put into lines until now has reached the kernel.
+    pub(super) async fn carry_waiting(&self) -> Result<(), RecordingError> {
+        let batch = self.lock().next_batch();
+        self.carry(batch).await
     }
 
     /// Returns when the batch has arrived. It may arrive together with later lines: many wait, one carries.

@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::reading::{Ahead, Whole};
 pub use framing::{Framing, Violation};
 use guard::{Guard, REFUSED, Word};
 
@@ -70,7 +71,8 @@ impl Front {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: std::error::Error + Send + Sync,
     {
-        let stream = match tokio::time::timeout(HANDSHAKE, self.0.accept(stream)).await {
+        let accepting = self.0.accept(Ahead::new(stream));
+        let stream = match tokio::time::timeout(HANDSHAKE, accepting).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!("a client of the gateway: {error}"),
             Err(_) => return tracing::debug!("a client of the gateway did not shake hands"),
@@ -88,10 +90,11 @@ impl Front {
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_send_buf_size(SEND_BUFFER)
                 .keep_alive_interval(PING);
-            http.serve_connection(TokioIo::new(stream), service).await
+            http.serve_connection(TokioIo::new(Whole::new(stream)), service)
+                .await
         } else {
             let word = Word::default();
-            let guard = Guard::new(stream, word.clone());
+            let guard = Guard::new(Whole::new(stream), word.clone());
             let service =
                 service_fn(move |request| answer_http1(request, word.clone(), answer.clone()));
             let mut http = hyper::server::conn::http1::Builder::new();

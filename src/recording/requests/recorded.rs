@@ -66,6 +66,17 @@ impl OpenRecording {
     pub async fn outcome(
         &self,
         request: RequestNumber,
+        outcome: Outcome,
+    ) -> Result<(), RecordingError> {
+        self.outcome_soon(request, outcome)?;
+        self.carried().await
+    }
+
+    /// The same without waiting for the store: it goes with whatever is recorded next, or with [`Self::carried`], which
+    /// the caller has to see to.
+    pub fn outcome_soon(
+        &self,
+        request: RequestNumber,
         mut outcome: Outcome,
     ) -> Result<(), RecordingError> {
         if let Some(error) = &mut outcome.error {
@@ -90,39 +101,43 @@ impl OpenRecording {
             outcome.files = last;
         }
         let more = said(&more)?;
-        self.0
-            .record(|writing, at| {
-                let began = writing
-                    .tally
-                    .began(request)
-                    .ok_or(RecordingError::NotUnderWay { request })?;
-                let done = Done {
-                    seconds: at.saturating_sub(began).into(),
-                    outcome,
-                };
-                let json = serde_json::to_string(&done)?;
-                check_length(&json)?;
-                let Done { seconds, outcome } = done;
-                let event = json_of(&Answered {
-                    request,
-                    status: outcome.status,
-                    seconds,
-                    bytes_in: outcome.bytes_in,
-                    bytes_out: outcome.bytes_out,
-                    error: outcome.error.clone(),
-                    marks: outcome.marks.clone(),
-                })?;
-                put_notes(writing, at, request, &more)?;
-                if writing.tally.outcome(request, &outcome).is_none() {
-                    return Err(RecordingError::NotUnderWay { request });
-                }
-                line(request, at, "outcome", &json, &mut writing.requests);
-                writing
-                    .encoder
-                    .event(at, code::ANSWER, &event, &mut writing.cast);
-                Ok(())
-            })
-            .await
+        let put = |writing: &mut Writing, at: Duration| {
+            let began = writing
+                .tally
+                .began(request)
+                .ok_or(RecordingError::NotUnderWay { request })?;
+            let done = Done {
+                seconds: at.saturating_sub(began).into(),
+                outcome,
+            };
+            let json = serde_json::to_string(&done)?;
+            check_length(&json)?;
+            let Done { seconds, outcome } = done;
+            let event = json_of(&Answered {
+                request,
+                status: outcome.status,
+                seconds,
+                bytes_in: outcome.bytes_in,
+                bytes_out: outcome.bytes_out,
+                error: outcome.error.clone(),
+                marks: outcome.marks.clone(),
+            })?;
+            put_notes(writing, at, request, &more)?;
+            if writing.tally.outcome(request, &outcome).is_none() {
+                return Err(RecordingError::NotUnderWay { request });
+            }
+            line(request, at, "outcome", &json, &mut writing.requests);
+            writing
+                .encoder
+                .event(at, code::ANSWER, &event, &mut writing.cast);
+            Ok(())
+        };
+        self.0.put(put).map(drop)
+    }
+
+    /// Returns when everything that was recorded until now has reached the kernel.
+    pub async fn carried(&self) -> Result<(), RecordingError> {
+        self.0.carry_waiting().await
     }
 
     /// Records something about a request that goes on. Lists may be of any length; an empty one says nothing.
