@@ -15,30 +15,14 @@ const EXEC: &str =
     "/api/v1/namespaces/a/pods/b/exec?command=tar&command=c&stdin=1&stdout=1&stderr=1";
 
 /// An API server that agrees to v5 channels, sends `first`, and passes on what comes.
-fn channels(
+pub(super) fn channels(
     first: &'static [&'static [u8]],
     heard: mpsc::Sender<Message>,
 ) -> impl Fn(ServerStream) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send {
     move |mut stream| {
         let heard = heard.clone();
         Box::pin(async move {
-            let mut head = vec![0; 8192];
-            let n = stream.read(&mut head).await.unwrap();
-            let head = String::from_utf8_lossy(&head[..n]).into_owned();
-            let key = head
-                .lines()
-                .find_map(|line| {
-                    line.to_lowercase()
-                        .starts_with("sec-websocket-key:")
-                        .then(|| line[18..].trim().to_owned())
-                })
-                .unwrap();
-            let accepted = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
-                accept_of(&key)
-            );
-            stream.write_all(accepted.as_bytes()).await.unwrap();
+            accepted(&mut stream).await;
             let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
             for message in first {
                 socket
@@ -52,6 +36,27 @@ fn channels(
             heard.send(GONE).await.unwrap_or_default();
         })
     }
+}
+
+/// Reads the request for a WebSocket and agrees to v5 channels.
+pub(super) async fn accepted(stream: &mut ServerStream) {
+    let mut head = vec![0; 8192];
+    let n = stream.read(&mut head).await.unwrap();
+    let head = String::from_utf8_lossy(&head[..n]).into_owned();
+    let key = head
+        .lines()
+        .find_map(|line| {
+            line.to_lowercase()
+                .starts_with("sec-websocket-key:")
+                .then(|| line[18..].trim().to_owned())
+        })
+        .unwrap();
+    let accepted = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
+        accept_of(&key)
+    );
+    stream.write_all(accepted.as_bytes()).await.unwrap();
 }
 
 /// What an API server of these tests hears last.
@@ -71,7 +76,7 @@ async fn rest(heard: &mut mpsc::Receiver<Message>) -> Vec<Message> {
 }
 
 /// A client's exec, once it is open.
-async fn exec(bench: &Bench) -> WebSocketStream<TlsStream<DuplexStream>> {
+pub(super) async fn exec(bench: &Bench) -> WebSocketStream<TlsStream<DuplexStream>> {
     let mut stream = bench.connect(&[], Admission::Inside).await;
     let ask = format!(
         "GET {EXEC} HTTP/1.1\r\nHost: k\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -89,14 +94,14 @@ async fn exec(bench: &Bench) -> WebSocketStream<TlsStream<DuplexStream>> {
     WebSocketStream::from_raw_socket(stream, Role::Client, None).await
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), what)
         .await
         .expect("soon")
 }
 
 /// The cast of the only child.
-async fn child(bench: &Bench) -> String {
+pub(super) async fn child(bench: &Bench) -> String {
     let done = bench.outcome().await;
     let id = done.outcome.children[0];
     let mut cast = String::new();
