@@ -52,11 +52,12 @@ fn every_stream_is_on_both_records_over_either_protocol() {
         for websockets in true false; do \
         export KUBECTL_REMOTE_COMMAND_WEBSOCKETS=$websockets KUBECTL_PORT_FORWARD_WEBSOCKETS=$websockets; \
         k exec box -- true; k exec box -- sh -c 'exit 3'; \
-        timeout 2 kubectl -n joined exec box -- sleep 100; \
-        timeout 1 kubectl -n joined attach box; timeout 1 kubectl -n joined logs -f box; \
-        k port-forward box :1 > forward & forward=$!; sleep 1; kill $forward; wait $forward; \
+        k exec box -- sh -c 'while sleep 0.1; do echo; done' | head -n 1; \
+        k attach box | head -n 1; k logs -f box | head -n 1; \
+        k port-forward box :1 > forward & forward=$!; \
+        until grep -q Forwarding forward; do sleep 0.1; done; kill $forward; wait $forward; \
         done > /dev/null 2>&1; \
-        timeout 1 kubectl -n joined get pods -w > /dev/null; echo $BASTION_SESSION";
+        timeout 4 kubectl -n joined get pods -w > /dev/null; echo $BASTION_SESSION";
     let ran = bastion.run_ssh("operator-a", "editor", script);
     let requests = joined(bastion, ran.stdout.trim());
     let streams: BTreeSet<String> = requests

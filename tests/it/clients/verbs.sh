@@ -4,6 +4,15 @@
 set -u
 cd "$(mktemp -d)" || exit
 k() { kubectl -n "$NS" "$@"; }
+# The first line of what goes on without end.
+first() {
+    "$@" <&0 > first 2> /dev/null &
+    local ends=$((SECONDS + 30))
+    until [ -s first ] || [ "$SECONDS" -gt "$ends" ]; do sleep 0.1; done
+    kill $! 2> /dev/null
+    wait $! 2> /dev/null
+    head -n 1 first
+}
 say() { printf '%s: %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ' | sed 's/ *$//')"; }
 
 say get "$(k get pod box -o 'jsonpath={.status.phase}')"
@@ -36,14 +45,14 @@ say 'create' "$(k create configmap made --from-literal=a=b --dry-run=server -o '
 say 'delete --wait' "$(k delete deployment served --wait --cascade=foreground | cut -d' ' -f1-3; k get deployment served 2>&1)"
 
 say logs "$(k logs web | head -n 1 | sed 's/[0-9][0-9]*/N/')"
-say 'logs -f' "$(timeout 3 kubectl -n "$NS" logs -f box | head -n 1)"
+say 'logs -f' "$(first kubectl -n "$NS" logs -f box)"
 say exec "$(k exec box -- sh -c 'echo out; echo err >&2; exit 7' 2> err; echo "$?"; head -n 1 err)"
 say 'exec -i' "$(head -c 2000000 /dev/urandom > in; k exec -i box -- cat < in | cmp - in && echo same)"
 mkdir dir && printf one > dir/one && head -c 300000 in > dir/two
 say cp "$(k cp dir "box:$PLACE" > /dev/null 2>&1 && k cp "box:$PLACE/two" back > /dev/null 2>&1 && cmp dir/two back && echo same)"
 k exec box -- rm -r "$PLACE"
-say attach "$( (echo word; sleep 1) | timeout 4 kubectl -n "$NS" attach -i box 2> /dev/null | head -n 1)"
-say run "$(echo hello | k run asker -i --rm -q --image=none --restart=Never --command -- sh -c 'read a; sleep 1; echo got $a' 2> /dev/null |
+say attach "$( (echo word; sleep 2) | first kubectl -n "$NS" attach -i box)"
+say run "$(echo hello | k run asker -i --rm --quiet --image=none --restart=Never --command -- sh -c 'read a; sleep 1; echo got $a' 2> /dev/null |
     head -n 1)"
 
 port=$(k logs web | head -n 1)
@@ -57,10 +66,10 @@ kill "$forwarding"
 wait "$forwarding" 2> /dev/null
 
 if [ "$OLD" = yes ]; then
-    say debug "$(echo 'echo debugged; exit' | timeout 30 kubectl -n "$NS" debug box -q -i --image=none --copy-to=copy --container=dbg -- sh 2> /dev/null |
+    say debug "$(echo 'echo debugged; exit' | timeout 30 kubectl -n "$NS" debug box --quiet -i --image=none --copy-to=copy --container=dbg -- sh 2> /dev/null |
         tail -n 1; k delete pod copy --wait=false > /dev/null)"
 else
-    say debug "$(echo 'echo debugged; exit' | timeout 30 kubectl -n "$NS" debug box -q -i --image=none --container=dbg -- sh 2> /dev/null | tail -n 1)"
+    say debug "$(echo 'echo debugged; exit' | timeout 30 kubectl -n "$NS" debug box --quiet -i --image=none --container=dbg -- sh 2> /dev/null | tail -n 1)"
 fi
 say top "$(k top pods 2>&1; echo "$?")"
 say 'auth can-i' "$(k auth can-i create pods; k auth can-i list nodes 2> /dev/null)"
@@ -69,5 +78,5 @@ say api-resources "$(k api-resources --api-group=apps -o name | sort)"
 say api-versions "$(k api-versions | grep -x apps/v1)"
 say explain "$(k explain pod.spec.nodeName | grep -c '^FIELD')"
 say refused "$(k get secrets -n kube-system 2>&1 | cut -c1-53)"
-say 'get -w' "$(timeout 2 kubectl -n "$NS" get pod box -w -o name)"
+say 'get -w' "$(first kubectl -n "$NS" get pod box -w -o name)"
 say 'get --raw' "$(k get --raw "/api/v1/namespaces/$NS/pods/box" | grep -c '"name":"box"')"
