@@ -204,6 +204,10 @@ impl Connection {
 }
 
 fn port(value: &[u8]) -> Option<u16> {
+    // Rust takes a sign, Go does not.
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
     let port: u16 = std::str::from_utf8(value).ok()?.parse().ok()?;
     (port > 0).then_some(port)
 }

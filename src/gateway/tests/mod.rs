@@ -1,6 +1,8 @@
 //! The gateway between a client and an API server that a test has in its hands: what a real one can't be made to do.
 
 mod faults;
+mod slow;
+mod spdy;
 mod streams;
 mod way;
 

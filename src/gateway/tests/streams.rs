@@ -16,30 +16,14 @@ const EXEC: &str =
     "/api/v1/namespaces/a/pods/b/exec?command=tar&command=c&stdin=1&stdout=1&stderr=1";
 
 /// An API server that agrees to v5 channels, sends `first`, and passes on what comes.
-fn channels(
+pub(super) fn channels(
     first: &'static [&'static [u8]],
     heard: mpsc::Sender<Message>,
 ) -> impl Fn(ServerStream) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> + Send {
     move |mut stream| {
         let heard = heard.clone();
         Box::pin(async move {
-            let mut head = vec![0; 8192];
-            let n = stream.read(&mut head).await.unwrap();
-            let head = String::from_utf8_lossy(&head[..n]).into_owned();
-            let key = head
-                .lines()
-                .find_map(|line| {
-                    line.to_lowercase()
-                        .starts_with("sec-websocket-key:")
-                        .then(|| line[18..].trim().to_owned())
-                })
-                .unwrap();
-            let accepted = format!(
-                "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
-                accept_of(&key)
-            );
-            stream.write_all(accepted.as_bytes()).await.unwrap();
+            accepted(&mut stream).await;
             let mut socket = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
             for message in first {
                 socket
@@ -53,6 +37,27 @@ fn channels(
             heard.send(GONE).await.unwrap_or_default();
         })
     }
+}
+
+/// Reads the request for a WebSocket and agrees to v5 channels.
+pub(super) async fn accepted(stream: &mut ServerStream) {
+    let mut head = vec![0; 8192];
+    let n = stream.read(&mut head).await.unwrap();
+    let head = String::from_utf8_lossy(&head[..n]).into_owned();
+    let key = head
+        .lines()
+        .find_map(|line| {
+            line.to_lowercase()
+                .starts_with("sec-websocket-key:")
+                .then(|| line[18..].trim().to_owned())
+        })
+        .unwrap();
+    let accepted = format!(
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n",
+        accept_of(&key)
+    );
+    stream.write_all(accepted.as_bytes()).await.unwrap();
 }
 
 /// What an API server of these tests hears last.
@@ -72,7 +77,7 @@ async fn rest(heard: &mut mpsc::Receiver<Message>) -> Vec<Message> {
 }
 
 /// A client's exec, once it is open.
-async fn exec(bench: &Bench) -> WebSocketStream<TlsStream<DuplexStream>> {
+pub(super) async fn exec(bench: &Bench) -> WebSocketStream<TlsStream<DuplexStream>> {
     let mut stream = bench.connect(&[], Admission::Inside).await;
     let ask = format!(
         "GET {EXEC} HTTP/1.1\r\nHost: k\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
@@ -90,14 +95,14 @@ async fn exec(bench: &Bench) -> WebSocketStream<TlsStream<DuplexStream>> {
     WebSocketStream::from_raw_socket(stream, Role::Client, None).await
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(10), what)
         .await
         .expect("soon")
 }
 
 /// The cast of the only child.
-async fn child(bench: &Bench) -> String {
+pub(super) async fn child(bench: &Bench) -> String {
     let done = bench.outcome().await;
     let id = done.outcome.children[0];
     let mut cast = String::new();
@@ -115,14 +120,10 @@ async fn what_a_client_says_of_itself_decides_nothing() {
     let (tell, mut heard) = mpsc::channel(16);
     let bench = Bench::new(channels(&[b"\x01out", b"\x02err", SUCCESS], tell)).await;
     let mut client = exec(&bench).await;
-    client
-        .send(Message::binary(b"\x00in".to_vec()))
-        .await
-        .unwrap();
-    assert_eq!(
-        soon(heard.recv()).await,
-        Some(Message::binary(b"\x00in".to_vec()))
-    );
+    for said in [Message::binary(b"\x00in".to_vec()), Message::text("\0text")] {
+        client.send(said.clone()).await.unwrap();
+        assert_eq!(soon(heard.recv()).await, Some(said));
+    }
     for expected in [&b"\x01out"[..], b"\x02err", SUCCESS] {
         let message = soon(client.next()).await.unwrap().unwrap();
         assert_eq!(message, Message::binary(expected.to_vec()));
@@ -135,6 +136,7 @@ async fn what_a_client_says_of_itself_decides_nothing() {
         "\"f\", \"stderr\"",
         "\"o\", \"err\"",
         "\"i\", \"in\"",
+        "\"i\", \"text\"",
         "\"x\", \"0\"",
     ] {
         assert!(cast.contains(event), "{event}: {cast}");
