@@ -90,12 +90,24 @@ const READERS: Duration = Duration::from_secs(10);
 pub struct Packer {
     store: FsStore,
     notary: Arc<dyn Notary>,
+    /// Bytes of a frame before it is packed.
+    frame: usize,
 }
 
 impl Packer {
     /// For the recordings of a directory.
     pub fn new(store: FsStore, notary: Arc<dyn Notary>) -> Self {
-        Self { store, notary }
+        Self {
+            store,
+            notary,
+            frame: frames::FRAME,
+        }
+    }
+
+    /// With frames of another size.
+    #[cfg(test)]
+    pub(crate) fn with_frames_of(self, frame: usize) -> Self {
+        Self { frame, ..self }
     }
 
     /// Packs what comes, until nothing can come any more; once `ends` is cancelled, what is waiting by then.
@@ -184,6 +196,7 @@ impl Packer {
             draft: draft.to_owned(),
             recording,
             checked: checked.files.clone(),
+            frame: self.frame,
         })
         .await?;
         let note = self.finish(first, closed, manifest, packed, draft).await?;
