@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::error::RecordingError;
 use super::header::{Header, Metadata};
+use super::masking::Secrets;
 use super::notary::{Entered, Entry, Notary};
 use super::open::OpenRecording;
 use super::pack::ToPack;
@@ -23,6 +24,8 @@ use crate::store::{Beginning, Part, RecordingStore};
 pub struct Recorder {
     store: Arc<dyn RecordingStore>,
     notary: Arc<dyn Notary>,
+    /// What gets into none of them.
+    secrets: Secrets,
     /// Where sealed recordings go to be packed.
     sealed: Option<mpsc::Sender<ToPack>>,
 }
@@ -63,8 +66,14 @@ impl Recorder {
         Self {
             store,
             notary,
+            secrets: Secrets::default(),
             sealed: None,
         }
+    }
+
+    /// The same, but no secret of `secrets`, now or later, gets into a recording.
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
 
     /// The same, with somebody who packs what is sealed.
@@ -82,7 +91,7 @@ impl Recorder {
         keeping: Keeping,
     ) -> Result<OpenRecording, RecordingError> {
         let started = clock::monotonic();
-        let header = Header::new(metadata, keeping.record_input);
+        let header = Header::new(metadata.masked(&self.secrets), keeping.record_input);
         let session = header.metadata().session;
         let encrypted = keeping.encrypted();
         let mut line = serde_json::to_vec(&header)?;
@@ -134,6 +143,10 @@ impl Recorder {
 
     pub(super) fn notary(&self) -> &Arc<dyn Notary> {
         &self.notary
+    }
+
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     /// Hands a sealed recording on. It is whole as it is; nobody waits for more.

@@ -19,6 +19,8 @@ use super::header::Header;
 use super::manifest::{
     CastSummary, Coverage, Ending, InputCoverage, LeaseRecord, Manifest, State, Totals, VERSION,
 };
+use super::masked::Maskings;
+use super::masking::Secrets;
 use super::notary::{Entered, Entry, NotaryError};
 use super::pack::ToPack;
 use super::recorder::{Keeping, Recorder};
@@ -57,6 +59,7 @@ pub(super) struct Inner {
 /// What is under the first lock.
 pub(super) struct Writing {
     pub(super) encoder: Encoder,
+    pub(super) maskings: Maskings,
     pub(super) input: Input,
     pub(super) totals: Totals,
     pub(super) leases: Vec<LeaseRecord>,
@@ -227,6 +230,7 @@ impl Inner {
             activity: Arc::default(),
             writing: Mutex::new(Writing {
                 encoder: Encoder::new(terminal),
+                maskings: Maskings::default(),
                 input,
                 totals: Totals::default(),
                 leases: Vec::new(),
@@ -239,6 +243,11 @@ impl Inner {
             }),
             carrying: tokio::sync::Mutex::new(carrying),
         }
+    }
+
+    /// What gets into no line.
+    pub(super) fn secrets(&self) -> &Secrets {
+        self.recorder.secrets()
     }
 
     /// How long the session has been going on, by the clock that does not jump.
@@ -422,10 +431,12 @@ impl Inner {
 
     /// Puts the end on record and closes the recording. May be called again after it was dropped midway.
     pub(super) async fn seal(&self, ending: Ending) -> Result<Sealed, RecordingError> {
+        let ending = ending.masked(self.secrets());
         {
             let mut writing = self.lock();
             if matches!(writing.stage, Stage::Open) {
                 let at = self.elapsed();
+                writing.settle_all(&self.secrets().book(), at);
                 writing.last_events(at, &ending)?;
                 writing.stage = Stage::Ending(ending);
             }

@@ -24,6 +24,7 @@ mod gateway_inside;
 mod gateway_joined;
 mod harness;
 mod limits;
+mod masked;
 mod mint;
 mod mint_check;
 mod mint_faults;
