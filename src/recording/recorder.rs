@@ -1,6 +1,7 @@
 //! Where recordings begin.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -26,6 +27,7 @@ pub struct Recorder {
     notary: Arc<dyn Notary>,
     /// What gets into none of them.
     secrets: Secrets,
+    failures: Arc<AtomicU64>,
     /// Where sealed recordings go to be packed.
     sealed: Option<mpsc::Sender<ToPack>>,
 }
@@ -39,15 +41,19 @@ pub struct Keeping {
     pub recipients: Option<Arc<Recipients>>,
     /// Keep the request index in clear even so.
     pub requests_in_clear: bool,
+    /// The most that its lines may take, in bytes as they are before they are encrypted or packed. Beyond, nothing more
+    /// is recorded but its end.
+    pub quota: u64,
 }
 
 impl Keeping {
-    /// In clear.
+    /// In clear, of whatever size.
     pub fn clear(record_input: RecordInput) -> Self {
         Self {
             record_input,
             recipients: None,
             requests_in_clear: false,
+            quota: u64::MAX,
         }
     }
 
@@ -67,6 +73,7 @@ impl Recorder {
             store,
             notary,
             secrets: Secrets::default(),
+            failures: Arc::default(),
             sealed: None,
         }
     }
@@ -86,6 +93,28 @@ impl Recorder {
 
     /// Opens a recording. When this returns, it survives a power cut and is in the log; if it fails, nothing may run.
     pub async fn open(
+        &self,
+        metadata: Metadata,
+        keeping: Keeping,
+    ) -> Result<OpenRecording, RecordingError> {
+        let opened = self.begin(metadata, keeping).await;
+        if opened.is_err() {
+            self.failed();
+        }
+        opened
+    }
+
+    /// How many recordings could not be opened, written or sealed. Of clones, all together.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// One could not.
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn begin(
         &self,
         metadata: Metadata,
         keeping: Keeping,

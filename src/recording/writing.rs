@@ -71,6 +71,8 @@ pub(super) struct Writing {
     pub(super) requests: Vec<u8>,
     /// How many batches have left; what waits goes with the next.
     left: u64,
+    /// How many bytes were in them, and in the header.
+    left_bytes: u64,
     stage: Stage,
 }
 
@@ -239,6 +241,7 @@ impl Inner {
                 cast: Vec::new(),
                 requests: Vec::new(),
                 left: 0,
+                left_bytes: carrying.plain_cast,
                 stage: Stage::Open,
             }),
             carrying: tokio::sync::Mutex::new(carrying),
@@ -256,8 +259,21 @@ impl Inner {
     }
 
     /// Puts something that happens now into lines, and returns when they have reached the kernel. If `put` fails,
-    /// it must have added no lines.
+    /// it must have added no lines. Fails once the recording has reached its quota.
     pub(super) async fn record<T>(
+        &self,
+        put: impl FnOnce(&mut Writing, Duration) -> Result<T, RecordingError>,
+    ) -> Result<T, RecordingError> {
+        let quota = self.keeping.quota;
+        self.record_last(|writing, at| match writing.bytes() > quota {
+            true => Err(RecordingError::Quota { quota }),
+            false => put(writing, at),
+        })
+        .await
+    }
+
+    /// The same for what ends something, and may go beyond the quota for it.
+    pub(super) async fn record_last<T>(
         &self,
         put: impl FnOnce(&mut Writing, Duration) -> Result<T, RecordingError>,
     ) -> Result<T, RecordingError> {
@@ -358,6 +374,7 @@ impl Inner {
             return Ok(None);
         }
         writing.left = writing.left.saturating_add(1);
+        writing.left_bytes = writing.bytes();
         Ok(Some(Taken {
             cast: std::mem::take(&mut writing.cast),
             requests: std::mem::take(&mut writing.requests),
@@ -369,6 +386,7 @@ impl Inner {
         let mut writing = self.lock();
         if !matches!(writing.stage, Stage::Failed(_)) {
             writing.stage = Stage::Failed(error.to_string());
+            self.recorder.failed();
         }
         error
     }
@@ -537,6 +555,11 @@ impl Inner {
 impl Writing {
     fn waiting(&self) -> usize {
         self.cast.len().saturating_add(self.requests.len())
+    }
+
+    /// Bytes of all lines until now.
+    fn bytes(&self) -> u64 {
+        self.left_bytes.saturating_add(self.waiting() as u64)
     }
 
     /// The batch that takes everything that waits now.

@@ -30,6 +30,7 @@ mod mint_check;
 mod mint_faults;
 mod mint_thief;
 mod no_token;
+mod quota;
 mod recorded;
 mod reload;
 mod request_info;

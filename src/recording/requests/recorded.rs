@@ -156,15 +156,19 @@ impl OpenRecording {
     /// Records something about a request that goes on. Lists may be of any length; an empty one says nothing.
     pub async fn note(&self, request: RequestNumber, note: Note) -> Result<(), RecordingError> {
         let inner = &self.0;
+        // What was opened already must not be without its parent.
+        let opened = matches!(note, Note::Child(_));
         let said = said(inner, &portions(note))?;
-        inner
-            .record(|writing, at| {
-                if !writing.tally.is_under_way(request) {
-                    return Err(RecordingError::NotUnderWay { request });
-                }
-                put_notes(inner, writing, at, request, &said)
-            })
-            .await
+        let put = |writing: &mut Writing, at: Duration| {
+            if !writing.tally.is_under_way(request) {
+                return Err(RecordingError::NotUnderWay { request });
+            }
+            put_notes(inner, writing, at, request, &said)
+        };
+        match opened {
+            true => inner.record_last(put).await,
+            false => inner.record(put).await,
+        }
     }
 
     /// Opens the recording of a stream into a pod: with an id of its own, sealed on its own, and on record here
