@@ -158,7 +158,8 @@ impl Daemon {
         }
         let leases = Leases::open(state_dir, bastion.name.clone(), Arc::clone(&clock))?;
         leases.update(&now);
-        let gateway = Gateway::open(state_dir, Arc::clone(&clock))?;
+        let gateway = Gateway::open(state_dir, Arc::clone(&clock), leases.secrets().clone())?;
+        gateway.update(&now);
         let launcher =
             BubblewrapLauncher::prepare(bastion.sandbox.clone(), state_dir, program).await;
         let launcher: Result<Arc<dyn Launcher>, LaunchError> = match launcher {
@@ -183,6 +184,7 @@ impl Daemon {
             .await?;
         let (to_pack, sealed) = mpsc::channel(WAIT_TO_BE_PACKED);
         let recorder = Recorder::new(Arc::new(store.clone()), Arc::clone(&notary))
+            .with_secrets(leases.secrets().clone())
             .with_packer(to_pack.clone());
         let packing_ends = CancellationToken::new();
         let packer = Packer::new(store.clone(), notary);

@@ -101,6 +101,7 @@ impl Monitor {
         loop {
             let config = Arc::clone(&changes.borrow_and_update());
             self.leases.update(&config);
+            self.gateway.update(&config);
             let now = self.clock.now();
             self.live.cut_where(|_, identity, grant| {
                 match policy::still_allowed(&config, grant, identity, now) {

@@ -1,6 +1,7 @@
 //! The local socket: live sessions, kill, revoke. One JSON object a line each way; each act is audited.
 
 mod client;
+mod metrics;
 mod serve;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ const LONGEST: u64 = 4 << 20;
 pub enum Request {
     /// What is open, and which credentials are out.
     Sessions,
+    /// What is counted.
+    Metrics,
     /// End a session now.
     Kill {
         /// Its id, whole.
@@ -47,6 +50,8 @@ pub enum Reply {
         /// Credentials that outlive their session.
         handed_out: Vec<LiveLease>,
     },
+    /// To [`Request::Metrics`], in the text format of Prometheus.
+    Metrics(String),
     /// To [`Request::Kill`]: whether it was open.
     Killed(bool),
     /// To [`Request::Revoke`].

@@ -7,6 +7,7 @@ mod inherited;
 mod init;
 mod log;
 mod logging;
+mod metrics;
 mod reading;
 mod replay;
 mod revoke;
@@ -47,6 +48,7 @@ enum Word {
     Verify(Box<verify::Verify>),
     Revoke(revoke::Revoke),
     Kill(revoke::Kill),
+    Metrics(metrics::Metrics),
     Log(log::Log),
     Signer(signer::Signer),
     #[command(hide = true)]
@@ -67,6 +69,7 @@ impl Cli {
             Word::Verify(word) => word.run(),
             Word::Revoke(word) => word.run(),
             Word::Kill(word) => word.run(),
+            Word::Metrics(word) => word.run(),
             Word::Log(word) => word.run(),
             Word::Signer(word) => word.run(),
             Word::SandboxInit(word) => word.run(),

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 pub use model::*;
 pub use problem::{Place, Problem, Problems};
-pub use scalar::show_duration;
+pub use scalar::{show_duration, show_size};
 pub use state_dir::{StateDirError, check_state_dir, state_dir};
 pub use writers::{Exposed, check_writers};
 

@@ -112,12 +112,24 @@ pub struct Bastion {
 }
 
 /// `spec.recordings`: what becomes of recordings.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct KeepRecordings {
     /// Who can read them; `None`: whoever can read the files.
     pub recipients: Option<Arc<Recipients>>,
     /// The request index of encrypted recordings stays in clear, so that it can be searched without a key.
     pub requests_in_clear: bool,
+    /// The most that the lines of one may take, in bytes, before they are packed; default 8 GiB.
+    pub quota: u64,
+}
+
+impl Default for KeepRecordings {
+    fn default() -> Self {
+        Self {
+            recipients: None,
+            requests_in_clear: false,
+            quota: 8 << 30,
+        }
+    }
 }
 
 impl KeepRecordings {
@@ -127,6 +139,7 @@ impl KeepRecordings {
             record_input,
             recipients: self.recipients.clone(),
             requests_in_clear: self.requests_in_clear,
+            quota: self.quota,
         }
     }
 }

@@ -88,6 +88,48 @@ pub fn show_duration(value: Duration) -> String {
     }
 }
 
+/// `512KiB`, `16MiB`, `8GiB`: a whole number of bytes with a unit of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    let wrong = || {
+        format!(
+            "'{}' is not a size: write it like 512KiB, 16MiB or 8GiB",
+            text.escape_debug()
+        )
+    };
+    let units = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("TiB", 40)];
+    let (digits, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, *shift)))
+        .ok_or_else(wrong)?;
+    let number = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    number
+        .and_then(|digits| digits.parse::<u64>().ok())
+        .and_then(|number| number.checked_mul(1 << shift))
+        .ok_or_else(wrong)
+}
+
+/// A size within bounds.
+pub(super) fn size_within(text: &str, least: &str, most: &str) -> Result<u64, String> {
+    let value = size(text)?;
+    if (size(least)?..=size(most)?).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{text} is out of bounds: {least} to {most}"))
+    }
+}
+
+/// A size as a document would write it, in the largest unit that it is a whole number of.
+pub fn show_size(bytes: u64) -> String {
+    let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    let whole = units
+        .iter()
+        .find(|(_, shift)| bytes > 0 && bytes.trailing_zeros() >= *shift);
+    match whole {
+        Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
+        None => format!("{bytes} bytes"),
+    }
+}
+
 /// RFC 3339, with its offset: `2027-01-31T00:00:00Z`.
 pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {
@@ -241,6 +283,32 @@ mod tests {
             drop(host_port(&text));
             drop(service_account_name(&text));
         }
+    }
+
+    #[test]
+    fn sizes_are_whole_and_within_bounds() {
+        assert_eq!(size("512KiB"), Ok(512 << 10));
+        assert_eq!(size("8GiB"), Ok(8 << 30));
+        for wrong in [
+            "",
+            "8",
+            "GiB",
+            "8 GiB",
+            "8GB",
+            "8gib",
+            "-1GiB",
+            "1.5GiB",
+            "99999999999TiB",
+        ] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+        let bounded = |text| size_within(text, "1MiB", "1TiB");
+        assert!(bounded("1MiB").is_ok() && bounded("1TiB").is_ok());
+        assert!(bounded("1023KiB").is_err() && bounded("1025GiB").is_err());
+        assert_eq!(
+            [0, 1 << 20, 1536 << 10, 8 << 30, 1023].map(show_size),
+            ["0 bytes", "1MiB", "1536KiB", "8GiB", "1023 bytes"]
+        );
     }
 
     #[test]

@@ -15,6 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::files;
 use crate::config::Name;
 use crate::config::secrets::{SecretError, read_secret};
+use crate::recording::Secrets;
 
 /// What every bearer begins with: version 1.
 const PREFIX: &str = "ba1";
@@ -56,11 +57,12 @@ pub(super) struct Bearers {
     path: PathBuf,
     /// The generation that counts, of each identity that ever began a new one.
     generations: Mutex<BTreeMap<Name, u64>>,
+    secrets: Secrets,
 }
 
 impl Bearers {
     /// Opens the key and the generations in `directory`, which is there; makes a key if there is none.
-    pub(super) fn open(directory: &Path) -> Result<Self, BearerError> {
+    pub(super) fn open(directory: &Path, secrets: Secrets) -> Result<Self, BearerError> {
         let key_path = directory.join("bearer.key");
         if !key_path.exists() {
             let mut fresh = zeroize::Zeroizing::new([0; KEY_BYTES]);
@@ -87,11 +89,23 @@ impl Bearers {
             key: hmac::Key::new(hmac::HMAC_SHA256, &key),
             path,
             generations: Mutex::new(generations),
+            secrets,
         })
     }
 
-    /// The bearer of an identity's present generation.
+    /// The bearer of an identity's present generation. It is a secret from now on.
     pub(super) fn bearer(&self, identity: &Name) -> String {
+        let bearer = self.present(identity);
+        self.secrets.bearer(identity, bearer.clone());
+        bearer
+    }
+
+    /// Has an identity's bearer be a secret, whoever has it.
+    pub(super) fn known(&self, identity: &Name) {
+        self.secrets.bearer(identity, self.present(identity));
+    }
+
+    fn present(&self, identity: &Name) -> String {
         let generation = self.generation(identity);
         let tag = hmac::sign(&self.key, message(identity, generation).as_bytes());
         let tag = URL_SAFE_NO_PAD.encode(tag.as_ref());
@@ -135,6 +149,8 @@ impl Bearers {
         })?;
         files::write(&self.path, &text).map_err(at(&self.path))?;
         *generations = changed;
+        drop(generations);
+        self.known(identity);
         Ok(next)
     }
 
@@ -169,27 +185,31 @@ mod tests {
     #[test]
     fn a_bearer_is_one_identitys_and_survives_a_restart_until_it_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let bearers = Bearers::open(dir.path()).unwrap();
+        let bearers = Bearers::open(dir.path(), Secrets::default()).unwrap();
         let (a, b) = (name("operator-a"), name("operator-b"));
         let first = bearers.bearer(&a);
         assert!(bearers.knows(&a, &first) && !bearers.knows(&b, &first));
-        let bearers = Bearers::open(dir.path()).unwrap();
+        let bearers = Bearers::open(dir.path(), Secrets::default()).unwrap();
         assert!(bearers.knows(&a, &first));
         assert_eq!(bearers.rotate(&a).unwrap(), 2);
         let second = bearers.bearer(&a);
         assert!(!bearers.knows(&a, &first) && bearers.knows(&a, &second));
         assert!(bearers.knows(&b, &bearers.bearer(&b)));
-        let bearers = Bearers::open(dir.path()).unwrap();
+        let bearers = Bearers::open(dir.path(), Secrets::default()).unwrap();
         assert!(!bearers.knows(&a, &first) && bearers.knows(&a, &second));
         // Another bastion's are none.
         let other = tempfile::tempdir().unwrap();
-        assert!(!Bearers::open(other.path()).unwrap().knows(&a, &first));
+        assert!(
+            !Bearers::open(other.path(), Secrets::default())
+                .unwrap()
+                .knows(&a, &first)
+        );
     }
 
     #[test]
     fn what_is_no_bearer_is_not_known() {
         let dir = tempfile::tempdir().unwrap();
-        let bearers = Bearers::open(dir.path()).unwrap();
+        let bearers = Bearers::open(dir.path(), Secrets::default()).unwrap();
         let a = name("operator-a");
         let good = bearers.bearer(&a);
         let mut wrong: Vec<String> = [
@@ -221,17 +241,17 @@ mod tests {
     fn a_key_that_others_may_read_or_that_is_none_is_refused() {
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
-        Bearers::open(dir.path()).unwrap();
+        Bearers::open(dir.path(), Secrets::default()).unwrap();
         let key = dir.path().join("bearer.key");
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(
-            Bearers::open(dir.path()),
+            Bearers::open(dir.path(), Secrets::default()),
             Err(BearerError::Secret(_))
         ));
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&key, "short").unwrap();
         assert!(matches!(
-            Bearers::open(dir.path()),
+            Bearers::open(dir.path(), Secrets::default()),
             Err(BearerError::Unusable { .. })
         ));
     }

@@ -207,18 +207,27 @@ fn recorded(
     upload: &Arc<Upload>,
     body: Incoming,
 ) -> RequestBody {
-    let state = (Arc::clone(session), Arc::clone(upload), body);
-    let pieces =
-        futures_util::stream::unfold(state, move |(session, upload, mut body)| async move {
+    let masking = session.parts().recording.body_masking();
+    let state = (Arc::clone(session), Arc::clone(upload), body, masking);
+    let pieces = futures_util::stream::unfold(
+        state,
+        move |(session, upload, mut body, mut masking)| async move {
             let frame = match body.frame().await? {
                 Ok(frame) => frame,
-                Err(error) => return Some((Err(BodyError::from(error)), (session, upload, body))),
+                Err(error) => {
+                    let error = Err(BodyError::from(error));
+                    return Some((error, (session, upload, body, masking)));
+                }
             };
             // Trailers mean nothing to what is proxied to.
             let data = frame.into_data().unwrap_or_default();
             upload.pass(&data);
             for piece in data.chunks(crate::recording::requests::MAX_KEPT) {
-                let piece = RecordedBody::new(None, piece.len() as u64, piece, false);
+                let bytes = piece.len() as u64;
+                let piece = match masking.next(piece) {
+                    Some(masked) => RecordedBody::new(None, bytes, &masked, true),
+                    None => RecordedBody::new(None, bytes, piece, false),
+                };
                 if let Err(error) = session
                     .parts()
                     .recording
@@ -226,11 +235,13 @@ fn recorded(
                     .await
                 {
                     session.unrecorded(error);
-                    return Some((Err(BodyError::Unrecorded), (session, upload, body)));
+                    let error = Err(BodyError::Unrecorded);
+                    return Some((error, (session, upload, body, masking)));
                 }
             }
-            Some((Ok(Frame::data(data)), (session, upload, body)))
-        });
+            Some((Ok(Frame::data(data)), (session, upload, body, masking)))
+        },
+    );
     StreamBody::new(pieces).boxed_unsync()
 }
 

@@ -38,7 +38,8 @@ pub use session::{Admission, ApiSession, ApiSessionParts};
 pub use upstream::{Upstream, UpstreamError};
 
 use crate::clock::Clock;
-use crate::config::Name;
+use crate::config::{Config, Name};
+use crate::recording::Secrets;
 use authority::Authority;
 use bearer::Bearers;
 use front::Front;
@@ -71,11 +72,16 @@ pub enum GatewayError {
 
 impl Gateway {
     /// Opens its certificate authority in `state_dir`, or makes one there.
-    pub fn open(state_dir: &Path, clock: Arc<dyn Clock>) -> Result<Self, GatewayError> {
+    /// Its bearers are among `secrets` from then on.
+    pub fn open(
+        state_dir: &Path,
+        clock: Arc<dyn Clock>,
+        secrets: Secrets,
+    ) -> Result<Self, GatewayError> {
         let directory = state_dir.join("gateway");
         let authority = Arc::new(Authority::open(&directory, clock)?);
         Ok(Self {
-            bearers: Arc::new(Bearers::open(&directory)?),
+            bearers: Arc::new(Bearers::open(&directory, secrets)?),
             front: Front::new(Arc::clone(&authority) as _)?,
             authority,
         })
@@ -89,6 +95,13 @@ impl Gateway {
     /// What an identity's kubeconfig says on its tunnels.
     pub fn bearer(&self, identity: &Name) -> String {
         self.bearers.bearer(identity)
+    }
+
+    /// Takes a configuration over: the bearers of its identities may be in kubeconfigs since long ago.
+    pub fn update(&self, config: &Config) {
+        for identity in config.identities.keys() {
+            self.bearers.known(identity);
+        }
     }
 
     /// Has every kubeconfig of an identity that was written until now count no more. The new generation's number.

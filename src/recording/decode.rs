@@ -81,6 +81,7 @@ impl Decoder {
                 | code::REQUEST
                 | code::NOTE
                 | code::ANSWER
+                | code::MASKED
                 | code::ENDING
         );
         if !known {
@@ -126,6 +127,7 @@ impl Decoder {
             }
             code::RESIZE => Happening::Resize(size(&data)?),
             code::LEASE => Happening::Lease(json::<LeaseRecord>(&data)?),
+            code::MASKED => Happening::Masked(json(&data)?),
             code::REQUEST => Happening::Request(Box::new(json(&data)?)),
             code::NOTE => Happening::Note(Box::new(json(&data)?)),
             code::ANSWER => Happening::Answer(Box::new(json(&data)?)),

@@ -3,6 +3,7 @@
 use super::check::Problem;
 use super::notary::NotaryError;
 use super::requests::RequestNumber;
+use crate::config::show_size;
 use crate::store::StoreError;
 
 /// Why something could not be recorded. After the first one of a recording every call fails: there are no gaps.
@@ -40,6 +41,12 @@ pub enum RecordingError {
     TooLarge {
         /// What its line would take.
         bytes: usize,
+    },
+    /// The recording is as large as one may be. It can still be sealed.
+    #[error("its recording has reached its quota of {}", show_size(*.quota))]
+    Quota {
+        /// Bytes.
+        quota: u64,
     },
     /// There is no such request, or it is over. The recording goes on.
     #[error("the request {request} is not under way in this recording")]

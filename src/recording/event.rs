@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::requests::{Answered, Asked, Noted};
-use super::{Ending, LeaseRecord, Stream};
+use super::{Ending, LeaseRecord, Masked, Stream};
 use crate::messages::WindowSize;
 
 /// Something that happened in a session.
@@ -44,6 +44,8 @@ pub enum Happening {
     Marker(String),
     /// A credential was issued.
     Lease(LeaseRecord),
+    /// Part of a credential was not recorded. The mask in its place is output or input that came before.
+    Masked(Masked),
     /// A request to the cluster, about to be forwarded.
     Request(Box<Asked>),
     /// Something about a request that goes on.

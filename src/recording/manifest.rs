@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::ReadError;
 use super::header::{Bastion, Metadata};
+use super::masking::{Masked, MaskedStream};
 use super::requests::RequestsSummary;
 use super::statement::Encrypted;
 use crate::config::RecordInput;
@@ -106,6 +107,20 @@ pub struct Totals {
     pub stderr_bytes: u64,
     /// Standard input, recorded or not.
     pub stdin_bytes: u64,
+}
+
+impl Totals {
+    /// Has the total count what was masked, not the mask.
+    pub(super) fn add_masked(&mut self, masked: &Masked) {
+        let total = match masked.stream {
+            MaskedStream::Stdout => &mut self.stdout_bytes,
+            MaskedStream::Stderr => &mut self.stderr_bytes,
+            MaskedStream::Stdin => &mut self.stdin_bytes,
+        };
+        *total = total
+            .saturating_sub(masked.shown)
+            .saturating_add(masked.length);
+    }
 }
 
 /// A credential that was issued for a session. Never the credential itself.

@@ -11,6 +11,8 @@ mod event;
 mod header;
 mod interval;
 mod manifest;
+mod masked;
+mod masking;
 mod moved;
 mod notary;
 mod open;
@@ -37,6 +39,7 @@ pub use event::{Event, Happening, Shown};
 pub use header::{Bastion, Header, Kind, Metadata, TermSize};
 pub(crate) use interval::write_seconds;
 pub use manifest::{CastSummary, Coverage, Covered, Ending, LeaseRecord, Manifest, State, Totals};
+pub use masking::{HELD, Masked, MaskedStream, OnRecord, Secrets};
 pub use notary::{Entered, Entry, Notary, NotaryError};
 pub use open::OpenRecording;
 pub(crate) use pack::{Keyframe, find as find_keyframe};
@@ -101,6 +104,8 @@ pub(crate) mod code {
     pub(crate) const NOTE: char = 'n';
     /// What came of a request.
     pub(crate) const ANSWER: char = 'a';
+    /// Something that is not on record, because it is part of a credential.
+    pub(crate) const MASKED: char = 'h';
     /// How the session ended, where an exit status does not say it.
     pub(crate) const ENDING: char = 'z';
 }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::code;
 use super::error::RecordingError;
 use super::manifest::{Ending, LeaseRecord};
-use super::writing::{CHECKPOINT_AFTER, Inner, Input, Sealed, Writing};
-use super::{Stream, code};
+use super::writing::{CHECKPOINT_AFTER, Inner, Sealed};
 use crate::messages::WindowSize;
 use crate::session::SessionId;
 
@@ -41,45 +41,6 @@ impl OpenRecording {
     /// The session's id.
     pub fn id(&self) -> SessionId {
         self.0.header.metadata().session
-    }
-
-    /// Records output. Call it before the bytes go to the client.
-    pub async fn output(&self, stream: Stream, bytes: &[u8]) -> Result<(), RecordingError> {
-        self.0
-            .record(|writing, at| {
-                let total = match stream {
-                    Stream::Stdout => &mut writing.totals.stdout_bytes,
-                    Stream::Stderr => &mut writing.totals.stderr_bytes,
-                };
-                *total = total.saturating_add(bytes.len() as u64);
-                // Text grows by a line break here and there, base64 by a third.
-                writing.cast.reserve(bytes.len() + bytes.len() / 2 + 64);
-                writing.encoder.output(at, stream, bytes, &mut writing.cast);
-                Ok(())
-            })
-            .await
-    }
-
-    /// Records input, as far as the role has it recorded. Call it before the command reads the bytes.
-    pub async fn input(&self, bytes: &[u8]) -> Result<(), RecordingError> {
-        self.0
-            .record(|writing, at| {
-                let Writing {
-                    input,
-                    encoder,
-                    totals,
-                    cast,
-                    ..
-                } = writing;
-                totals.stdin_bytes = totals.stdin_bytes.saturating_add(bytes.len() as u64);
-                match input {
-                    Input::Full => encoder.input(at, bytes, cast),
-                    Input::Digest(digest) => digest.update(bytes),
-                    Input::Off => {}
-                }
-                Ok(())
-            })
-            .await
     }
 
     /// Records that the client sends no more input.
@@ -134,9 +95,10 @@ impl OpenRecording {
     }
 
     async fn event(&self, code: char, data: &str) -> Result<(), RecordingError> {
+        let data = self.0.secrets().masked_text(data);
         self.0
             .record(|writing, at| {
-                writing.encoder.event(at, code, data, &mut writing.cast);
+                writing.encoder.event(at, code, &data, &mut writing.cast);
                 Ok(())
             })
             .await

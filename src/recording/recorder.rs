@@ -1,12 +1,14 @@
 //! Where recordings begin.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::error::RecordingError;
 use super::header::{Header, Metadata};
+use super::masking::Secrets;
 use super::notary::{Entered, Entry, Notary};
 use super::open::OpenRecording;
 use super::pack::ToPack;
@@ -23,6 +25,9 @@ use crate::store::{Beginning, Part, RecordingStore};
 pub struct Recorder {
     store: Arc<dyn RecordingStore>,
     notary: Arc<dyn Notary>,
+    /// What gets into none of them.
+    secrets: Secrets,
+    failures: Arc<AtomicU64>,
     /// Where sealed recordings go to be packed.
     sealed: Option<mpsc::Sender<ToPack>>,
 }
@@ -36,15 +41,19 @@ pub struct Keeping {
     pub recipients: Option<Arc<Recipients>>,
     /// Keep the request index in clear even so.
     pub requests_in_clear: bool,
+    /// The most that its lines may take, in bytes as they are before they are encrypted or packed. Beyond, nothing more
+    /// is recorded but its end.
+    pub quota: u64,
 }
 
 impl Keeping {
-    /// In clear.
+    /// In clear, of whatever size.
     pub fn clear(record_input: RecordInput) -> Self {
         Self {
             record_input,
             recipients: None,
             requests_in_clear: false,
+            quota: u64::MAX,
         }
     }
 
@@ -63,8 +72,15 @@ impl Recorder {
         Self {
             store,
             notary,
+            secrets: Secrets::default(),
+            failures: Arc::default(),
             sealed: None,
         }
+    }
+
+    /// The same, but no secret of `secrets`, now or later, gets into a recording.
+    pub fn with_secrets(self, secrets: Secrets) -> Self {
+        Self { secrets, ..self }
     }
 
     /// The same, with somebody who packs what is sealed.
@@ -81,8 +97,30 @@ impl Recorder {
         metadata: Metadata,
         keeping: Keeping,
     ) -> Result<OpenRecording, RecordingError> {
+        let opened = self.begin(metadata, keeping).await;
+        if opened.is_err() {
+            self.failed();
+        }
+        opened
+    }
+
+    /// How many recordings could not be opened, written or sealed. Of clones, all together.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// One could not.
+    pub(super) fn failed(&self) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    async fn begin(
+        &self,
+        metadata: Metadata,
+        keeping: Keeping,
+    ) -> Result<OpenRecording, RecordingError> {
         let started = clock::monotonic();
-        let header = Header::new(metadata, keeping.record_input);
+        let header = Header::new(metadata.masked(&self.secrets), keeping.record_input);
         let session = header.metadata().session;
         let encrypted = keeping.encrypted();
         let mut line = serde_json::to_vec(&header)?;
@@ -139,6 +177,10 @@ impl Recorder {
         &self.notary
     }
 
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
     /// Hands a sealed recording on. It is whole as it is; nobody waits for more.
     pub(super) fn pack(&self, recording: ToPack) {
         let session = recording.session;
@@ -173,5 +215,37 @@ impl Protection {
             (Some(key), Some(recipients)) => Ok(Some(key.wrapped(recipients)?.into())),
             _ => Ok(None),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use super::*;
+    use crate::recording::Ending;
+    use crate::recording::roundtrip::metadata;
+    use crate::recording::testing::TestNotary;
+    use crate::store::faulty::FaultyStore;
+
+    #[tokio::test]
+    async fn what_cannot_be_signed_is_not_recorded_and_what_is_is_in_the_log() {
+        let store = FaultyStore::default();
+        let notary = TestNotary::new();
+        let recorder = Recorder::new(Arc::new(store.clone()), Arc::clone(&notary) as _);
+        let open = || recorder.open(metadata(true), Keeping::clear(RecordInput::Auto));
+        let recording = open().await.unwrap();
+        let sealed = recording.seal(Ending::Exit(0)).await.unwrap();
+        let entered = notary.entered();
+        assert!(matches!(entered[0].what, Entered::Opened { .. }));
+        assert_eq!(entered[1].what, Entered::Sealed);
+        assert_eq!(entered[1].note, sealed.checkpoint);
+
+        let recording = open().await.unwrap();
+        notary.silent.store(true, Ordering::Relaxed);
+        assert!(matches!(open().await, Err(RecordingError::Notary(_))));
+        assert!(recording.seal(Ending::Exit(0)).await.is_err());
+        assert!(store.manifest(recording.id()).is_none());
+        assert_eq!(notary.entered().len(), 3);
     }
 }

@@ -382,6 +382,42 @@ async fn a_sealed_recording_takes_nothing_more() {
 }
 
 #[tokio::test]
+async fn beyond_its_quota_a_recording_takes_nothing_but_its_end() {
+    let store = FaultyStore::default();
+    let metadata = metadata(true);
+    let (recording, recorder) = crate::recording::testing::open_within(&store, metadata, 4096)
+        .await
+        .unwrap();
+    recording
+        .output(Stream::Stdout, &[b'x'; 4096])
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        assert!(matches!(
+            recording.output(Stream::Stdout, b"more").await,
+            Err(RecordingError::Quota { quota: 4096 })
+        ));
+    }
+    let sealed = recording.seal(Ending::Exit(0)).await.unwrap();
+    assert_eq!(sealed.output_bytes, 4096);
+    assert_eq!(recorder.failures(), 0);
+}
+
+#[tokio::test]
+async fn what_could_not_be_opened_or_written_is_counted_once() {
+    let full = FaultyStore::new(Fault::NoSpaceAt(0));
+    let (recording, recorder) =
+        crate::recording::testing::open_within(&full, metadata(true), u64::MAX)
+            .await
+            .unwrap();
+    for _ in 0..2 {
+        assert!(recording.output(Stream::Stdout, b"lost").await.is_err());
+    }
+    assert!(recording.seal(Ending::Exit(0)).await.is_err());
+    assert_eq!(recorder.failures(), 1);
+}
+
+#[tokio::test]
 async fn a_seal_that_fails_seals_nothing() {
     let store = FaultyStore::new(Fault::Seal);
     let recording = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto)

@@ -38,6 +38,7 @@ impl Survivors {
             } => (&mut self.totals.stderr_bytes, bytes.len() as u64),
             Happening::Input(bytes) => (&mut self.totals.stdin_bytes, bytes.len() as u64),
             Happening::InputDigest { length, .. } => (&mut self.totals.stdin_bytes, length),
+            Happening::Masked(masked) => return self.totals.add_masked(&masked),
             Happening::Lease(lease) => return self.leases.push(lease),
             Happening::End(ending) => {
                 self.ending.get_or_insert(ending);

@@ -134,6 +134,21 @@ pub(crate) async fn open(
         .await
 }
 
+/// Opens one that may take `quota` bytes, and the recorder that did.
+pub(crate) async fn open_within(
+    store: impl Held,
+    metadata: Metadata,
+    quota: u64,
+) -> Result<(OpenRecording, Recorder), RecordingError> {
+    let recorder = Recorder::new(store.held(), TestNotary::new());
+    let keeping = Keeping {
+        quota,
+        ..Keeping::clear(RecordInput::Auto)
+    };
+    let recording = recorder.open(metadata, keeping).await?;
+    Ok((recording, recorder))
+}
+
 /// The recordings of `store`, without a key.
 pub(crate) fn recordings(store: impl Held) -> Recordings {
     Recordings::new(store.held(), Identities::default())

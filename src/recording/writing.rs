@@ -19,6 +19,8 @@ use super::header::Header;
 use super::manifest::{
     CastSummary, Coverage, Ending, InputCoverage, LeaseRecord, Manifest, State, Totals, VERSION,
 };
+use super::masked::Maskings;
+use super::masking::Secrets;
 use super::notary::{Entered, Entry, NotaryError};
 use super::pack::ToPack;
 use super::recorder::{Keeping, Recorder};
@@ -57,6 +59,7 @@ pub(super) struct Inner {
 /// What is under the first lock.
 pub(super) struct Writing {
     pub(super) encoder: Encoder,
+    pub(super) maskings: Maskings,
     pub(super) input: Input,
     pub(super) totals: Totals,
     pub(super) leases: Vec<LeaseRecord>,
@@ -68,6 +71,8 @@ pub(super) struct Writing {
     pub(super) requests: Vec<u8>,
     /// How many batches have left; what waits goes with the next.
     left: u64,
+    /// How many bytes were in them, and in the header.
+    left_bytes: u64,
     stage: Stage,
 }
 
@@ -227,6 +232,7 @@ impl Inner {
             activity: Arc::default(),
             writing: Mutex::new(Writing {
                 encoder: Encoder::new(terminal),
+                maskings: Maskings::default(),
                 input,
                 totals: Totals::default(),
                 leases: Vec::new(),
@@ -235,10 +241,16 @@ impl Inner {
                 cast: Vec::new(),
                 requests: Vec::new(),
                 left: 0,
+                left_bytes: carrying.plain_cast,
                 stage: Stage::Open,
             }),
             carrying: tokio::sync::Mutex::new(carrying),
         }
+    }
+
+    /// What gets into no line.
+    pub(super) fn secrets(&self) -> &Secrets {
+        self.recorder.secrets()
     }
 
     /// How long the session has been going on, by the clock that does not jump.
@@ -247,8 +259,21 @@ impl Inner {
     }
 
     /// Puts something that happens now into lines, and returns when they have reached the kernel. If `put` fails,
-    /// it must have added no lines.
+    /// it must have added no lines. Fails once the recording has reached its quota.
     pub(super) async fn record<T>(
+        &self,
+        put: impl FnOnce(&mut Writing, Duration) -> Result<T, RecordingError>,
+    ) -> Result<T, RecordingError> {
+        let quota = self.keeping.quota;
+        self.record_last(|writing, at| match writing.bytes() > quota {
+            true => Err(RecordingError::Quota { quota }),
+            false => put(writing, at),
+        })
+        .await
+    }
+
+    /// The same for what ends something, and may go beyond the quota for it.
+    pub(super) async fn record_last<T>(
         &self,
         put: impl FnOnce(&mut Writing, Duration) -> Result<T, RecordingError>,
     ) -> Result<T, RecordingError> {
@@ -349,6 +374,7 @@ impl Inner {
             return Ok(None);
         }
         writing.left = writing.left.saturating_add(1);
+        writing.left_bytes = writing.bytes();
         Ok(Some(Taken {
             cast: std::mem::take(&mut writing.cast),
             requests: std::mem::take(&mut writing.requests),
@@ -360,6 +386,7 @@ impl Inner {
         let mut writing = self.lock();
         if !matches!(writing.stage, Stage::Failed(_)) {
             writing.stage = Stage::Failed(error.to_string());
+            self.recorder.failed();
         }
         error
     }
@@ -423,10 +450,12 @@ impl Inner {
 
     /// Puts the end on record and closes the recording. May be called again after it was dropped midway.
     pub(super) async fn seal(&self, ending: Ending) -> Result<Sealed, RecordingError> {
+        let ending = ending.masked(self.secrets());
         {
             let mut writing = self.lock();
             if matches!(writing.stage, Stage::Open) {
                 let at = self.elapsed();
+                writing.settle_all(&self.secrets().book(), at);
                 writing.last_events(at, &ending)?;
                 writing.stage = Stage::Ending(ending);
             }
@@ -527,6 +556,11 @@ impl Inner {
 impl Writing {
     fn waiting(&self) -> usize {
         self.cast.len().saturating_add(self.requests.len())
+    }
+
+    /// Bytes of all lines until now.
+    fn bytes(&self) -> u64 {
+        self.left_bytes.saturating_add(self.waiting() as u64)
     }
 
     /// The batch that takes everything that waits now.

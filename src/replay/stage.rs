@@ -132,6 +132,7 @@ impl Stage {
             | Happening::InputEnd
             | Happening::Marker(_)
             | Happening::Lease(_)
+            | Happening::Masked(_)
             | Happening::Unknown { .. } => {}
         }
         if let (Some(screen), Some(text)) = (&mut self.screen, out.get(start..)) {

@@ -54,7 +54,7 @@ impl Api {
             .lease(jti, audit_id, expires)
             .await
             .map_err(|_| "this session cannot be recorded, so it ends".to_owned())?;
-        let command = steps::command_shown(open);
+        let command = steps::command_shown(monitor, open);
         let event = Event::SessionOpened {
             session: recording.id(),
             identity: grant.identity(),

@@ -350,8 +350,12 @@ fn client_gone() -> Ended {
 }
 
 pub(super) fn unrecorded(error: &RecordingError) -> Ended {
-    tracing::error!("{error}");
-    Ended::Cut {
-        reason: format!("it could not be recorded ({error}), and nothing runs unrecorded"),
-    }
+    let reason = match error {
+        RecordingError::Quota { .. } => error.to_string(),
+        error => {
+            tracing::error!("{error}");
+            format!("it could not be recorded ({error}), and nothing runs unrecorded")
+        }
+    };
+    Ended::Cut { reason }
 }

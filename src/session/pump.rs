@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
+use tokio::time::timeout_at;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::clock;
 use crate::launch::{Control, Input, Output};
 use crate::messages::{ClientEvent, SessionEvent};
-use crate::recording::{OpenRecording, RecordingError, Stream};
+use crate::recording::{HELD, OnRecord, OpenRecording, RecordingError, Stream};
 
 /// Most bytes in one event: the link to a client bounds their number.
 const PACKET: usize = 32 * 1024;
@@ -41,16 +43,52 @@ pub(super) async fn output(
     let (ahead, mut pieces) = mpsc::channel(AHEAD);
     // On a task of its own: the kernel has a reader of a terminal wait for its own work.
     let _reading = AbortOnDropHandle::new(tokio::spawn(read(from, ahead)));
-    while let Some(mut bytes) = pieces.recv().await {
-        recording.output(stream, &bytes).await?;
-        while !bytes.is_empty() {
-            let packet = bytes.split_to(bytes.len().min(PACKET));
-            let event = match stream {
-                Stream::Stdout => SessionEvent::Stdout(packet),
-                Stream::Stderr => SessionEvent::Stderr(packet),
-            };
-            to.send(event).await.map_err(|_| Stopped::ClientGone)?;
+    while let Some(bytes) = pieces.recv().await {
+        match recording.output_so_far(stream, &bytes).await? {
+            OnRecord::Whole => show(stream, bytes, to).await?,
+            OnRecord::InPart => {
+                let recorded = rest(stream, bytes, &mut pieces, recording).await?;
+                for bytes in recorded {
+                    show(stream, bytes, to).await?;
+                }
+            }
         }
+    }
+    Ok(())
+}
+
+/// Waits for what follows on output whose end may be part of a credential, but not long.
+async fn rest(
+    stream: Stream,
+    first: Bytes,
+    pieces: &mut mpsc::Receiver<Bytes>,
+    recording: &OpenRecording,
+) -> Result<Vec<Bytes>, RecordingError> {
+    let mut recorded = vec![first];
+    let until = clock::monotonic() + HELD;
+    while let Ok(Some(bytes)) = timeout_at(until, pieces.recv()).await {
+        let on_record = recording.output_so_far(stream, &bytes).await?;
+        recorded.push(bytes);
+        if on_record == OnRecord::Whole {
+            return Ok(recorded);
+        }
+    }
+    recording.settle(stream).await?;
+    Ok(recorded)
+}
+
+async fn show(
+    stream: Stream,
+    mut bytes: Bytes,
+    to: &mpsc::Sender<SessionEvent>,
+) -> Result<(), Stopped> {
+    while !bytes.is_empty() {
+        let packet = bytes.split_to(bytes.len().min(PACKET));
+        let event = match stream {
+            Stream::Stdout => SessionEvent::Stdout(packet),
+            Stream::Stderr => SessionEvent::Stderr(packet),
+        };
+        to.send(event).await.map_err(|_| Stopped::ClientGone)?;
     }
     Ok(())
 }

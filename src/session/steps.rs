@@ -126,7 +126,7 @@ pub(super) async fn record(
         kind: grant.kind().into(),
         parent: None,
         pod: None,
-        command: command_shown(open),
+        command: command_shown(monitor, open),
         client: caller.peer.clone(),
         terminal: open.terminal.clone(),
         config_digest: grant.config_digest().to_owned(),
@@ -238,15 +238,14 @@ pub(super) async fn on_record(monitor: &Monitor, event: Event<'_>) -> Result<(),
     })
 }
 
-/// The command line as text, bounded.
-pub(super) fn command_shown(open: &Open) -> Option<String> {
+/// The command line as text, bounded, without credentials.
+pub(super) fn command_shown(monitor: &Monitor, open: &Open) -> Option<String> {
     match &open.command {
-        Command::Exec(line) => Some(
-            String::from_utf8_lossy(line)
-                .chars()
-                .take(COMMAND_SHOWN)
-                .collect(),
-        ),
+        Command::Exec(line) => {
+            let line = String::from_utf8_lossy(line);
+            let line = monitor.leases.secrets().masked_text(&line);
+            Some(line.chars().take(COMMAND_SHOWN).collect())
+        }
         Command::Shell | Command::Tunnel(_) | Command::Subsystem(_) => None,
     }
 }

@@ -7,6 +7,7 @@ mod error;
 pub mod faulty;
 pub mod fs;
 mod part;
+mod space;
 
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncSeek};
 pub use error::StoreError;
 pub use fs::FsStore;
 pub use part::Part;
+pub use space::{Inodes, Space};
 
 use crate::session::SessionId;
 

@@ -19,7 +19,7 @@ const PROTOCOLS: [(&str, &str); 2] = [
 ];
 
 /// A namespace in which the role `editor` may do what it likes, with a pod that waits.
-fn pod() -> &'static str {
+pub(super) fn pod() -> &'static str {
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| {
         let plane = ControlPlane::shared();

@@ -30,6 +30,7 @@ pub(in crate::config) struct RawBastion {
 pub(in crate::config) struct RawRecordings {
     pub(in crate::config) recipients: Option<At<Vec<At<Recipient>>>>,
     pub(in crate::config) request_index: Option<At<RequestIndex>>,
+    pub(in crate::config) quota: Option<At<u64>>,
 }
 
 /// Whether the request index of an encrypted recording can be searched without a key.
@@ -84,6 +85,9 @@ fn recordings(gathered: &Gathered, node: &Node) -> Option<RawRecordings> {
                 "encrypted" => Ok(RequestIndex::Encrypted),
                 _ => Err("write 'clear' or 'encrypted'".to_owned()),
             })
+        }),
+        quota: spec.optional("quota", |g, n| {
+            parsed(g, n, |text| scalar::size_within(text, "1MiB", "1TiB"))
         }),
     };
     spec.close();

@@ -84,6 +84,10 @@ impl Documents<'_> {
                 .request_index
                 .as_ref()
                 .is_some_and(|index| index.value == RequestIndex::Clear),
+            quota: raw
+                .quota
+                .as_ref()
+                .map_or(KeepRecordings::default().quota, |at| at.value),
         }
     }
 

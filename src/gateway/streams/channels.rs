@@ -7,7 +7,7 @@ use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -17,7 +17,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use super::broken::{Broken, Peer};
 use super::spdy::joined;
 use super::tape::{InputTape, OutputTape};
+use crate::clock;
 use crate::gateway::websocket::{self, Channel, Said, Subprotocol};
+use crate::recording::HELD;
 
 /// How long a side may take to close after it was told to.
 pub(super) const CLOSING: Duration = Duration::from_secs(3);
@@ -189,15 +191,18 @@ async fn read_upstream<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<Option<CloseFrame>, Broken> {
     let mut scratch = Vec::new();
     loop {
-        let (messages, end) = batch(from, Peer::Upstream).await;
-        for run in runs(protocol, Peer::Upstream, &messages)? {
-            match run {
-                Run::Data(channel, parts) => {
-                    tape.record(channel, joined(&parts, &mut scratch)).await?
-                }
-                Run::End(_) => {}
-            }
+        let (mut messages, mut end) = batch(from, Peer::Upstream).await;
+        record(protocol, &messages, tape, &mut scratch).await?;
+        let until = clock::monotonic() + HELD;
+        while tape.is_holding() && end.is_none() {
+            let Ok((more, ended)) = timeout_at(until, batch(from, Peer::Upstream)).await else {
+                break;
+            };
+            record(protocol, &more, tape, &mut scratch).await?;
+            messages.extend(more);
+            end = ended;
         }
+        tape.settle().await?;
         if to.send(messages).await.is_err() {
             return Err(Broken::Gone(Peer::Client));
         }
@@ -207,6 +212,20 @@ async fn read_upstream<S: AsyncRead + AsyncWrite + Unpin>(
             Some(End::Broken(broken)) => return Err(broken),
         }
     }
+}
+
+async fn record(
+    protocol: Subprotocol,
+    messages: &[Message],
+    tape: &mut OutputTape,
+    scratch: &mut Vec<u8>,
+) -> Result<(), Broken> {
+    for run in runs(protocol, Peer::Upstream, messages)? {
+        if let Run::Data(channel, parts) = run {
+            tape.record(channel, joined(&parts, scratch)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn write<S: AsyncRead + AsyncWrite + Unpin>(

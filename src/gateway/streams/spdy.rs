@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{self, WeakSender};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::broken::{Broken, Peer};
 use super::channels::CLOSING;
@@ -16,10 +16,12 @@ use super::forwards::Forwards;
 use super::journal::Journal;
 use super::tape::{InputTape, OutputTape};
 use super::wire::{Drain, Source};
+use crate::clock;
 use crate::gateway::spdy::{
     Data, Decoder, Encoder, Frame, Headers, Ledger, Sender, StreamId, Verdict, rst,
 };
 use crate::gateway::websocket::Channel;
+use crate::recording::HELD;
 use crate::recording::requests::Forwarded;
 
 /// How many batches of frames may wait for a side that reads slowly.
@@ -169,22 +171,47 @@ impl Direction<'_> {
             Peer::Client => Peer::Upstream,
             Peer::Upstream => Peer::Client,
         };
+        let mut pass = Vec::new();
+        // Until when frames wait whose end is not on record yet.
+        let mut until = None;
         loop {
-            match source.read(decoder.buffer()).await {
-                Ok(true) => {}
-                Ok(false) if decoder.at_rest() => return Ok(()),
-                Ok(false) | Err(_) => return Err(Broken::Gone(self.from)),
-            }
-            let (mut pass, mut runs) = (Vec::new(), Vec::new());
+            let reading = source.read(decoder.buffer());
+            let read = match until {
+                None => Some(reading.await),
+                Some(until) => timeout_at(until, reading).await.ok(),
+            };
+            let mut runs = Vec::new();
             while let Some(frame) = self.decode(&mut decoder)? {
                 pass.extend(self.judge(frame, &mut runs)?);
             }
             for run in &runs {
                 self.record(run, &mut scratch).await?;
             }
-            if !pass.is_empty() && to.send(pass).await.is_err() {
+            if self.is_holding() && matches!(read, Some(Ok(true))) {
+                until.get_or_insert_with(|| clock::monotonic() + HELD);
+                continue;
+            }
+            until = None;
+            self.settle().await?;
+            if !pass.is_empty() && to.send(std::mem::take(&mut pass)).await.is_err() {
                 return Err(Broken::Gone(other));
             }
+            match read {
+                None | Some(Ok(true)) => {}
+                Some(Ok(false)) if decoder.at_rest() => return Ok(()),
+                Some(Ok(false) | Err(_)) => return Err(Broken::Gone(self.from)),
+            }
+        }
+    }
+
+    fn is_holding(&self) -> bool {
+        matches!(&self.recorder, Recorder::Output(tape) if tape.is_holding())
+    }
+
+    async fn settle(&mut self) -> Result<(), Broken> {
+        match &mut self.recorder {
+            Recorder::Output(tape) => tape.settle().await,
+            Recorder::Input(_) | Recorder::Forwards { .. } => Ok(()),
         }
     }
 

@@ -7,7 +7,7 @@ use super::status::StatusText;
 use super::tar::TarWatch;
 use crate::gateway::websocket::Channel;
 use crate::recording::requests::Direction;
-use crate::recording::{Ending, OpenRecording, Stream};
+use crate::recording::{Ending, OnRecord, OpenRecording, Stream};
 
 /// What the client sends, on its way to the pod.
 pub(super) struct InputTape {
@@ -26,6 +26,8 @@ pub(super) struct OutputTape {
     journal: Journal,
     status: StatusText,
     tar: Option<TarWatch>,
+    /// Whose end is not on record yet.
+    held: [bool; 2],
     /// Bytes of all channels.
     pub(super) bytes: u64,
 }
@@ -50,6 +52,7 @@ pub(super) fn tape(
         journal: journal.clone(),
         status: StatusText::default(),
         tar: watch(Direction::FromPod),
+        held: [false; 2],
         bytes: 0,
     };
     (input, output)
@@ -100,19 +103,20 @@ impl InputTape {
 }
 
 impl OutputTape {
-    /// Records bytes of a channel. They may be passed on when this returns.
+    /// Records bytes of a channel. They may be passed on when this has returned and nothing is held back, or when
+    /// what is has been settled.
     pub(super) async fn record(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), Broken> {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         match channel {
             _ if bytes.is_empty() => Ok(()),
             Channel::Stdout => {
-                self.recording.output(Stream::Stdout, bytes).await?;
+                self.output(Stream::Stdout, bytes).await?;
                 if let Some(tar) = &mut self.tar {
                     self.journal.watch(tar, bytes).await?;
                 }
                 Ok(())
             }
-            Channel::Stderr => Ok(self.recording.output(Stream::Stderr, bytes).await?),
+            Channel::Stderr => self.output(Stream::Stderr, bytes).await,
             Channel::Error => match self.status.push(bytes) {
                 true => Ok(()),
                 false => Err(Broken::StatusTooLong),
@@ -122,6 +126,35 @@ impl OutputTape {
                 channel,
             }),
         }
+    }
+
+    async fn output(&mut self, stream: Stream, bytes: &[u8]) -> Result<(), Broken> {
+        let on_record = self.recording.output_so_far(stream, bytes).await?;
+        let [stdout, stderr] = &mut self.held;
+        let held = match stream {
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
+        };
+        *held = on_record == OnRecord::InPart;
+        Ok(())
+    }
+
+    /// Whether the end of something is not on record yet, because it may be part of a credential.
+    pub(super) fn is_holding(&self) -> bool {
+        self.held != [false; 2]
+    }
+
+    /// Records the rest: all may be passed on when this returns.
+    pub(super) async fn settle(&mut self) -> Result<(), Broken> {
+        for (stream, held) in [Stream::Stdout, Stream::Stderr]
+            .into_iter()
+            .zip(&mut self.held)
+        {
+            if std::mem::take(held) {
+                self.recording.settle(stream).await?;
+            }
+        }
+        Ok(())
     }
 
     /// How the command ended, if the API server has said it.

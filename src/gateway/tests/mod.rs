@@ -33,7 +33,7 @@ use crate::mint::Credential;
 use crate::recording::requests::{Done, IndexReader, Intent, RequestStep};
 use crate::recording::roundtrip::metadata;
 use crate::recording::testing::recordings;
-use crate::recording::{OpenRecording, RecordingError};
+use crate::recording::{OpenRecording, RecordingError, Secrets};
 use crate::store::{FsStore, RecordingStore};
 
 const TOKEN: &str = "the-sessions-own-token";
@@ -66,7 +66,8 @@ impl Bench {
     }
 
     async fn over(state: TempDir, store: Arc<dyn RecordingStore>, upstream: Upstream) -> Self {
-        let gateway = Gateway::open(state.path(), Arc::new(SystemClock)).unwrap();
+        let gateway =
+            Gateway::open(state.path(), Arc::new(SystemClock), Secrets::default()).unwrap();
         let recording = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto)
             .await
             .unwrap();

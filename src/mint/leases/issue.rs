@@ -109,10 +109,14 @@ impl Inner {
             open.issued = Some(record);
             open.phase = Phase::InSession;
         });
+        let credential = Arc::new(issued.credential);
+        let (jti, expires) = (&issued.jti, issued.expires);
+        self.secrets
+            .token(session, &credential, jti, expires, self.clock.now());
         Ok(Lease {
             session,
             cluster: order.cluster,
-            credential: Arc::new(issued.credential),
+            credential,
             jtis: vec![issued.jti],
             expires: issued.expires,
             audit_id: issued.audit_id,
@@ -203,6 +207,13 @@ impl Inner {
             issued.jti,
             issued.expires,
             issued.audit_id,
+        );
+        self.secrets.token(
+            session,
+            lease.credential(),
+            lease.jti(),
+            lease.expires(),
+            self.clock.now(),
         );
         Ok(())
     }

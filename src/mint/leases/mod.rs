@@ -25,6 +25,7 @@ use crate::clock::{Clock, monotonic};
 use crate::config::{Config, Name};
 use crate::gateway;
 use crate::policy::Grant;
+use crate::recording::Secrets;
 use crate::session::SessionId;
 
 pub use handed_out::{Filter, HandedOut, LeaseState, LiveLease, Revoked};
@@ -54,6 +55,7 @@ struct Inner {
     instance: Name,
     journal: Journal,
     clock: Arc<dyn Clock>,
+    secrets: Secrets,
     table: Mutex<Table>,
     upstreams: Mutex<Upstreams>,
     /// Something is due: the janitor's bell.
@@ -86,12 +88,19 @@ impl Leases {
             instance,
             journal,
             clock,
+            secrets: Secrets::default(),
             table: Mutex::new(table),
             upstreams: Mutex::default(),
             bell: Notify::new(),
         });
         let janitor = AbortOnDropHandle::new(tokio::spawn(janitor::run(inner.clone())));
         Self { inner, janitor }
+    }
+
+    /// Every token that is out, for as long as it is: none of them gets into a recording. Those that an earlier life of
+    /// the daemon handed out are not among them, because the daemon keeps none on disk.
+    pub fn secrets(&self) -> &Secrets {
+        &self.inner.secrets
     }
 
     /// What was found on opening.
@@ -309,6 +318,7 @@ impl Inner {
             tracing::warn!(%session, %error, "a released lease could not be struck out of the journal");
         }
         self.table().remove(session);
+        self.secrets.forget(session);
     }
 
     /// The daemon's own credential may have been replaced on disk.

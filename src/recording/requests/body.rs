@@ -1,8 +1,12 @@
 //! What is kept of a request's body.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+
+use crate::recording::Secrets;
 
 /// The most that is kept of a body, in bytes as they came.
 pub const MAX_KEPT: usize = 64 * 1024;
@@ -24,7 +28,7 @@ pub struct RecordedBody {
     /// There was more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
-    /// `kept` is not what was sent: values of Secrets are left out of it.
+    /// `kept` is not what was sent: values of Secrets are left out of it, or a credential is masked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reduced: bool,
 }
@@ -69,5 +73,24 @@ impl RecordedBody {
             truncated,
             reduced,
         }
+    }
+
+    /// Without credentials in what is kept.
+    pub(super) fn mask(&mut self, secrets: &Secrets) {
+        let masked = match self.encoding {
+            BodyEncoding::Text => match secrets.masked_text(&self.kept) {
+                Cow::Owned(masked) => masked,
+                Cow::Borrowed(_) => return,
+            },
+            BodyEncoding::Base64 => {
+                let bytes = STANDARD.decode(&self.kept).unwrap_or_default();
+                match secrets.masked(&bytes) {
+                    Cow::Owned(masked) => STANDARD.encode(masked),
+                    Cow::Borrowed(_) => return,
+                }
+            }
+        };
+        self.kept = masked;
+        self.reduced = true;
     }
 }

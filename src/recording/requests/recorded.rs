@@ -10,7 +10,7 @@ use super::line::{
     portion, shorten,
 };
 use super::{Child, Intent, Note, Outcome, Parent, RequestNumber};
-use crate::recording::writing::Writing;
+use crate::recording::writing::{Inner, Writing};
 use crate::recording::{Kind, OpenRecording, RecordingError, code};
 use crate::session::SessionId;
 
@@ -18,10 +18,16 @@ impl OpenRecording {
     /// Records a request before it is forwarded. Returns when it has reached the kernel. Requests at the same time
     /// share the way to the store.
     pub async fn intent(&self, mut intent: Intent) -> Result<RequestNumber, RecordingError> {
+        let inner = &self.0;
         if let Some(user_agent) = &mut intent.user_agent {
+            // Before it is cut: half a credential is not told from other text.
+            *user_agent = inner.secrets().masked_text(user_agent).into_owned();
             shorten(user_agent);
         }
-        let json = serde_json::to_string(&intent)?;
+        if let Some(body) = &mut intent.body {
+            body.mask(inner.secrets());
+        }
+        let json = inner.json(&intent)?;
         check_length(&json)?;
         let mut asked = Asked {
             request: RequestNumber::new(0),
@@ -39,7 +45,7 @@ impl OpenRecording {
             .record(move |writing, at| {
                 let request = writing.tally.next();
                 asked.request = request;
-                let event = serde_json::to_string(&asked)?;
+                let event = inner.json(&asked)?;
                 check_length(&event)?;
                 if request.get() == 1 {
                     let first = First {
@@ -79,8 +85,13 @@ impl OpenRecording {
         request: RequestNumber,
         mut outcome: Outcome,
     ) -> Result<(), RecordingError> {
+        let inner = &self.0;
         if let Some(error) = &mut outcome.error {
+            *error = inner.secrets().masked_text(error).into_owned();
             shorten(error);
+        }
+        if let Some(body) = &mut outcome.body {
+            body.mask(inner.secrets());
         }
         let mut more = Vec::new();
         for note in [
@@ -100,7 +111,7 @@ impl OpenRecording {
         {
             outcome.files = last;
         }
-        let more = said(&more)?;
+        let more = said(inner, &more)?;
         let put = |writing: &mut Writing, at: Duration| {
             let began = writing
                 .tally
@@ -110,19 +121,21 @@ impl OpenRecording {
                 seconds: at.saturating_sub(began).into(),
                 outcome,
             };
-            let json = serde_json::to_string(&done)?;
-            check_length(&json)?;
+            let json = json_of(inner, &done)?;
             let Done { seconds, outcome } = done;
-            let event = json_of(&Answered {
-                request,
-                status: outcome.status,
-                seconds,
-                bytes_in: outcome.bytes_in,
-                bytes_out: outcome.bytes_out,
-                error: outcome.error.clone(),
-                marks: outcome.marks.clone(),
-            })?;
-            put_notes(writing, at, request, &more)?;
+            let event = json_of(
+                inner,
+                &Answered {
+                    request,
+                    status: outcome.status,
+                    seconds,
+                    bytes_in: outcome.bytes_in,
+                    bytes_out: outcome.bytes_out,
+                    error: outcome.error.clone(),
+                    marks: outcome.marks.clone(),
+                },
+            )?;
+            put_notes(inner, writing, at, request, &more)?;
             if writing.tally.outcome(request, &outcome).is_none() {
                 return Err(RecordingError::NotUnderWay { request });
             }
@@ -132,7 +145,7 @@ impl OpenRecording {
                 .event(at, code::ANSWER, &event, &mut writing.cast);
             Ok(())
         };
-        self.0.put(put).map(drop)
+        inner.put(put).map(drop)
     }
 
     /// Returns when everything that was recorded until now has reached the kernel.
@@ -142,15 +155,20 @@ impl OpenRecording {
 
     /// Records something about a request that goes on. Lists may be of any length; an empty one says nothing.
     pub async fn note(&self, request: RequestNumber, note: Note) -> Result<(), RecordingError> {
-        let said = said(&portions(note))?;
-        self.0
-            .record(|writing, at| {
-                if !writing.tally.is_under_way(request) {
-                    return Err(RecordingError::NotUnderWay { request });
-                }
-                put_notes(writing, at, request, &said)
-            })
-            .await
+        let inner = &self.0;
+        // What was opened already must not be without its parent.
+        let opened = matches!(note, Note::Child(_));
+        let said = said(inner, &portions(note))?;
+        let put = |writing: &mut Writing, at: Duration| {
+            if !writing.tally.is_under_way(request) {
+                return Err(RecordingError::NotUnderWay { request });
+            }
+            put_notes(inner, writing, at, request, &said)
+        };
+        match opened {
+            true => inner.record_last(put).await,
+            false => inner.record(put).await,
+        }
     }
 
     /// Opens the recording of a stream into a pod: with an id of its own, sealed on its own, and on record here
@@ -208,21 +226,22 @@ fn portions(note: Note) -> Vec<Note> {
 }
 
 /// Notes and their JSON.
-fn said(notes: &[Note]) -> Result<Vec<(Note, String)>, RecordingError> {
+fn said(inner: &Inner, notes: &[Note]) -> Result<Vec<(Note, String)>, RecordingError> {
     notes
         .iter()
-        .map(|note| Ok((note.clone(), json_of(note)?)))
+        .map(|note| Ok((note.clone(), json_of(inner, note)?)))
         .collect()
 }
 
-fn json_of(what: &impl Serialize) -> Result<String, RecordingError> {
-    let json = serde_json::to_string(what)?;
+fn json_of(inner: &Inner, what: &impl Serialize) -> Result<String, RecordingError> {
+    let json = inner.json(what)?;
     check_length(&json)?;
     Ok(json)
 }
 
 /// The caller has seen that the request is under way.
 fn put_notes(
+    inner: &Inner,
     writing: &mut Writing,
     at: Duration,
     request: RequestNumber,
@@ -230,10 +249,11 @@ fn put_notes(
 ) -> Result<(), RecordingError> {
     let mut events = Vec::with_capacity(notes.len());
     for (note, _) in notes {
-        events.push(json_of(&Noted {
+        let noted = Noted {
             request,
             note: note.clone(),
-        })?);
+        };
+        events.push(json_of(inner, &noted)?);
     }
     for ((note, json), event) in notes.iter().zip(&events) {
         if !writing.tally.note(request, note) {

@@ -1,0 +1,72 @@
+//! What can be counted, in the text format of Prometheus. Nothing listens for it: `bastion-audit metrics` asks the admin
+//! socket, and a textfile collector takes it from there.
+
+use std::fmt::Display;
+
+use crate::mint::LeaseState;
+use crate::monitor::Monitor;
+use crate::store::Space;
+
+pub(super) async fn text(monitor: &Monitor) -> String {
+    let mut metrics = Metrics::default();
+    let live = monitor.live.list();
+    metrics.gauge("sessions_open", "Sessions that are open.", live.len());
+    let leases = monitor.leases.live();
+    let handed_out = leases
+        .iter()
+        .filter(|lease| lease.state == LeaseState::HandedOut)
+        .count();
+    metrics.gauge("leases_out", "Credentials that are out.", leases.len());
+    metrics.gauge(
+        "leases_handed_out",
+        "Of these, in the hands of clients.",
+        handed_out,
+    );
+    metrics.counter(
+        "recordings_failed_total",
+        "Recordings that could not be opened, written or sealed.",
+        monitor.recorder.failures(),
+    );
+    let state_dir = monitor.config().bastion.state_dir.clone();
+    // A disk that hangs keeps whoever asks waiting, and nobody else.
+    let space = tokio::task::spawn_blocking(move || Space::at(&state_dir)).await;
+    if let Ok(Ok(space)) = space {
+        let (all, free) = (space.bytes, space.bytes_free);
+        metrics.gauge("storage_bytes", "Bytes of the recordings' disk.", all);
+        metrics.gauge("storage_free_bytes", "Of these, free.", free);
+        if let Some(inodes) = space.inodes {
+            metrics.gauge(
+                "storage_inodes",
+                "Inodes of the recordings' disk.",
+                inodes.all,
+            );
+            metrics.gauge("storage_free_inodes", "Of these, free.", inodes.free);
+        }
+    }
+    metrics.0
+}
+
+#[derive(Default)]
+struct Metrics(String);
+
+impl Metrics {
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, help, "gauge");
+        self.line(name, value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, help, "counter");
+        self.line(name, value);
+    }
+
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        let head =
+            format!("# HELP bastion_audit_{name} {help}\n# TYPE bastion_audit_{name} {kind}\n");
+        self.0.push_str(&head);
+    }
+
+    fn line(&mut self, name: &str, value: impl Display) {
+        self.0.push_str(&format!("bastion_audit_{name} {value}\n"));
+    }
+}
