@@ -226,7 +226,7 @@ impl KeyText {
         aws_lc_rs::rand::fill(seed).map_err(|_| SigningError::NoRandomness)?;
         let key =
             SecretKey::from_seed(name.clone(), seed).map_err(|_| SigningError::NoRandomness)?;
-        let encoded = Zeroizing::new(STANDARD.encode(&*tagged));
+        let encoded = Zeroizing::new(STANDARD.encode(*tagged));
         let id = key.public.id_text();
         Ok(Self {
             private: Zeroizing::new(format!("{PRIVATE}{name}+{id}+{}\n", *encoded)),

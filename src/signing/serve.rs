@@ -36,11 +36,10 @@ impl SignerSocket {
     /// Binds the socket for one OS user (and root): our own, mode 0600, or another one, mode 0666, of whom the peer
     /// credentials are asked all the same. A socket that is there and that nobody answers at is replaced.
     pub fn bind(path: &Path, signer: FileSigner, peer: Option<u32>) -> std::io::Result<Self> {
-        if let Err(error) = std::os::unix::net::UnixStream::connect(path) {
-            if error.kind() == std::io::ErrorKind::ConnectionRefused {
+        if let Err(error) = std::os::unix::net::UnixStream::connect(path)
+            && error.kind() == std::io::ErrorKind::ConnectionRefused {
                 std::fs::remove_file(path)?;
             }
-        }
         let own = rustix::process::geteuid().as_raw();
         let peer = peer.unwrap_or(own);
         let listener = UnixListener::bind(path)?;

@@ -55,7 +55,7 @@ impl Entries {
     /// Takes a leaf in. Of the same log given twice, the later one counts.
     pub fn add(&mut self, position: Position, leaf: Leaf) {
         let position = position.0;
-        if position % EVERY == 0 {
+        if position.is_multiple_of(EVERY) {
             self.times.insert(position, at(&leaf));
         }
         match leaf {

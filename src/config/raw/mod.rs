@@ -68,10 +68,10 @@ pub(super) struct Document {
 /// What a document says.
 #[derive(Debug)]
 pub(super) enum Spec {
-    Bastion(RawBastion),
+    Bastion(Box<RawBastion>),
     Cluster(RawCluster),
     Identity(RawIdentity),
-    Role(RawRole),
+    Role(Box<RawRole>),
     Binding(RawBinding),
 }
 
@@ -175,10 +175,12 @@ fn labels(gathered: &Gathered, node: &Node) -> Option<BTreeMap<String, String>> 
 
 fn spec(gathered: &Gathered, node: &Node, kind: Kind) -> Option<Spec> {
     match kind {
-        Kind::Bastion => bastion::bastion(gathered, node).map(Spec::Bastion),
+        Kind::Bastion => {
+            bastion::bastion(gathered, node).map(|raw| Spec::Bastion(Box::new(raw)))
+        },
         Kind::Cluster => bastion::cluster(gathered, node).map(Spec::Cluster),
         Kind::Identity => who::identity(gathered, node).map(Spec::Identity),
-        Kind::Role => role::role(gathered, node).map(Spec::Role),
+        Kind::Role => role::role(gathered, node).map(|raw| Spec::Role(Box::new(raw))),
         Kind::Binding => who::binding(gathered, node).map(Spec::Binding),
     }
 }

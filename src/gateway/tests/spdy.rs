@@ -215,7 +215,7 @@ async fn what_is_not_understood_is_not_passed_on_over_spdy_either() {
         let bench = Bench::new(pod(tell)).await;
         let mut client = exec(&bench).await;
         client.say(&known).await.unwrap();
-        client.say(&[lie.clone()]).await.unwrap();
+        client.say(std::slice::from_ref(&lie)).await.unwrap();
         // What comes after it does not pass either.
         drop(client.say(&[syn(7, "stderr")]).await);
         let done = soon(bench.outcome()).await;

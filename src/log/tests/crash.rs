@@ -73,7 +73,7 @@ async fn what_a_power_cut_leaves_after_the_last_sync_is_cut_off_and_taken_in() {
     let half = &unsigned[..40];
     let line = [&unsigned[..], b"\n"].concat();
     for (rest, leaves) in [
-        (&half[..], 4),
+        (half, 4),
         (&nul[..], 4),
         (&line[..], 5),
         (&[&line[..], half].concat()[..], 5),

@@ -16,7 +16,7 @@ async fn exported(
         bytes
     });
     export(
-        &recordings(&store),
+        &recordings(store),
         id,
         Export {
             requests: false,

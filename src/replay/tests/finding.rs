@@ -42,7 +42,7 @@ async fn ids(store: &FaultyStore, live: &HashSet<SessionId>, arguments: &[&str])
         panic!("sessions");
     };
     let query = filters.query(at("2026-11-24T12:00:00Z")).unwrap();
-    let found = find(&recordings(&store), &query, live, everyone)
+    let found = find(&recordings(store), &query, live, everyone)
         .await
         .unwrap();
     found.sessions.iter().map(Summary::id).collect()

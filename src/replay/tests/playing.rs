@@ -31,7 +31,7 @@ async fn played(
         }
         pieces
     });
-    play(&recordings(&store), id, &mut out, &mut pressed, how)
+    play(&recordings(store), id, &mut out, &mut pressed, how)
         .await
         .unwrap();
     drop(out);

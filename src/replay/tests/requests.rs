@@ -66,7 +66,7 @@ async fn found(store: &FaultyStore, live: &HashSet<SessionId>, arguments: &[&str
         panic!("sessions");
     };
     let query = filters.query(at("2026-11-24T12:00:00Z")).unwrap();
-    find(&recordings(&store), &query, live, everyone)
+    find(&recordings(store), &query, live, everyone)
         .await
         .unwrap()
 }
