@@ -114,7 +114,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         fs::create_dir(&path).unwrap();
-        for open in [0o755, 0o733, 0o750, 0o730, 0o1777] {
+        for open in [0o755, 0o733, 0o750, 0o730, 0o705, 0o703, 0o1777] {
             fs::set_permissions(&path, fs::Permissions::from_mode(open)).unwrap();
             let message = state_dir(&path).unwrap_err().to_string();
             assert!(message.contains("chmod 0711"), "{open:o}: {message}");
