@@ -118,14 +118,10 @@ async fn what_a_client_says_of_itself_decides_nothing() {
     let (tell, mut heard) = mpsc::channel(16);
     let bench = Bench::new(channels(&[b"\x01out", b"\x02err", SUCCESS], tell)).await;
     let mut client = exec(&bench).await;
-    client
-        .send(Message::binary(b"\x00in".to_vec()))
-        .await
-        .unwrap();
-    assert_eq!(
-        soon(heard.recv()).await,
-        Some(Message::binary(b"\x00in".to_vec()))
-    );
+    for said in [Message::binary(b"\x00in".to_vec()), Message::text("\0text")] {
+        client.send(said.clone()).await.unwrap();
+        assert_eq!(soon(heard.recv()).await, Some(said));
+    }
     for expected in [&b"\x01out"[..], b"\x02err", SUCCESS] {
         let message = soon(client.next()).await.unwrap().unwrap();
         assert_eq!(message, Message::binary(expected.to_vec()));
@@ -138,6 +134,7 @@ async fn what_a_client_says_of_itself_decides_nothing() {
         "\"f\", \"stderr\"",
         "\"o\", \"err\"",
         "\"i\", \"in\"",
+        "\"i\", \"text\"",
         "\"x\", \"0\"",
     ] {
         assert!(cast.contains(event), "{event}: {cast}");

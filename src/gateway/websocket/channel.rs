@@ -79,9 +79,6 @@ pub enum Said {
 /// A message that says nothing we know. It ends the connection.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChannelError {
-    /// Text: there is no text in these protocols.
-    #[error("a text message")]
-    Text,
     /// Nothing, not even a channel.
     #[error("a message without a channel")]
     Empty,
@@ -101,13 +98,13 @@ const CLOSE: u8 = 255;
 
 /// What a message of data says; `None` for the WebSocket's own: pings, pongs, close.
 pub fn decode(protocol: Subprotocol, message: &Message) -> Result<Option<Said>, ChannelError> {
-    let bytes = match message {
-        Message::Binary(bytes) => bytes,
-        Message::Text(_) => return Err(ChannelError::Text),
+    let mut payload = match message {
+        Message::Binary(bytes) => bytes.clone(),
+        // Python's client says so what it has as text. API servers take both for the same bytes.
+        Message::Text(text) => Bytes::from(text.clone()),
         Message::Frame(_) => return Err(ChannelError::Frame),
         Message::Ping(_) | Message::Pong(_) | Message::Close(_) => return Ok(None),
     };
-    let mut payload = bytes.clone();
     let first = payload.try_get_u8().map_err(|_| ChannelError::Empty)?;
     if first == CLOSE && protocol == Subprotocol::V5 {
         return match payload.as_ref() {

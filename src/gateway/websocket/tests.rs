@@ -152,6 +152,18 @@ fn messages_say_what_their_channel_says() {
     assert_eq!(said(b"\xff\x00"), Ok(Some(Said::End(Channel::Stdin))));
 }
 
+/// Python's client sends text on standard input as text.
+#[test]
+fn text_is_the_bytes_that_it_is() {
+    for protocol in [Subprotocol::V4, Subprotocol::V5] {
+        let said = decode(protocol, &Message::text("\0né"));
+        let bytes = Bytes::from_static("né".as_bytes());
+        assert_eq!(said, Ok(Some(Said::Data(Channel::Stdin, bytes))));
+        let empty = decode(protocol, &Message::text(""));
+        assert_eq!(empty, Err(ChannelError::Empty));
+    }
+}
+
 #[test]
 fn unknown_channels_are_refused() {
     for protocol in [Subprotocol::V4, Subprotocol::V5] {
@@ -164,7 +176,7 @@ fn unknown_channels_are_refused() {
         assert_eq!(decode(protocol, &binary(b"")), Err(ChannelError::Empty));
         assert_eq!(
             decode(protocol, &Message::text("0x")),
-            Err(ChannelError::Text)
+            Err(ChannelError::Unknown(b'0'))
         );
     }
     for close in [&b"\xff"[..], b"\xff\x05", b"\xff\xff", b"\xff\x00\x00"] {
