@@ -1,44 +1,11 @@
-//! Our index of a session's requests and the API server's own audit log are one story, told twice.
+//! Our index of a session's requests and the API server's own audit log are one story, told twice. The clients' tests join
+//! theirs as well.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use serde_json::Value;
-
-use crate::harness::bastion::{Bastion, eventually};
+use crate::harness::bastion::Bastion;
 use crate::harness::cluster::ControlPlane;
-
-/// The requests of a session as we have them, by Audit-ID.
-fn indexed(bastion: &Bastion, session: &str) -> BTreeMap<String, Value> {
-    let path = bastion.recording(session).unwrap().join("requests.jsonl");
-    let text = std::fs::read_to_string(path).unwrap();
-    let lines = text
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let mut index = BTreeMap::new();
-    for line in lines {
-        if let Some(id) = audit_id(&line) {
-            assert!(index.insert(id.to_owned(), line).is_none(), "twice");
-        }
-    }
-    index
-}
-
-fn audit_id(line: &Value) -> Option<&str> {
-    line["intent"]["auditId"].as_str()
-}
-
-/// The same as the API server has them: by the tokens that were the session's alone, whatever a client may say.
-fn audited(jti: &str) -> BTreeMap<String, Value> {
-    let id = format!("JTI={jti}");
-    let lines = ControlPlane::shared().audit_lines().into_iter();
-    lines
-        .filter(|line| {
-            let used = &line["user"]["extra"]["authentication.kubernetes.io/credential-id"];
-            used[0] == id.as_str()
-        })
-        .map(|line| (line["auditID"].as_str().unwrap().to_owned(), line))
-        .collect()
-}
+use crate::harness::joined::joined;
 
 #[test]
 fn every_request_is_on_both_records_under_one_id() {
@@ -51,53 +18,71 @@ fn every_request_is_on_both_records_under_one_id() {
         kubectl delete configmap joined -n default; \
         kubectl get secrets -n kube-system; kubectl get --raw /healthz; echo; echo $BASTION_SESSION";
     let ran = bastion.run_ssh("operator-a", "editor", script);
-    let session = ran.stdout.lines().last().unwrap().to_owned();
-    let issued = bastion.event("lease.issued", |event| event["session"] == session.as_str());
-    let jti = issued["jti"].as_str().unwrap();
+    let session = ran.stdout.lines().last().unwrap();
+    let requests = joined(bastion, session);
+    assert!(requests.len() > 10, "{requests:?}");
+}
 
-    let ours = indexed(bastion, &session);
-    // The API server writes at the end of each response; ours are sealed.
-    let theirs = eventually("the API server's record", || {
-        let theirs = audited(jti);
-        (theirs.len() >= ours.len()).then_some(theirs)
-    });
-    let only = |one: &BTreeMap<String, Value>, other: &BTreeMap<String, Value>| {
-        let missing = one.iter().filter(|(id, _)| !other.contains_key(*id));
-        missing
-            .map(|(_, line)| line.to_string())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(
-        only(&ours, &theirs),
-        Vec::<String>::new(),
-        "only we have it"
+/// An upgrade has no response that could carry an Audit-ID back, and outlives its request.
+#[test]
+fn every_stream_is_on_both_records_over_either_protocol() {
+    let plane = ControlPlane::shared();
+    plane.admin(&["create", "namespace", "joined"]);
+    let edits = [
+        "--clusterrole=edit",
+        "--serviceaccount=bastion-editor:editor",
+    ];
+    plane.admin(
+        &[
+            &["create", "rolebinding", "edits", "-n", "joined"],
+            &edits[..],
+        ]
+        .concat(),
     );
-    assert_eq!(
-        only(&theirs, &ours),
-        Vec::<String>::new(),
-        "only the API server has it"
+    plane.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: box, namespace: joined}, \
+         spec: {terminationGracePeriodSeconds: 0, containers: [{name: main, image: none, \
+         command: [sh, -c, 'while :; do echo tick; sleep 0.2; done']}]}}",
     );
-    assert!(ours.len() > 10, "{ours:?}");
-    for (id, line) in &ours {
-        // Parsed alike, and of the same person.
-        let (intent, event) = (&line["intent"], &theirs[id]);
-        let info = &intent["info"];
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        assert_eq!(text(&info["verb"]), text(&event["verb"]), "{line} {event}");
-        let object = &event["objectRef"];
-        for ours in ["resource", "subresource", "namespace"] {
-            if info["isResource"] == true {
-                assert_eq!(
-                    text(&info[ours]),
-                    text(&object[ours]),
-                    "{ours}: {line} {event}"
-                );
-            }
-        }
-        let agent = text(&event["userAgent"]);
-        assert!(
-            agent.contains(&session) && agent.contains("operator-a"),
-            "{agent}"
-        );
-    }
+    let ready = ["wait", "--for=condition=Ready", "pod/box", "-n", "joined"];
+    plane.admin(&[&ready[..], &["--timeout=30s"]].concat());
+
+    let bastion = Bastion::shared();
+    let script = "k() { kubectl -n joined \"$@\"; }; \
+        for websockets in true false; do \
+        export KUBECTL_REMOTE_COMMAND_WEBSOCKETS=$websockets KUBECTL_PORT_FORWARD_WEBSOCKETS=$websockets; \
+        k exec box -- true; k exec box -- sh -c 'exit 3'; \
+        k exec box -- sh -c 'while sleep 0.1; do echo; done' | head -n 1; \
+        k attach box | head -n 1; k logs -f box | head -n 1; \
+        k port-forward box :1 > forward & forward=$!; \
+        until grep -q Forwarding forward; do sleep 0.1; done; kill $forward; wait $forward; \
+        done > /dev/null 2>&1; \
+        timeout 4 kubectl -n joined get pods -w > /dev/null; echo $BASTION_SESSION";
+    let ran = bastion.run_ssh("operator-a", "editor", script);
+    let requests = joined(bastion, ran.stdout.trim());
+    let streams: BTreeSet<String> = requests
+        .iter()
+        .filter(|request| request.is_stream())
+        .map(|request| {
+            let protocol = request.intent["protocol"].as_str().unwrap_or_default();
+            format!(
+                "{} {protocol} {}",
+                request.what(),
+                request.outcome["status"]
+            )
+        })
+        .collect();
+    let expected = [
+        "create pods/attach SPDY/3.1 101",
+        "create pods/exec SPDY/3.1 101",
+        "create pods/portforward SPDY/3.1 101",
+        "get pods/attach v5.channel.k8s.io 101",
+        "get pods/exec v5.channel.k8s.io 101",
+        "get pods/portforward SPDY/3.1+portforward.k8s.io 101",
+    ];
+    assert_eq!(streams, expected.map(str::to_owned).into());
+    let watched = requests
+        .iter()
+        .any(|request| request.what() == "watch pods");
+    assert!(watched, "{requests:?}");
 }
