@@ -7,16 +7,11 @@
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")"
-cache=${BASTION_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/bastion-audit}
+# shellcheck source=tests/cluster/building.sh
+source building.sh
 components=(etcd kube-apiserver kube-controller-manager kubectl)
 
-# Files sort the same everywhere, no toolchain comes over the network unasked, no C compiler is needed, and no flag of
-# the caller's changes the result.
-export LC_ALL=C GOTOOLCHAIN=local CGO_ENABLED=0 GOWORK=off GOFLAGS=
-
 main() {
-    mkdir -p "$cache"
-    cache=$(realpath "$cache")
     local stand_in given=() control_plane=
     stand_in=$cache/test-cluster-$(hash_of go.sum go.mod kubelet/*.go up/*.go)
     if [[ -n ${KUBEBUILDER_ASSETS:-} ]]; then
@@ -26,78 +21,17 @@ main() {
     fi
     if ((${#given[@]} < ${#components[@]})); then
         control_plane=$cache/cluster-$(hash_of go.sum go.mod controlplane/*.go)
-        build "$control_plane" controlplane 2750 "the control plane (about 4 minutes the first time, on 2 cores)"
+        once "$control_plane" "the control plane (about 4 minutes the first time, on 2 cores)" versioned ./controlplane 2750
     fi
-    build "$stand_in" up 1050 "test-cluster"
+    once "$stand_in" "test-cluster" versioned ./up 1050
     assemble "$control_plane" "$stand_in" "${given[@]}"
 }
 
-# hash_of FILES: 16 hex digits that change with what is in them.
-hash_of() { cat -- "$@" | sha256sum | cut -c1-16; }
-
-# build DIRECTORY PACKAGE PACKAGES WHAT: the package's program, as DIRECTORY/program, once.
-build() {
-    local directory=$1 package=$2 packages=$3 what=$4 lock=$1.lock
-    if [[ -x $directory/program ]]; then return; fi
-    check_go
-    exec 9>"$lock"
-    if ! flock --nonblock 9; then
-        say "waiting for another build of $what"
-        flock 9
-    fi
-    if [[ ! -x $directory/program ]]; then
-        say "building $what"
-        building=$(mktemp -d "$cache/building.XXXXXX")
-        trap 'abandon' EXIT
-        trap 'exit 1' INT TERM HUP
-        compile "$package" "$packages"
-        chmod 755 "$building"
-        mv -T "$building" "$directory"
-        trap - EXIT INT TERM HUP
-    fi
-    exec 9>&-
-}
-
-abandon() {
-    if [[ -n ${compiler:-} ]]; then kill "$compiler" 2>/dev/null || true; fi
-    rm -rf "$building"
-}
-
-compile() {
-    local package=$1 packages=$2 version began=$SECONDS last=$SECONDS log=$building/log
+# versioned PACKAGE PACKAGES: compiled to say the version of Kubernetes that it is.
+versioned() {
+    local version
     version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
-    go build -v -trimpath -buildvcs=false \
-        -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" \
-        -o "$building/program" "./$package" >"$log" 2>&1 9>&- &
-    compiler=$!
-    while kill -0 "$compiler" 2>/dev/null; do
-        sleep 0.2
-        if ((SECONDS - last >= 10)); then
-            last=$SECONDS
-            # Modules that have yet to be downloaded are lines of the log too: the count is a hint, no promise.
-            say "  $((SECONDS - began)) s, $(grep -c / "$log" || true) of at most $packages packages"
-        fi
-    done
-    if ! wait "$compiler"; then
-        compiler=
-        tail -n 30 "$log" >&2
-        fail "go build ./$package failed"
-    fi
-    compiler=
-    rm "$log"
-    say "built in $((SECONDS - began)) s"
-}
-
-check_go() {
-    local wanted have
-    wanted=$(sed -n 's/^go //p' go.mod)
-    command -v go >/dev/null || fail "go is not installed: Go $wanted or newer is needed to build the test cluster"
-    # Asked outside of the module: an older go would refuse to answer in it.
-    have=$(cd / && go env GOVERSION)
-    have=${have#go}
-    if [[ $(printf '%s\n' "$wanted" "${have%% *}" | sort -V | head -n 1) != "$wanted" ]]; then
-        fail "go is $have; go.mod asks for $wanted or newer. It is not downloaded for you (GOTOOLCHAIN=local): please install it"
-    fi
+    compile "$1" "$2" "-X k8s.io/component-base/version.gitVersion=$version"
 }
 
 # assemble CONTROL_PLANE STAND_IN GIVEN...: one directory of links, named for what they lead to.
@@ -116,12 +50,6 @@ assemble() {
         mv -T "$links" "$directory" 2>/dev/null || rm -r "$links" # someone else was first
     fi
     printf '%s\n' "$directory"
-}
-
-say() { printf 'tests/cluster: %s\n' "$*" >&2; }
-fail() {
-    say "$*"
-    exit 1
 }
 
 main "$@"

@@ -14,6 +14,7 @@
 
 mod admin;
 mod audit_over_ssh;
+mod clients;
 mod credential;
 mod documents;
 mod faults_cluster;
