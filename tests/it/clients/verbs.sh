@@ -6,6 +6,7 @@ cd "$(mktemp -d)" || exit
 k() { kubectl -n "$NS" "$@"; }
 # The first line of what goes on without end.
 first() {
+    : > first
     "$@" <&0 > first 2> /dev/null &
     local ends=$((SECONDS + 30))
     until [ -s first ] || [ "$SECONDS" -gt "$ends" ]; do sleep 0.1; done

@@ -120,7 +120,8 @@ fn alike(request: &Request, session: &str) {
 
 /// Intents and outcomes as we have them, by Audit-ID; those that were forwarded.
 fn indexed(bastion: &Bastion, session: &str) -> BTreeMap<String, (Value, Value)> {
-    let text = bastion.requests(session);
+    let path = bastion.recording(session).unwrap().join("requests.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
     let lines: Vec<Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
