@@ -49,7 +49,7 @@ impl Export {
         self.check()?;
         let state_dir = self.state.state_dir()?;
         let live = reading::live_sessions(&state_dir)?;
-        let recordings = reading::recordings(&state_dir, self.keys)?;
+        let recordings = reading::recordings(&state_dir, &self.keys)?;
         let what = export::Export {
             format: self.format,
             stream: self.stream.map(|stream| match stream {

@@ -57,7 +57,7 @@ pub(crate) struct Keys {
 }
 
 /// The recordings under a state directory.
-pub(super) fn recordings(state_dir: &Path, keys: Keys) -> anyhow::Result<Recordings> {
+pub(super) fn recordings(state_dir: &Path, keys: &Keys) -> anyhow::Result<Recordings> {
     let mut identities: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
     for path in &keys.identity {
         identities.extend(

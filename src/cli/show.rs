@@ -22,7 +22,7 @@ impl Show {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let state_dir = self.state.state_dir()?;
         let live = reading::live_sessions(&state_dir)?;
-        let recordings = reading::recordings(&state_dir, self.keys)?;
+        let recordings = reading::recordings(&state_dir, &self.keys)?;
         let (_, page) = reading::block_on(async {
             Ok(replay::show(&recordings, &self.id, &live.sessions, |_| true).await?)
         })?;

@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use tokio::io::{AsyncReadExt, BufReader};
 
 use super::error::ReadError;
+use super::moved::moved;
 use super::statement::{Checkpoint, Checkpoints, Extent, Standing, sha256};
 use super::writing::hex;
 use crate::session::SessionId;
@@ -103,7 +104,7 @@ pub enum Problem {
         to: u64,
     },
     /// A file that no checkpoint knows.
-    #[error("{file} was not there when the recording was closed")]
+    #[error("{file} is extra: no checkpoint knows it")]
     Stranger {
         /// The file's name.
         file: String,
@@ -181,10 +182,13 @@ pub async fn check(
     };
     let extents = statements(session, files, signer, &mut checked).await?;
     for part in Part::ALL {
-        if !matches!(part, Part::Manifest | Part::Checkpoints | Part::SpoolKey) {
+        if !matches!(part, Part::Manifest | Part::Checkpoints) {
             let covered = extents.get(part.name()).map(Vec::as_slice);
             file(files, part, covered.unwrap_or_default(), &mut checked).await?;
         }
+    }
+    for file in files.strangers().await? {
+        checked.add(Problem::Stranger { file });
     }
     manifest(files, &mut checked).await?;
     Ok(checked)
@@ -372,7 +376,7 @@ fn is_closed(checked: &Checked) -> bool {
 fn is_spooled(file: &str) -> bool {
     matches!(
         Part::named(file),
-        Some(Part::Cast | Part::Requests | Part::CastSpool | Part::RequestsSpool)
+        Some(Part::Cast | Part::Requests | Part::CastSpool | Part::RequestsSpool | Part::SpoolKey)
     )
 }
 
@@ -424,23 +428,8 @@ async fn file(
         }
         let found = hex(stretch.finish().as_ref());
         if found != extent.sha256 {
-            wrong.push((extent, found));
+            wrong.push(extent.clone());
         }
-    }
-    for (extent, found) in wrong {
-        let (from, to) = (extent.from, extent.to);
-        let file = name.to_owned();
-        // The same bytes, elsewhere.
-        let really = covered.iter().find(|other| other.sha256 == found);
-        checked.add(match really {
-            Some(other) => Problem::Reordered {
-                file,
-                from,
-                to,
-                really: other.from,
-            },
-            None => Problem::Changed { file, from, to },
-        });
     }
     if at < end {
         checked.add(Problem::CutShort {
@@ -469,6 +458,9 @@ async fn file(
         checked
             .uncovered
             .insert(name.to_owned(), at.saturating_sub(end));
+    }
+    for problem in moved(&mut *file.reader, covered, &wrong).await? {
+        checked.add(problem);
     }
     let sha256 = hex(whole.finish().as_ref());
     checked.files.insert(name.to_owned(), (at, sha256));

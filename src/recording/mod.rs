@@ -11,6 +11,7 @@ mod event;
 mod header;
 mod interval;
 mod manifest;
+mod moved;
 mod notary;
 mod open;
 mod pack;

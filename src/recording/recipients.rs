@@ -1,9 +1,9 @@
 //! Who can read an encrypted recording.
 
-use std::io::Write;
+use std::io::{self, BufRead, Write};
 use std::str::FromStr;
 
-use age::stream::StreamWriter;
+use age::stream::{StreamReader, StreamWriter};
 
 use super::error::RecordingError;
 
@@ -64,4 +64,19 @@ impl Recipients {
             .wrap_output(output)
             .map_err(RecordingError::Encrypt)
     }
+}
+
+/// What was encrypted to somebody whose private key this is.
+pub(super) fn decrypted<R: BufRead>(
+    input: R,
+    identities: &[Box<dyn age::Identity + Send + Sync>],
+) -> io::Result<StreamReader<R>> {
+    let decryptor = age::Decryptor::new_buffered(input).map_err(io::Error::other)?;
+    let identities = identities.iter().map(|it| &**it as &dyn age::Identity);
+    decryptor.decrypt(identities).map_err(|error| match error {
+        age::DecryptError::NoMatchingKeys => io::Error::other(
+            "none of the identities given belongs to a recipient of this recording",
+        ),
+        error => io::Error::other(error),
+    })
 }

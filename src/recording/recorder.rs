@@ -92,6 +92,9 @@ impl Recorder {
         let first = Bytes::from(protection.cast(line)?);
         let mut cast = Stretch::of(protection.cast_part());
         cast.add(&first);
+        let spool_key: Option<Bytes> = protection.wrapped_key(&keeping)?;
+        let mut key = Stretch::of(Part::SpoolKey);
+        key.add(spool_key.as_deref().unwrap_or_default());
 
         let mut chain = Chain::begin(session);
         let standing = Standing::Opened {
@@ -100,14 +103,14 @@ impl Recorder {
         };
         let text = chain.text(
             header.metadata().opened,
-            cast.take().into_iter().collect(),
+            key.take().into_iter().chain(cast.take()).collect(),
             standing,
         )?;
         let note = chain.signed(&self.notary.sign(text).await?);
         let beginning = Beginning {
             cast: first,
             note: note.into(),
-            spool_key: protection.wrapped_key(&keeping)?,
+            spool_key,
             requests: protection.requests_part(),
         };
         let sink = self.store.create(session, beginning).await?;

@@ -11,7 +11,7 @@ use aws_lc_rs::rand;
 use zeroize::Zeroizing;
 
 use super::error::RecordingError;
-use super::recipients::Recipients;
+use super::recipients::{Recipients, decrypted};
 use crate::store::Part;
 
 /// The first line of a spool.
@@ -47,10 +47,8 @@ impl SpoolKey {
     pub(crate) fn unwrap(
         wrapped: &[u8],
         identities: &[Box<dyn age::Identity + Send + Sync>],
-    ) -> Result<Self, io::Error> {
-        let decryptor = age::Decryptor::new(wrapped).map_err(io::Error::other)?;
-        let identities = identities.iter().map(|it| &**it as &dyn age::Identity);
-        let mut reader = decryptor.decrypt(identities).map_err(io::Error::other)?;
+    ) -> io::Result<Self> {
+        let mut reader = decrypted(wrapped, identities)?;
         let mut key = Zeroizing::new([0; 32]);
         reader.read_exact(key.as_mut())?;
         Ok(Self(key))
@@ -127,12 +125,9 @@ pub(crate) struct SpoolReader<R> {
 
 impl<R: Read> SpoolReader<R> {
     pub(crate) fn new(mut input: R, key: &SpoolKey, part: Part) -> io::Result<Self> {
-        let mut first = [0; FIRST_LINE.len()];
-        input.read_exact(&mut first)?;
         let cipher = key.cipher().ok_or_else(|| damaged("its key is none"))?;
-        if first != FIRST_LINE {
-            return Err(damaged("it does not begin as a spool"));
-        }
+        // Torn before its first record, it has none.
+        begins(&mut input)?;
         Ok(Self {
             input,
             cipher,
@@ -180,18 +175,25 @@ impl<R: Read> Read for SpoolReader<R> {
 
 /// How long the whole records of a spool are, first line included: what is behind is torn.
 pub(crate) fn whole_records(mut input: impl Read) -> io::Result<u64> {
-    let mut first = [0; FIRST_LINE.len()];
-    match input.read_exact(&mut first) {
-        Ok(()) if first == FIRST_LINE => {}
-        Ok(()) => return Err(damaged("it does not begin as a spool")),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(0),
-        Err(error) => return Err(error),
+    if !begins(&mut input)? {
+        return Ok(0);
     }
     let mut whole = FIRST_LINE.len() as u64;
     while let Some(record) = next_record(&mut input)? {
         whole = whole.saturating_add(4).saturating_add(record.len() as u64);
     }
     Ok(whole)
+}
+
+/// Whether the whole first line is there.
+fn begins(input: &mut impl Read) -> io::Result<bool> {
+    let mut first = [0; FIRST_LINE.len()];
+    match input.read_exact(&mut first) {
+        Ok(()) if first == FIRST_LINE => Ok(true),
+        Ok(()) => Err(damaged("it does not begin as a spool")),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The ciphertext of the next record; `None` at the end and at a torn one.

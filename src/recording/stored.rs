@@ -15,6 +15,7 @@ use super::error::ReadError;
 use super::header::Bastion;
 use super::manifest::Manifest;
 use super::reader::LineReader;
+use super::recipients::decrypted;
 use super::spool::{SpoolKey, SpoolReader};
 use super::statement::{Checkpoints, Standing};
 use crate::session::SessionId;
@@ -182,7 +183,7 @@ impl Stored {
             }
             Part::CastEncrypted | Part::RequestsEncrypted | Part::KeyframesEncrypted => {
                 Ok(decoded(file, move |input| {
-                    let mut plain = decrypted(input, &identities)?;
+                    let mut plain = decrypted(input, &identities.0)?;
                     io::Seek::seek(&mut plain, io::SeekFrom::Start(from))?;
                     unpacked(plain)
                 }))
@@ -210,20 +211,6 @@ type Input = BufReader<SyncIoBridge<Box<dyn crate::store::StoredReader>>>;
 
 fn unpacked(input: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
     Ok(Box::new(zstd::Decoder::new(input)?))
-}
-
-fn decrypted(
-    input: Input,
-    identities: &Identities,
-) -> io::Result<age::stream::StreamReader<Input>> {
-    let decryptor = age::Decryptor::new_buffered(input).map_err(io::Error::other)?;
-    let identities = identities.0.iter().map(|it| &**it as &dyn age::Identity);
-    decryptor.decrypt(identities).map_err(|error| match error {
-        age::DecryptError::NoMatchingKeys => io::Error::other(
-            "none of the identities given belongs to a recipient of this recording",
-        ),
-        error => io::Error::other(error),
-    })
 }
 
 /// Chunks under way from the thread that decodes.

@@ -379,6 +379,10 @@ impl Inner {
             self.carry_with(&mut carrying, arriving).await?;
             carrying.extents()
         };
+        // Before leases count as stated.
+        if extents.is_empty() {
+            return Ok(true);
+        }
         let standing = {
             let mut writing = self.lock();
             writing.check_not_failed()?;
@@ -390,9 +394,6 @@ impl Inner {
                 leases,
             }
         };
-        if extents.is_empty() {
-            return Ok(true);
-        }
         let text = chain.text(self.now(), extents, standing)?;
         let note = chain.signed(&self.recorder.notary().sign(text).await?);
         Arc::clone(&self.sink).checkpoint(note.into()).await?;

@@ -87,6 +87,12 @@ pub trait StoredFiles: Send + Sync {
     /// One of its files, from the beginning; `None` if it has none such. Of a recording that goes on, what was
     /// appended so far; its last line or record may be torn.
     async fn read(&self, part: Part) -> Result<Option<StoredFile>, StoreError>;
+
+    /// The names of what lies there and is no [`Part`], but for what the store itself leaves for a moment. A store that
+    /// cannot hold anything else has none.
+    async fn strangers(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Vec::new())
+    }
 }
 
 /// A file of a recording.

@@ -12,7 +12,7 @@ use serde::Serialize;
 pub use self::entries::{Entries, Entry, InLog};
 pub use self::report::{json_lines, text};
 use crate::recording::check::{Checked, Problem, check};
-use crate::recording::{Checkpoint, ReadError, Recordings, Standing};
+use crate::recording::{Checkpoint, Recordings, Standing};
 use crate::session::SessionId;
 use crate::signing::{Digest, Keys, NoteKind, SignedNote};
 use crate::store::{Span, StoreError};
@@ -98,8 +98,8 @@ pub enum Finding {
         "it is closed, and the log does not say so: the next start of the daemon enters it, if it was the daemon that closed it"
     )]
     NotEntered,
-    /// Signed by a key that was not in force when it was begun.
-    #[error("it is signed by {by}, and the key in force when it was begun was {expected}")]
+    /// Signed by a key that was not in force when it was begun, or closed.
+    #[error("it is signed by {by}, and the key in force then was {expected}: it was signed again")]
     OtherKey {
         /// Name and id of the key.
         by: String,
@@ -108,8 +108,32 @@ pub enum Finding {
     },
 }
 
+/// Times that a recording is looked at which is not sound: somebody may be sealing or packing it at this moment.
+const LOOKS: usize = 3;
+
 /// Verifies one recording; against the log, where one is given.
 pub async fn recording(
+    recordings: &Recordings,
+    session: SessionId,
+    keys: &Keys,
+    log: Option<&Entries>,
+) -> Result<Verdict, StoreError> {
+    let mut verdict = look(recordings, session, keys, log).await?;
+    for _ in 1..LOOKS {
+        if verdict.problems.is_empty() {
+            break;
+        }
+        let again = look(recordings, session, keys, log).await?;
+        let same = again.problems == verdict.problems;
+        verdict = again;
+        if same {
+            break;
+        }
+    }
+    Ok(verdict)
+}
+
+async fn look(
     recordings: &Recordings,
     session: SessionId,
     keys: &Keys,
@@ -124,7 +148,7 @@ pub async fn recording(
     let signer = |note: &str| signed_by(note, keys);
     let checked = match check(session, stored.files(), &signer).await {
         Ok(checked) => checked,
-        Err(ReadError::Store(error)) => return Err(error),
+        // Also where the store failed: one file that cannot be opened hides no other recording.
         Err(error) => {
             let mut verdict = Verdict::of(session, State::Unknown);
             verdict
@@ -170,6 +194,21 @@ pub async fn sessions(
 }
 
 impl Verdict {
+    /// Whether what is wrong may come of a log that was read before the daemon added to it.
+    pub fn may_be_early(&self) -> bool {
+        self.problems.iter().any(|it| {
+            matches!(
+                it,
+                Finding::NotInLog
+                    | Finding::NotEntered
+                    | Finding::Reopened(_)
+                    | Finding::OtherEnd(_)
+                    | Finding::OtherPacking
+                    | Finding::Missing(_)
+            )
+        })
+    }
+
     fn of(session: SessionId, state: State) -> Self {
         Self {
             session,
@@ -235,12 +274,7 @@ fn against_log(
     if !is_note(first, &opened.note) {
         findings.push(Finding::OtherBeginning(opened.position));
     }
-    if let (Some(by), Some(expected)) = (signed_by(&first.note, keys), log.key_at(opened.position))
-        && by != expected
-    {
-        let expected = expected.to_owned();
-        findings.push(Finding::OtherKey { by, expected });
-    }
+    by_whom(first, opened.position, log, keys, findings);
     match (&checked.closed, in_log.closed.last()) {
         (Some(closed), Some(_)) => {
             let known = in_log
@@ -250,6 +284,7 @@ fn against_log(
             if !known {
                 let last = in_log.closed.last().map_or(0, |entry| entry.position);
                 findings.push(Finding::OtherEnd(last));
+                by_whom(closed, last, log, keys, findings);
             }
         }
         (Some(_), None) => findings.push(Finding::NotEntered),
@@ -261,6 +296,22 @@ fn against_log(
         && !in_log.packed.iter().any(|note| is_note(last, note))
     {
         findings.push(Finding::OtherPacking);
+    }
+}
+
+/// Whether a checkpoint is signed by the key that was in force when the leaf about it was entered.
+fn by_whom(
+    checkpoint: &Checkpoint,
+    position: u64,
+    log: &Entries,
+    keys: &Keys,
+    findings: &mut Vec<Finding>,
+) {
+    if let (Some(by), Some(expected)) = (signed_by(&checkpoint.note, keys), log.key_at(position))
+        && by != expected
+    {
+        let expected = expected.to_owned();
+        findings.push(Finding::OtherKey { by, expected });
     }
 }
 

@@ -7,13 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{CWD, Dir, Mode, OFlags, openat};
 use rustix::io::Errno;
 use tokio::sync::Semaphore;
 
+use super::layout::MANIFEST_DRAFT;
 use super::slowly;
 use crate::session::SessionId;
 use crate::store::{Part, StoreError, StoredFile, StoredFiles};
+
+/// Names of what does not belong there that are told.
+const MOST_STRANGERS: usize = 16;
 
 /// Its directory, held open: a recording that is packed meanwhile is another directory under the same name, and what is
 /// read here stays one and the same.
@@ -49,20 +53,48 @@ impl StoredFiles for FsFiles {
         let directory = Arc::clone(&self.directory);
         let path = self.path.join(part.name());
         let opened = slowly(&self.slow, move || {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            // What somebody put there instead, a pipe say, is not waited for.
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
             let file = match openat(&*directory, part.name(), flags, Mode::empty()) {
                 Ok(file) => File::from(file),
                 Err(Errno::NOENT) => return Ok(None),
                 Err(error) => return Err(failed(&path, error.into())),
             };
-            let bytes = file.metadata().map_err(|error| failed(&path, error))?.len();
-            Ok(Some((file, bytes)))
+            let about = file.metadata().map_err(|error| failed(&path, error))?;
+            if !about.is_file() {
+                let error = io::Error::new(io::ErrorKind::InvalidData, "it is no file");
+                return Err(failed(&path, error));
+            }
+            Ok(Some((file, about.len())))
         })
         .await?;
         Ok(opened.map(|(file, bytes)| StoredFile {
             bytes,
             reader: Box::new(tokio::fs::File::from_std(file)),
         }))
+    }
+
+    async fn strangers(&self) -> Result<Vec<String>, StoreError> {
+        let directory = Arc::clone(&self.directory);
+        let path = self.path.clone();
+        slowly(&self.slow, move || {
+            let mut strangers = Vec::new();
+            let entries =
+                Dir::read_from(&*directory).map_err(|error| failed(&path, error.into()))?;
+            for entry in entries {
+                let entry = entry.map_err(|error| failed(&path, error.into()))?;
+                let name = entry.file_name().to_string_lossy();
+                if !matches!(&*name, "." | ".." | MANIFEST_DRAFT) && Part::named(&name).is_none() {
+                    strangers.push(name.into_owned());
+                }
+                if strangers.len() >= MOST_STRANGERS {
+                    break;
+                }
+            }
+            strangers.sort_unstable();
+            Ok(strangers)
+        })
+        .await
     }
 }
 

@@ -143,7 +143,9 @@ impl Closing<'_> {
         }
         let checked = self.check().await?;
         let closed = checked.closed.as_ref().ok_or(RecoverError::NoCheckpoint)?;
-        if let Some(problem) = checked.problems.first() {
+        // What was gone when it was closed, is named; the checkpoint that names it is entered like any other.
+        let unnamed = |it: &&Problem| !matches!(it, Problem::GoneBefore { .. });
+        if let Some(problem) = checked.problems.iter().find(unnamed) {
             return Err(RecoverError::Unsound(problem.clone()));
         }
         let what = match &closed.statement.standing {
@@ -165,7 +167,7 @@ impl Closing<'_> {
         if in_log.closed.contains(&session) {
             return Err(RecoverError::Closed);
         }
-        let torn = {
+        let (torn, damaged) = {
             let directory = self.directory.clone();
             slowly_once(move || {
                 cut_checkpoints(&directory).map_err(|error| {
@@ -175,6 +177,14 @@ impl Closing<'_> {
             .await?
         };
         let last = torn.last().ok_or(RecoverError::NoCheckpoint)?.clone();
+        if damaged {
+            // Nobody would find what is written behind it.
+            let what = format!(
+                "what follows checkpoint {} is none",
+                last.statement.sequence
+            );
+            return Err(RecoverError::Unsound(Problem::Checkpoints(what)));
+        }
         let Some(Standing::Opened { bastion, .. }) =
             torn.first().map(|first| &first.statement.standing)
         else {
@@ -194,8 +204,11 @@ impl Closing<'_> {
             self.say(&last.digest, entered(&last)).await?;
             return Ok("its end was on record, and its seal is finished".to_owned());
         }
-        let covered = covered(&torn);
-        let (missing, lengths) = self.cut_files(covered).await?;
+        let Cut {
+            missing,
+            fresh,
+            lengths,
+        } = self.cut_files(covered(&torn)).await?;
         let checked = self.check().await?;
         let mut reason = format!(
             "the daemon ended before the session did; found and closed at {:.0}",
@@ -211,7 +224,7 @@ impl Closing<'_> {
         }
         let manifest = self.manifest(&torn, bastion, &lengths, &mut reason).await?;
         let json = manifest.to_json()?;
-        let files = self.fresh(&checked, lengths).await?;
+        let files = self.extents(fresh).await?;
         let standing = Standing::Interrupted {
             manifest: statement::sha256(&json),
             reason: reason.clone(),
@@ -265,6 +278,13 @@ impl Closing<'_> {
         if statement::sha256(&draft) != *manifest {
             return Ok(false);
         }
+        if matches!(last.statement.standing, Standing::Sealed { .. }) {
+            // What is not all there any more, is not complete.
+            let problems = self.check().await?.problems;
+            if !problems.iter().all(|it| *it == Problem::NoManifest) {
+                return Ok(false);
+            }
+        }
         let directory = self.directory.clone();
         slowly_once(move || {
             layout::place_manifest(&directory)
@@ -274,15 +294,11 @@ impl Closing<'_> {
         Ok(true)
     }
 
-    /// Cuts torn ends off; what checkpoints cover and is not there, and how long each file is.
-    async fn cut_files(
-        &self,
-        covered: BTreeMap<String, Vec<Extent>>,
-    ) -> Result<(Vec<Extent>, BTreeMap<Part, u64>), RecoverError> {
+    /// Cuts torn ends off, and compares what is left with what checkpoints cover.
+    async fn cut_files(&self, covered: BTreeMap<String, Vec<Extent>>) -> Result<Cut, RecoverError> {
         let directory = self.directory.clone();
         let cut = slowly_once(move || {
-            let mut missing = Vec::new();
-            let mut lengths = BTreeMap::new();
+            let mut cut = Cut::default();
             for part in SPOOLS {
                 let covered = covered.get(part.name()).map(Vec::as_slice);
                 let covered = covered.unwrap_or_default();
@@ -290,34 +306,27 @@ impl Closing<'_> {
                 let path = directory.join(part.name());
                 let failed = |error| StoreError::io(format!("closing {}", path.display()), error);
                 let length = cut_torn(&path, part, end).map_err(failed)?;
-                missing.extend(
-                    covered
-                        .iter()
-                        .filter(|extent| extent.to > length.unwrap_or(0))
-                        .cloned(),
-                );
+                let there = length.unwrap_or(0);
+                let (whole, missing): (Vec<_>, Vec<_>) =
+                    covered.iter().partition(|extent| extent.to <= there);
+                cut.missing.extend(missing.into_iter().cloned());
+                let kept = whole.last().map_or(0, |last| last.to);
+                if kept < there {
+                    cut.fresh.push((part, kept));
+                }
                 if let Some(length) = length {
-                    lengths.insert(part, length);
+                    cut.lengths.insert(part, length);
                 }
             }
-            Ok((missing, lengths))
+            Ok(cut)
         });
         Ok(cut.await?)
     }
 
-    /// What no checkpoint covers yet.
-    async fn fresh(
-        &self,
-        checked: &Checked,
-        lengths: BTreeMap<Part, u64>,
-    ) -> Result<Vec<Extent>, RecoverError> {
-        let mut fresh = Vec::new();
-        for (part, length) in lengths {
-            let uncovered = checked.uncovered.get(part.name()).copied().unwrap_or(0);
-            if uncovered == 0 {
-                continue;
-            }
-            let from = length.saturating_sub(uncovered);
+    /// From these bytes on to the end.
+    async fn extents(&self, fresh: Vec<(Part, u64)>) -> Result<Vec<Extent>, RecoverError> {
+        let mut extents = Vec::new();
+        for (part, from) in fresh {
             let path = self.directory.join(part.name());
             let extent = slowly_once(move || {
                 let mut stretch = statement::Stretch::since(part, from);
@@ -326,9 +335,9 @@ impl Closing<'_> {
                 Ok(stretch.take())
             })
             .await?;
-            fresh.extend(extent);
+            extents.extend(extent);
         }
-        Ok(fresh)
+        Ok(extents)
     }
 
     async fn manifest(
@@ -423,8 +432,20 @@ impl Closing<'_> {
     }
 }
 
-/// The files that are appended to while a session goes on.
-const SPOOLS: [Part; 4] = [
+/// What is left of the files of a recording.
+#[derive(Debug, Default)]
+struct Cut {
+    /// What checkpoints cover, and is not all there.
+    missing: Vec<Extent>,
+    /// From where on no whole stretch of a checkpoint covers a file; what is left of a missing one stays, as what it is.
+    fresh: Vec<(Part, u64)>,
+    /// How long each file is.
+    lengths: BTreeMap<Part, u64>,
+}
+
+/// The files of a recording that is not closed: those that are appended to while its session goes on, and their key.
+const SPOOLS: [Part; 5] = [
+    Part::SpoolKey,
     Part::Cast,
     Part::Requests,
     Part::CastSpool,
@@ -450,19 +471,29 @@ fn is_named(problem: &Problem) -> bool {
 
 fn covered(checkpoints: &[Checkpoint]) -> BTreeMap<String, Vec<Extent>> {
     let mut covered: BTreeMap<String, Vec<Extent>> = BTreeMap::new();
-    for extent in checkpoints.iter().flat_map(|it| &it.statement.files) {
-        let of_file = covered.entry(extent.file.clone()).or_default();
-        of_file.push(extent.clone());
+    for statement in checkpoints.iter().map(|it| &it.statement) {
+        if let Standing::Interrupted { missing, .. } = &statement.standing {
+            // Named before, and not gone a second time.
+            for gone in missing {
+                if let Some(of_file) = covered.get_mut(&gone.file) {
+                    of_file.retain(|extent| extent.to <= gone.from);
+                }
+            }
+        }
+        for extent in &statement.files {
+            let of_file = covered.entry(extent.file.clone()).or_default();
+            of_file.push(extent.clone());
+        }
     }
     covered
 }
 
-/// The whole checkpoints; what follows them is cut off.
-fn cut_checkpoints(directory: &Path) -> io::Result<Vec<Checkpoint>> {
+/// The whole checkpoints, of which a torn one is cut off; whether something that is none follows, which stays.
+fn cut_checkpoints(directory: &Path) -> io::Result<(Vec<Checkpoint>, bool)> {
     let path = directory.join(Part::Checkpoints.name());
     let file = match OpenOptions::new().read(true).write(true).open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
         Err(error) => return Err(error),
     };
     let length = file.metadata()?.len();
@@ -472,7 +503,7 @@ fn cut_checkpoints(directory: &Path) -> io::Result<Vec<Checkpoint>> {
         file.set_len(end)?;
     }
     file.sync_all()?;
-    Ok(whole)
+    Ok((whole, damaged))
 }
 
 /// Cuts a file after its last whole line or record, but nothing that checkpoints cover. How long it is; `None` if it is
@@ -488,6 +519,7 @@ fn cut_torn(path: &Path, part: Part, covered: u64) -> io::Result<Option<u64>> {
         Part::CastSpool | Part::RequestsSpool => {
             whole_records(BufReader::new(&file)).unwrap_or(length)
         }
+        Part::SpoolKey => length,
         _ => whole_lines(&mut file, length)?,
     };
     let end = whole.max(covered.min(length));

@@ -10,13 +10,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::target::Target;
 use crate::clock;
 use crate::store::StoreError;
 
-/// From the first byte that is not on stable storage to the round that puts it there. With the round before it, which may
-/// just have begun, and its own, that is under 250 ms where a sync takes under 50.
+/// From the first byte that is not on stable storage to the round that puts it there. With its own, and where that takes
+/// longer with what is left of the one before it, that is under 250 ms where a sync takes under 100.
 const PATIENCE: Duration = Duration::from_millis(150);
 
 /// Bytes that make a round begin at once.
@@ -36,6 +37,8 @@ pub(super) struct Rounds {
 #[derive(Debug, Default)]
 struct State {
     dirty: Vec<Arc<Target>>,
+    /// Since when the first of them is.
+    since: Option<Instant>,
     /// Written since the last round began.
     fresh: u64,
     /// In the round that goes on.
@@ -76,6 +79,7 @@ impl Rounds {
         state.fresh = state.fresh.saturating_add(bytes);
         let first = target.make_dirty();
         if first {
+            state.since.get_or_insert_with(clock::monotonic);
             state.dirty.push(Arc::clone(target));
         }
         if first && state.dirty.len() == 1 || hurry && state.fresh >= HURRY {
@@ -124,7 +128,8 @@ impl Rounds {
             }
             state = self.wait(state);
         }
-        let until = clock::monotonic() + PATIENCE;
+        // From the first byte on, not from the end of the round before.
+        let until = state.since.unwrap_or_else(clock::monotonic) + PATIENCE;
         loop {
             let left = until.saturating_duration_since(clock::monotonic());
             if left.is_zero() || state.fresh >= HURRY || state.over {
@@ -135,6 +140,7 @@ impl Rounds {
         }
         state.in_round = std::mem::take(&mut state.fresh);
         state.begun = state.begun.saturating_add(1);
+        state.since = None;
         let targets = std::mem::take(&mut state.dirty);
         for target in &targets {
             // Before the sync, not after: what is written meanwhile is for the next round.
