@@ -36,7 +36,7 @@ impl Sessions {
         let mut live = reading::live_sessions(&state_dir)?;
         let recordings = reading::recordings(
             &state_dir,
-            reading::Keys {
+            &reading::Keys {
                 identity: self.identity_file.clone(),
             },
         )?;

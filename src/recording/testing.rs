@@ -138,3 +138,13 @@ pub(crate) async fn open(
 pub(crate) fn recordings(store: impl Held) -> Recordings {
     Recordings::new(store.held(), Identities::default())
 }
+
+/// Makes a checkpoint over what is written by now.
+pub(crate) async fn checkpoint(recording: &OpenRecording) {
+    assert!(recording.0.checkpoint().await);
+}
+
+/// What a packer is given of a sealed recording.
+pub(crate) fn to_pack(mut sealed: tokio::sync::mpsc::Receiver<super::ToPack>) -> super::ToPack {
+    sealed.try_recv().unwrap()
+}

@@ -3,6 +3,8 @@
 mod entries;
 mod place;
 mod report;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

@@ -20,7 +20,7 @@ use crate::session::SessionId;
 use crate::store::Part;
 
 /// What of a file is in one frame, before it is packed: as much as a reader unpacks to begin in the middle.
-const FRAME: usize = 1 << 20;
+pub(super) const FRAME: usize = 1 << 20;
 
 /// Fast, and JSON of terminals becomes a tenth by it.
 const LEVEL: i32 = 3;
@@ -36,6 +36,8 @@ pub(super) struct Source {
     pub(super) recording: ToPack,
     /// Size and digest of each file as it was sealed.
     pub(super) checked: BTreeMap<String, (u64, String)>,
+    /// As much of a file as goes into a frame.
+    pub(super) frame: usize,
 }
 
 /// What came of it.
@@ -76,12 +78,12 @@ fn cast(source: &Source, packed: &mut Packed) -> Result<(), PackError> {
     let mut output = source.output(to)?;
     let mut keyframes = Keyframes::default();
     let mut plain = digest::Context::new(&SHA256);
-    let mut frame = Vec::with_capacity(FRAME);
+    let mut frame = Vec::with_capacity(source.frame);
     loop {
         frame.clear();
         keyframes.begin(output.packed);
         let since = keyframes.at();
-        while frame.len() < FRAME || keyframes.must_go_on() {
+        while frame.len() < source.frame || keyframes.must_go_on() {
             let start = frame.len();
             if !input.line(&mut frame)? {
                 break;
@@ -118,10 +120,10 @@ fn requests(source: &Source, packed: &mut Packed) -> Result<(), PackError> {
         }
         let mut input = source.input(from)?;
         let mut output = source.output(to)?;
-        let mut frame = Vec::with_capacity(FRAME);
+        let mut frame = Vec::with_capacity(source.frame);
         loop {
             frame.clear();
-            while frame.len() < FRAME && input.line(&mut frame)? {}
+            while frame.len() < source.frame && input.line(&mut frame)? {}
             if frame.is_empty() {
                 break;
             }

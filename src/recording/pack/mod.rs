@@ -86,12 +86,24 @@ pub enum PackError {
 pub struct Packer {
     store: FsStore,
     notary: Arc<dyn Notary>,
+    /// Bytes of a frame before it is packed.
+    frame: usize,
 }
 
 impl Packer {
     /// For the recordings of a directory.
     pub fn new(store: FsStore, notary: Arc<dyn Notary>) -> Self {
-        Self { store, notary }
+        Self {
+            store,
+            notary,
+            frame: frames::FRAME,
+        }
+    }
+
+    /// With frames of another size.
+    #[cfg(test)]
+    pub(crate) fn with_frames_of(self, frame: usize) -> Self {
+        Self { frame, ..self }
     }
 
     /// Packs what comes, until nothing can come any more; once `ends` is cancelled, what is waiting by then.
@@ -151,6 +163,7 @@ impl Packer {
             draft: draft.clone(),
             recording,
             checked: checked.files.clone(),
+            frame: self.frame,
         })
         .await?;
         let note = self.finish(first, closed, manifest, packed, &draft).await?;

@@ -1,0 +1,7 @@
+//! Recordings as they are, and as somebody would have them.
+
+mod adversary;
+mod reading;
+mod recovery;
+mod rewritten;
+mod world;

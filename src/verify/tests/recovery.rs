@@ -1,0 +1,336 @@
+//! Crashes: what the next start makes of what is left, and that nothing is laundered by it.
+
+use std::sync::Arc;
+
+use super::world::{Files, SORTS, Sort, World, files, put};
+use crate::recording::Packer;
+use crate::recording::check::Problem;
+use crate::recording::testing::to_pack;
+use crate::session::SessionId;
+use crate::store::Part;
+use crate::store::fs::Interrupted;
+use crate::verify::{Finding, State};
+
+fn spooled() -> impl Iterator<Item = Sort> {
+    SORTS.into_iter().filter(|sort| !sort.packed)
+}
+
+/// The daemon starts on these files; what it says, and what lies there afterwards. Starts again: nothing changes.
+async fn starts(world: &World, id: SessionId, left: &Files) -> (Vec<Interrupted>, Files) {
+    put(&world.directory(id), left);
+    let said = world.recover().await;
+    let after = files(&world.directory(id));
+    let again = world.recover().await;
+    assert!(
+        again.iter().all(|it| it.session != id || !it.closed),
+        "{again:?}"
+    );
+    assert_eq!(files(&world.directory(id)), after, "it was changed again");
+    (said, after)
+}
+
+#[tokio::test]
+async fn a_spool_cut_anywhere_is_closed_as_interrupted_and_what_is_gone_is_named() {
+    for sort in spooled() {
+        let world = World::new();
+        world.start().await;
+        let mut names = vec![match sort.encrypted {
+            true => Part::CastSpool,
+            false => Part::Cast,
+        }];
+        if sort.requests {
+            names.push(match sort.encrypted {
+                true => Part::RequestsSpool,
+                false => Part::Requests,
+            });
+        }
+        for part in names {
+            let first = world.left(sort).await;
+            let length = files(&world.directory(first))[part.name()].len();
+            for n in 0..12 {
+                // Another one each time: the log would remember how this one was closed.
+                let id = world.left(sort).await;
+                let mut left = files(&world.directory(id));
+                let (notes, _, _) =
+                    crate::recording::statement::read_whole(left["checkpoints"].as_slice())
+                        .unwrap();
+                let covered = notes
+                    .iter()
+                    .flat_map(|note| &note.statement.files)
+                    .filter(|extent| extent.file == part.name())
+                    .map(|extent| extent.to)
+                    .max()
+                    .unwrap();
+                let cut = length.saturating_sub(1 + n * length / 13);
+                left.get_mut(part.name()).unwrap().truncate(cut);
+                let (said, _) = starts(&world, id, &left).await;
+                let said = said.iter().find(|it| it.session == id).unwrap();
+                assert!(said.closed, "{said:?}");
+                let verdict = world.verdict(id).await;
+                assert_eq!(verdict.state, State::Interrupted);
+                let named = verdict.problems.iter().all(|finding| {
+                    matches!(finding, Finding::Recording {
+                        problem: Problem::GoneBefore { file, .. }, ..
+                    } if file == part.name())
+                });
+                assert!(named, "cut at {cut} of {covered}: {verdict:?}");
+                let gone = (cut as u64) < covered;
+                assert_eq!(!verdict.problems.is_empty(), gone, "{cut} {covered}");
+                assert_eq!(said.reason.contains("are gone"), gone, "{}", said.reason);
+            }
+            world.recover().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_key_of_a_spool_that_is_gone_is_named() {
+    let world = World::new();
+    world.start().await;
+    let id = world.left(SORTS[1]).await;
+    let mut left = files(&world.directory(id));
+    left.remove(Part::SpoolKey.name()).unwrap();
+    let (said, _) = starts(&world, id, &left).await;
+    assert!(said[0].reason.contains("spool.key.age"), "{said:?}");
+    assert!(!world.verdict(id).await.problems.is_empty());
+}
+
+/// What was sealed, without its last checkpoint, and that checkpoint.
+fn before_the_last(files: &Files) -> (Files, Vec<u8>) {
+    let bytes = &files["checkpoints"];
+    let (notes, end, _) = crate::recording::statement::read_whole(bytes.as_slice()).unwrap();
+    let last = notes[notes.len() - 2].end as usize;
+    let mut before = files.clone();
+    before.insert("checkpoints".to_owned(), bytes[..last].to_vec());
+    let manifest = before.remove("manifest.json").unwrap();
+    before.insert("manifest.json.new".to_owned(), manifest);
+    (before, bytes[last..end as usize].to_vec())
+}
+
+fn with_note(files: &Files, note: &[u8]) -> Files {
+    let mut with = files.clone();
+    with.get_mut("checkpoints").unwrap().extend_from_slice(note);
+    with
+}
+
+/// A recording of the log that says it was begun, in the state after each step of a seal.
+async fn sealed_unlogged(world: &World, sort: Sort) -> (SessionId, Files) {
+    let recorder = crate::recording::Recorder::new(
+        Arc::new(world.store.clone()),
+        Arc::new(OnlyOpened(
+            super::world::Unlogged(world.notary.clone()),
+            world.notary.clone(),
+        )),
+    );
+    let recording = world.open_with(recorder, sort).await;
+    recording
+        .seal(crate::recording::Ending::Exit(0))
+        .await
+        .unwrap();
+    let id = recording.id();
+    (id, files(&world.directory(id)))
+}
+
+/// Dies before it enters how a recording was closed.
+#[derive(Debug)]
+struct OnlyOpened(super::world::Unlogged, Arc<crate::notary::DaemonNotary>);
+
+#[async_trait::async_trait]
+impl crate::recording::Notary for OnlyOpened {
+    async fn sign(&self, statement: String) -> Result<String, crate::recording::NotaryError> {
+        self.1.sign(statement).await
+    }
+
+    async fn enter(
+        &self,
+        entry: crate::recording::Entry,
+    ) -> Result<(), crate::recording::NotaryError> {
+        match entry.what {
+            crate::recording::Entered::Opened { .. } => self.1.enter(entry).await,
+            _ => self.0.enter(entry).await,
+        }
+    }
+
+    fn is_ours(&self, note: &str) -> bool {
+        self.1.is_ours(note)
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_each_step_of_a_seal_leaves_what_it_is() {
+    for sort in spooled() {
+        let world = World::new();
+        world.start().await;
+        for (step, state, gone) in [
+            ("the manifest is drafted", State::Interrupted, false),
+            ("the checkpoint is torn", State::Interrupted, false),
+            ("the checkpoint is there", State::Complete, false),
+            ("the manifest is in place", State::Complete, false),
+            (
+                "the checkpoint is there, and the cast is cut",
+                State::Interrupted,
+                true,
+            ),
+            ("the manifest is lost", State::Interrupted, false),
+        ] {
+            let (id, whole) = sealed_unlogged(&world, sort).await;
+            let (before, note) = before_the_last(&whole);
+            let cast = match sort.encrypted {
+                true => "session.spool",
+                false => "session.cast",
+            };
+            let left = match step {
+                "the manifest is drafted" => before,
+                "the checkpoint is torn" => with_note(&before, &note[..note.len() - 1]),
+                "the checkpoint is there" => with_note(&before, &note),
+                "the manifest is in place" => whole,
+                "the manifest is lost" => {
+                    let mut left = with_note(&before, &note);
+                    left.remove("manifest.json.new");
+                    left
+                }
+                _ => {
+                    let mut left = with_note(&before, &note);
+                    let cast = left.get_mut(cast).unwrap();
+                    cast.truncate(cast.len() - 3);
+                    left
+                }
+            };
+            let (said, after) = starts(&world, id, &left).await;
+            let verdict = world.verdict(id).await;
+            assert_eq!(verdict.state, state, "{step}: {said:?}");
+            let named = verdict.problems.iter().all(|finding| {
+                matches!(
+                    finding,
+                    Finding::Recording {
+                        problem: Problem::GoneBefore { .. },
+                        ..
+                    }
+                )
+            });
+            assert!(named, "{step}: {verdict:?}");
+            assert_eq!(!verdict.problems.is_empty(), gone, "{step}: {verdict:?}");
+            assert!(!after.contains_key("manifest.json.new"), "{step}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_each_step_of_a_recovery_leaves_what_it_is() {
+    for sort in spooled() {
+        let world = World::new();
+        world.start().await;
+        for torn in [false, true] {
+            for step in 0..4 {
+                let id = world.left(sort).await;
+                let mut left = files(&world.directory(id));
+                if torn {
+                    let cast = left.get_mut(match sort.encrypted {
+                        true => "session.spool",
+                        false => "session.cast",
+                    });
+                    let cast = cast.unwrap();
+                    cast.truncate(cast.len() / 2);
+                }
+                // What a recovery makes of it that tells the log nothing: then it died.
+                put(&world.directory(id), &left);
+                let unsealed = [id].into();
+                let in_log = crate::store::fs::InLog {
+                    open: [id].into(),
+                    ..Default::default()
+                };
+                let unlogged = super::world::Unlogged(world.notary.clone());
+                let died = crate::store::fs::recover(
+                    &world.store,
+                    &unsealed,
+                    &in_log,
+                    &unlogged,
+                    super::world::now(),
+                );
+                assert!(died.await.unwrap()[0].closed);
+                let whole = files(&world.directory(id));
+                let (before, note) = before_the_last(&whole);
+                let left = match step {
+                    0 => before,
+                    1 => with_note(&before, &note[..note.len() / 2]),
+                    2 => with_note(&before, &note),
+                    _ => whole,
+                };
+                starts(&world, id, &left).await;
+                let verdict = world.verdict(id).await;
+                assert_eq!(verdict.state, State::Interrupted);
+                let named = verdict.problems.iter().all(|finding| {
+                    matches!(
+                        finding,
+                        Finding::Recording {
+                            problem: Problem::GoneBefore { .. },
+                            ..
+                        }
+                    )
+                });
+                assert!(named, "step {step}, {torn}: {verdict:?}");
+                assert_eq!(!verdict.problems.is_empty(), torn, "{step}: {verdict:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_crash_at_each_step_of_a_replacement_loses_nothing() {
+    let world = World::new();
+    world.start().await;
+    for step in 0..5 {
+        let (sealed, packs) = tokio::sync::mpsc::channel(1);
+        let recorder =
+            crate::recording::Recorder::new(Arc::new(world.store.clone()), world.notary.clone());
+        let recording = world
+            .open_with(recorder.with_packer(sealed), SORTS[0])
+            .await;
+        recording
+            .seal(crate::recording::Ending::Exit(0))
+            .await
+            .unwrap();
+        let id = recording.id();
+        let place = world.directory(id);
+        let spooled = files(&place);
+        let packer = Packer::new(world.store.clone(), world.notary.clone());
+        packer.pack(to_pack(packs)).await.unwrap();
+        let packed = files(&place);
+        let draft = place.with_file_name(format!(".pack-{id}"));
+        let old = place.with_file_name(format!(".old-{id}"));
+        let mut half = packed.clone();
+        half.remove("manifest.json");
+        let expected = match step {
+            // Half a draft; a whole one; what was exchanged; where two cannot change places.
+            0 => {
+                put(&place, &spooled);
+                put(&draft, &half);
+                &spooled
+            }
+            1 => {
+                put(&place, &spooled);
+                put(&draft, &packed);
+                &spooled
+            }
+            2 => {
+                put(&draft, &spooled);
+                &packed
+            }
+            3 => {
+                std::fs::remove_dir_all(&place).unwrap();
+                put(&old, &spooled);
+                put(&draft, &packed);
+                &packed
+            }
+            _ => {
+                put(&old, &spooled);
+                &packed
+            }
+        };
+        assert_eq!(world.recover().await, []);
+        assert_eq!(&files(&place), expected, "step {step}");
+        assert!(!draft.exists() && !old.exists(), "step {step}");
+        let verdict = world.verdict(id).await;
+        assert_eq!((verdict.state, verdict.problems), (State::Complete, vec![]));
+    }
+}
