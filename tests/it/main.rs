@@ -16,6 +16,7 @@ mod admin;
 mod audit_over_ssh;
 mod credential;
 mod documents;
+mod evidence;
 mod faults_cluster;
 mod faults_disk;
 mod faults_process;
