@@ -163,3 +163,13 @@ pub(crate) async fn checkpoint(recording: &OpenRecording) {
 pub(crate) fn to_pack(mut sealed: tokio::sync::mpsc::Receiver<super::ToPack>) -> super::ToPack {
     sealed.try_recv().unwrap()
 }
+
+/// Lets go of it as a daemon that dies, and waits until nobody makes a checkpoint of it any more.
+pub(crate) async fn leave(recording: OpenRecording) -> SessionId {
+    let (id, left) = (recording.id(), Arc::downgrade(&recording.0));
+    drop(recording);
+    while left.strong_count() > 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    id
+}

@@ -17,6 +17,7 @@ mod audit_over_ssh;
 mod clients;
 mod credential;
 mod documents;
+mod evidence;
 mod faults_cluster;
 mod faults_disk;
 mod faults_process;

@@ -42,7 +42,9 @@ async fn nobody_is_accused_who_is_honest() {
         let verdict = world.verdict(recording.id()).await;
         assert_eq!((verdict.state, verdict.problems), (State::Open, vec![]));
     }
-    drop(open);
+    for recording in open {
+        crate::recording::testing::leave(recording).await;
+    }
     let ids = closed(&world).await;
     let (recordings, entries) = (world.recordings(), world.entries());
     let all = crate::verify::sessions(&recordings, Some(&entries)).await;
@@ -176,7 +178,9 @@ async fn frames_dropped_doubled_and_exchanged_are_found_as_such() {
             if stretches.len() < 2 {
                 continue;
             }
-            assert!(!sort.packed || stretches.len() > 2, "{stretches:?}");
+            // Encrypted, frames reach the file by 64 KiB.
+            let several = stretches.len() > 2 || sort.encrypted;
+            assert!(!sort.packed || several, "{stretches:?}");
             let changed = |bytes: Vec<u8>| {
                 let mut memory = honest.clone();
                 memory.0.get_mut(&id).unwrap().insert(name.clone(), bytes);
@@ -189,12 +193,11 @@ async fn frames_dropped_doubled_and_exchanged_are_found_as_such() {
                 let found = problems(&verdict);
                 let short = |it: &&&Problem| matches!(it, Problem::CutShort { .. });
                 assert!(found.iter().any(|it| short(&it)), "{verdict:?}");
-                assert!(found.iter().any(|it| is_moved(it)), "{verdict:?}");
                 let doubled = [&bytes[..middle], &bytes[from..]].concat();
                 let verdict = changed(doubled).verdict(&world, None, id).await;
                 let found = problems(&verdict);
                 let added = |it: &&Problem| matches!(it, Problem::Added { .. });
-                assert!(found.iter().any(added), "{verdict:?}");
+                assert!(found.iter().any(|it| added(it)), "{verdict:?}");
                 assert!(found.iter().any(|it| is_moved(it)), "{verdict:?}");
                 let swapped = [
                     &bytes[..from],

@@ -34,53 +34,68 @@ async fn a_spool_cut_anywhere_is_closed_as_interrupted_and_what_is_gone_is_named
     for sort in spooled() {
         let world = World::new();
         world.start().await;
-        let mut names = vec![match sort.encrypted {
-            true => Part::CastSpool,
-            false => Part::Cast,
-        }];
-        if sort.requests {
-            names.push(match sort.encrypted {
-                true => Part::RequestsSpool,
-                false => Part::Requests,
-            });
-        }
-        for part in names {
-            let first = world.left(sort).await;
-            let length = files(&world.directory(first))[part.name()].len();
-            for n in 0..12 {
-                // Another one each time: the log would remember how this one was closed.
-                let id = world.left(sort).await;
-                let mut left = files(&world.directory(id));
-                let (notes, _, _) =
-                    crate::recording::statement::read_whole(left["checkpoints"].as_slice())
-                        .unwrap();
-                let covered = notes
-                    .iter()
-                    .flat_map(|note| &note.statement.files)
-                    .filter(|extent| extent.file == part.name())
-                    .map(|extent| extent.to)
-                    .max()
-                    .unwrap();
-                let cut = length.saturating_sub(1 + n * length / 13);
-                left.get_mut(part.name()).unwrap().truncate(cut);
-                let (said, _) = starts(&world, id, &left).await;
-                let said = said.iter().find(|it| it.session == id).unwrap();
-                assert!(said.closed, "{said:?}");
-                let verdict = world.verdict(id).await;
+        let id = world.left(sort).await;
+        let whole = files(&world.directory(id));
+        let bytes = whole["checkpoints"].as_slice();
+        let (notes, _, _) = crate::recording::statement::read_whole(bytes).unwrap();
+        for name in whole
+            .keys()
+            .filter(|name| !matches!(&***name, "checkpoints"))
+        {
+            let extents = notes.iter().flat_map(|note| &note.statement.files);
+            let ends = extents.filter(|it| it.file == *name).map(|it| it.to);
+            let covered = ends.max().unwrap();
+            let length = whole[name].len();
+            // All over it, and densely at its end.
+            let cuts = (0..length).step_by(length / 30 + 1);
+            for cut in cuts.chain((length.saturating_sub(60)..length).step_by(3)) {
+                let mut left = whole.clone();
+                left.get_mut(name).unwrap().truncate(cut);
+                put(&world.directory(id), &left);
+                let said = recover_unlogged(&world, id).await;
+                let after = files(&world.directory(id));
+                assert_eq!(
+                    crate::store::fs::unsealed(&world.store)
+                        .await
+                        .unwrap()
+                        .len(),
+                    0
+                );
+                assert_eq!(files(&world.directory(id)), after, "cut at {cut}");
+                let memory = super::world::Memory::of(&world, &[id]);
+                let verdict = memory.verdict(&world, None, id).await;
                 assert_eq!(verdict.state, State::Interrupted);
                 let named = verdict.problems.iter().all(|finding| {
                     matches!(finding, Finding::Recording {
                         problem: Problem::GoneBefore { file, .. }, ..
-                    } if file == part.name())
+                    } if file == name)
                 });
-                assert!(named, "cut at {cut} of {covered}: {verdict:?}");
+                assert!(named, "{name} cut at {cut} of {covered}: {verdict:?}");
                 let gone = (cut as u64) < covered;
-                assert_eq!(!verdict.problems.is_empty(), gone, "{cut} {covered}");
+                assert_eq!(
+                    !verdict.problems.is_empty(),
+                    gone,
+                    "{name}: {cut} {covered}"
+                );
                 assert_eq!(said.reason.contains("are gone"), gone, "{}", said.reason);
             }
-            world.recover().await;
         }
     }
+}
+
+/// A start that dies before it tells the log.
+async fn recover_unlogged(world: &World, id: SessionId) -> Interrupted {
+    let unsealed = [id].into();
+    let in_log = crate::store::fs::InLog {
+        open: [id].into(),
+        ..Default::default()
+    };
+    let unlogged = super::world::Unlogged(world.notary.clone());
+    let now = super::world::now();
+    let died = crate::store::fs::recover(&world.store, &unsealed, &in_log, &unlogged, now);
+    let said = died.await.unwrap().remove(0);
+    assert!(said.closed, "{said:?}");
+    said
 }
 
 #[tokio::test]
@@ -234,20 +249,7 @@ async fn a_crash_at_each_step_of_a_recovery_leaves_what_it_is() {
                 }
                 // What a recovery makes of it that tells the log nothing: then it died.
                 put(&world.directory(id), &left);
-                let unsealed = [id].into();
-                let in_log = crate::store::fs::InLog {
-                    open: [id].into(),
-                    ..Default::default()
-                };
-                let unlogged = super::world::Unlogged(world.notary.clone());
-                let died = crate::store::fs::recover(
-                    &world.store,
-                    &unsealed,
-                    &in_log,
-                    &unlogged,
-                    super::world::now(),
-                );
-                assert!(died.await.unwrap()[0].closed);
+                recover_unlogged(&world, id).await;
                 let whole = files(&world.directory(id));
                 let (before, note) = before_the_last(&whole);
                 let left = match step {

@@ -1,7 +1,5 @@
 //! Whoever holds a later key of the instance, and writes an earlier recording anew.
 
-use std::sync::Arc;
-
 use super::world::{Memory, SORTS, World, now};
 use crate::config::Name;
 use crate::recording::Notary as _;
@@ -78,5 +76,4 @@ async fn what_is_signed_again_by_a_later_key_is_found_as_that() {
             assert!(another_key(&verdict), "{kept} kept: {verdict:?}");
         }
     }
-    drop(Arc::clone(&world.notary));
 }

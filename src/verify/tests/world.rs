@@ -15,7 +15,7 @@ use crate::log::{EvidenceLog, Leaf, LogReader};
 use crate::notary::DaemonNotary;
 use crate::recording::requests::{Intent, RequestSummary};
 use crate::recording::roundtrip::metadata;
-use crate::recording::testing::{checkpoint, to_pack};
+use crate::recording::testing::{checkpoint, leave, to_pack};
 use crate::recording::{
     Ending, Entry, Identities, Keeping, Notary, NotaryError, OpenRecording, Packer, Recipients,
     Recorder, Recordings, Stream,
@@ -168,8 +168,7 @@ impl World {
 
     /// One that a daemon left behind that was killed.
     pub(super) async fn left(&self, sort: Sort) -> SessionId {
-        // The last one that holds it is gone with this.
-        self.open(sort).await.id()
+        leave(self.open(sort).await).await
     }
 
     pub(super) fn entries(&self) -> Entries {
