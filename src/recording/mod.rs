@@ -11,6 +11,8 @@ mod event;
 mod header;
 mod interval;
 mod manifest;
+mod masked;
+mod masking;
 mod moved;
 mod notary;
 mod open;

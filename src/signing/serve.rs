@@ -37,9 +37,10 @@ impl SignerSocket {
     /// credentials are asked all the same. A socket that is there and that nobody answers at is replaced.
     pub fn bind(path: &Path, signer: FileSigner, peer: Option<u32>) -> std::io::Result<Self> {
         if let Err(error) = std::os::unix::net::UnixStream::connect(path)
-            && error.kind() == std::io::ErrorKind::ConnectionRefused {
-                std::fs::remove_file(path)?;
-            }
+            && error.kind() == std::io::ErrorKind::ConnectionRefused
+        {
+            std::fs::remove_file(path)?;
+        }
         let own = rustix::process::geteuid().as_raw();
         let peer = peer.unwrap_or(own);
         let listener = UnixListener::bind(path)?;

@@ -163,7 +163,10 @@ async fn it_signs_notes_of_its_own_name_and_nothing_else() {
     let signing = Signing::new(Arc::clone(&client) as Arc<dyn Signer>).unwrap();
     for _ in 0..3 {
         let text = "bastion-audit/main\n1\n".to_owned();
-        assert_eq!(signing.sign(text).await.unwrap().by(), std::slice::from_ref(&key));
+        assert_eq!(
+            signing.sign(text).await.unwrap().by(),
+            std::slice::from_ref(&key)
+        );
     }
     let refused = tokio::task::spawn_blocking(move || {
         ["SSH-2.0-whatever\n", "bastion-audit/other\n1\n", "no end"]

@@ -175,9 +175,7 @@ fn labels(gathered: &Gathered, node: &Node) -> Option<BTreeMap<String, String>> 
 
 fn spec(gathered: &Gathered, node: &Node, kind: Kind) -> Option<Spec> {
     match kind {
-        Kind::Bastion => {
-            bastion::bastion(gathered, node).map(|raw| Spec::Bastion(Box::new(raw)))
-        },
+        Kind::Bastion => bastion::bastion(gathered, node).map(|raw| Spec::Bastion(Box::new(raw))),
         Kind::Cluster => bastion::cluster(gathered, node).map(Spec::Cluster),
         Kind::Identity => who::identity(gathered, node).map(Spec::Identity),
         Kind::Role => role::role(gathered, node).map(|raw| Spec::Role(Box::new(raw))),

@@ -168,7 +168,7 @@ impl<'a> Documents<'a> {
 
     fn role_specs(&self) -> impl Iterator<Item = (&Document, &RawRole)> {
         self.specs(Kind::Role, |spec| match spec {
-            Spec::Role(raw) => Some(raw),
+            Spec::Role(raw) => Some(&**raw),
             _ => None,
         })
     }

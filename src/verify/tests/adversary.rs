@@ -197,7 +197,7 @@ async fn frames_dropped_doubled_and_exchanged_are_found_as_such() {
                 let verdict = changed(doubled).verdict(&world, None, id).await;
                 let found = problems(&verdict);
                 let added = |it: &&Problem| matches!(it, Problem::Added { .. });
-                assert!(found.iter().any(|it| added(it)), "{verdict:?}");
+                assert!(found.iter().any(added), "{verdict:?}");
                 assert!(found.iter().any(|it| is_moved(it)), "{verdict:?}");
                 let swapped = [
                     &bytes[..from],

@@ -120,8 +120,7 @@ fn alike(request: &Request, session: &str) {
 
 /// Intents and outcomes as we have them, by Audit-ID; those that were forwarded.
 fn indexed(bastion: &Bastion, session: &str) -> BTreeMap<String, (Value, Value)> {
-    let path = bastion.recording(session).unwrap().join("requests.jsonl");
-    let text = std::fs::read_to_string(path).unwrap();
+    let text = bastion.requests(session);
     let lines: Vec<Value> = text
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
