@@ -399,11 +399,6 @@ async fn file(
         }
         return Ok(());
     };
-    if covered.is_empty() && is_closed(checked) {
-        checked.add(Problem::Stranger {
-            file: name.to_owned(),
-        });
-    }
     let mut whole = digest::Context::new(&SHA256);
     let mut at = 0_u64;
     let mut buffer = vec![0; 256 * 1024];
@@ -461,6 +456,12 @@ async fn file(
     }
     for problem in moved(&mut *file.reader, covered, &wrong).await? {
         checked.add(problem);
+    }
+    // One of which nothing is left is named by what was there.
+    if covered.is_empty() && at > 0 && is_closed(checked) {
+        checked.add(Problem::Stranger {
+            file: name.to_owned(),
+        });
     }
     let sha256 = hex(whole.finish().as_ref());
     checked.files.insert(name.to_owned(), (at, sha256));

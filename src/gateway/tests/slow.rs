@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::streams::{accepted, channels, exec, soon};
 use super::*;
+use crate::store::faulty::FaultyStore;
 
 /// Time that stands still until it is moved. Paused time alone moves on its own whenever nothing is to be done, which a
 /// recording's thread does not count as.
@@ -24,7 +25,7 @@ fn still() -> Still {
 async fn a_watch_of_hours_tells_each_event_as_it_comes() {
     let (tell, happens) = mpsc::channel(1);
     let happens = Arc::new(tokio::sync::Mutex::new(happens));
-    let bench = Bench::new(move |mut stream: ServerStream| {
+    let upstream = api_server(move |mut stream: ServerStream| {
         let happens = Arc::clone(&happens);
         async move {
             let mut head = [0; 8192];
@@ -39,8 +40,10 @@ async fn a_watch_of_hours_tells_each_event_as_it_comes() {
             drop(stream.write_all(b"0\r\n\r\n").await);
             drop(stream.flush().await);
         }
-    })
-    .await;
+    });
+    // A real disk takes real time to sync, of which there is none here: it would be late by hours.
+    let store = Arc::new(FaultyStore::default());
+    let bench = Bench::over(TempDir::new().unwrap(), store, upstream.await).await;
     let mut client = bench.http1().await;
     let answer = client.send_request(get("/api/v1/pods?watch=1")).await;
     let mut body = answer.unwrap().into_body();

@@ -104,7 +104,7 @@ fn cast(source: &Source, packed: &mut Packed) -> Result<(), PackError> {
     // Who unpacks a single frame does not look for the right one.
     if let Some(lines) = keyframes.lines()? {
         let mut output = source.output(index)?;
-        drop(output.frame(&lines)?);
+        packed.rest.extend(output.frame(&lines)?);
         packed.add(index, output)?;
     }
     Ok(())
@@ -127,7 +127,7 @@ fn requests(source: &Source, packed: &mut Packed) -> Result<(), PackError> {
             if frame.is_empty() {
                 break;
             }
-            drop(output.frame(&frame)?);
+            packed.rest.extend(output.frame(&frame)?);
         }
         input.check(source, from)?;
         packed.add(to, output)?;
