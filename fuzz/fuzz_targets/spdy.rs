@@ -46,25 +46,29 @@ fn bounded(frame: &Frame) {
 fn decoded(bytes: &[u8], piece: usize) -> (Vec<Frame>, Option<SpdyError>) {
     let mut decoder = Decoder::default();
     let mut frames: Vec<Frame> = Vec::new();
-    let mut left = 0;
+    // What is to come of the data frame that is under way, and whether there was something of it.
+    let (mut left, mut begun) = (None, false);
     for part in bytes.chunks(piece.min(bytes.len()).max(1)) {
         decoder.buffer().extend_from_slice(part);
         loop {
-            let (at_rest, waiting) = (left == 0, decoder.buffer().len());
-            let length = data_length(decoder.buffer());
+            if left.is_none() {
+                left = data_length(decoder.buffer());
+            }
             match decoder.next() {
                 Ok(None) => break,
                 Err(error) => return (frames, Some(error)),
                 Ok(Some(Frame::Data(data))) => {
-                    left = if at_rest { length.expect("a data frame") } else { left } - data.bytes.len();
-                    assert!(data.bytes.len() <= waiting && (!data.fin || left == 0));
+                    let rest = left.expect("a data frame") - data.bytes.len();
+                    assert!(!data.fin || rest == 0, "an end before the end");
                     match frames.last_mut() {
-                        Some(Frame::Data(last)) if !at_rest => {
+                        Some(Frame::Data(last)) if begun => {
                             last.bytes = [&last.bytes[..], &data.bytes[..]].concat().into();
                             last.fin = data.fin;
                         }
                         _ => frames.push(Frame::Data(data)),
                     }
+                    begun = rest > 0;
+                    left = begun.then_some(rest);
                 }
                 Ok(Some(frame)) => frames.push(frame),
             }

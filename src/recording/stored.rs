@@ -12,7 +12,7 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::check::read_manifest;
 use super::error::ReadError;
-use super::header::Bastion;
+use super::header::{Bastion, Metadata};
 use super::manifest::Manifest;
 use super::reader::LineReader;
 use super::recipients::decrypted;
@@ -105,6 +105,15 @@ impl Stored {
                 what: "it does not open a recording".to_owned(),
             }),
         }
+    }
+
+    /// What its header says, where a key to it is at hand: of an encrypted recording all that everybody may not know, too.
+    pub(crate) async fn described(&self) -> Option<Metadata> {
+        if self.identities.0.is_empty() {
+            return None;
+        }
+        let reader = LineReader::open(self.cast().await.ok()?).await.ok()?;
+        Some(reader.header().metadata().clone())
     }
 
     /// The cast.

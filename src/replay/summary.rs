@@ -77,10 +77,13 @@ impl Summary {
         live: &HashSet<SessionId>,
     ) -> Result<Self, ReadError> {
         let stored = recordings.open(id).await?;
-        if let Some(manifest) = stored.manifest().await? {
+        let described = stored.described().await;
+        if let Some(mut manifest) = stored.manifest().await? {
+            manifest.session = described.unwrap_or(manifest.session);
             return Ok(Self::sealed(manifest, live));
         }
-        let bastion = stored.beginning().await?;
+        let mut bastion = stored.beginning().await?;
+        bastion.metadata = described.unwrap_or(bastion.metadata);
         // A stream goes on at most as long as its session.
         let parent = bastion.metadata.parent.map(|parent| parent.session);
         let is_live = live.contains(&id) || parent.is_some_and(|parent| live.contains(&parent));

@@ -54,7 +54,9 @@ impl Api {
             .lease(jti, audit_id, expires)
             .await
             .map_err(|_| "this session cannot be recorded, so it ends".to_owned())?;
-        let command = steps::command_shown(monitor, open);
+        // Where recordings are kept secret from the disk, so is what they are of.
+        let secret = monitor.config().bastion.recordings.recipients.is_some();
+        let command = steps::command_shown(monitor, open).filter(|_| !secret);
         let event = Event::SessionOpened {
             session: recording.id(),
             identity: grant.identity(),

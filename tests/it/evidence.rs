@@ -153,7 +153,7 @@ fn nothing_of_an_encrypted_recording_is_readable_without_its_key() {
     assert!(exported.contains("zwiebelkuchen\ngeheim"), "{exported}");
     let listed = bastion.cli(&["sessions", "--identity-file", key]);
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    assert!(listed.contains(&id), "{listed}");
+    assert!(listed.contains(&id[..10]), "{listed}");
 
     // With nothing of ours.
     let stock = Command::new("sh")

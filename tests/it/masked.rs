@@ -243,7 +243,9 @@ fn what_goes_to_the_cluster_is_recorded_without_tokens() {
     eventually("a sealed recording", || bastion.manifest(&id));
     let index = bastion.requests(&id);
     assert!(index.contains(MASK), "{index}");
-    holds_nothing_of(&bastion, &id, &token);
+    // Of the middle of a token, pieces are the base64 of names that are anybody's to know.
+    let secret = token.rsplit('.').next().unwrap();
+    holds_nothing_of(&bastion, &id, secret);
 }
 
 /// Over both protocols of kubectl.

@@ -1,4 +1,4 @@
-//! Recordings in a local directory: `recordings/YYYY/MM/DD/ULID/`, with the files that [`Part`] names. The day is that of
+//! Recordings in a local directory: `recordings/YYYY/MM/DD/ULID/`, with the files that [`crate::store::Part`] names. The day is that of
 //! the id, UTC. Directories are 0700, files 0600.
 
 mod files;
