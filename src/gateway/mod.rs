@@ -23,12 +23,15 @@ mod status;
 pub mod streams;
 mod upstream;
 pub mod websocket;
+mod workers;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +47,7 @@ use authority::Authority;
 use bearer::Bearers;
 use front::Front;
 use status::Sorry;
+use workers::Workers;
 
 /// How long a connection is told that there is no session for it.
 const REFUSING: Duration = Duration::from_secs(30);
@@ -54,6 +58,7 @@ pub struct Gateway {
     authority: Arc<Authority>,
     bearers: Arc<Bearers>,
     front: Front,
+    workers: Arc<Workers>,
 }
 
 /// Why there is no gateway.
@@ -68,6 +73,9 @@ pub enum GatewayError {
     /// TLS cannot be served.
     #[error("the gateway's TLS: {0}")]
     Tls(#[from] rustls::Error),
+    /// It has no threads.
+    #[error("the gateway's threads: {0}")]
+    Workers(io::Error),
 }
 
 impl Gateway {
@@ -84,7 +92,13 @@ impl Gateway {
             bearers: Arc::new(Bearers::open(&directory, secrets)?),
             front: Front::new(Arc::clone(&authority) as _)?,
             authority,
+            workers: Arc::new(Workers::start().map_err(GatewayError::Workers)?),
         })
+    }
+
+    /// The threads that connections are to be served on.
+    pub fn workers(&self) -> &Handle {
+        self.workers.handle()
     }
 
     /// PEM of the certificate that clients verify the gateway by.

@@ -97,11 +97,11 @@ impl Api {
     }
 
     /// Serves what connects at `listener`, which leads out of this session's sandbox and nowhere else.
-    pub(super) fn serve(&self, gateway: Gateway, listener: TcpListener) -> Serving {
+    pub(super) fn serve(&self, gateway: &Gateway, listener: TcpListener) -> Serving {
         let (session, over) = (Arc::clone(&self.session), self.over.clone());
         let closed = over.child_token();
-        let task = tokio::spawn(serve(
-            gateway,
+        let task = gateway.workers().spawn(serve(
+            gateway.clone(),
             listener,
             Arc::clone(&session),
             closed.clone(),
@@ -161,6 +161,12 @@ async fn serve(
     session: Arc<ApiSession>,
     closed: CancellationToken,
 ) {
+    // The thread that runs this is also the one that is woken.
+    let listener = match listener.into_std().and_then(TcpListener::from_std) {
+        Ok(listener) => listener,
+        // Its clients see that nobody listens.
+        Err(error) => return tracing::error!("a session's way to its cluster: {error}"),
+    };
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -187,7 +187,7 @@ impl Session {
             api: listener,
             end,
         } = running;
-        let requests = api.serve(monitor.gateway.clone(), listener);
+        let requests = api.serve(&monitor.gateway, listener);
         let to = client.to.clone();
         let streams = async {
             let stderr = async {

@@ -230,9 +230,10 @@ impl Tunnel {
                     Some(link) => {
                         let (gateway, admission) = (monitor.gateway.clone(), admission.clone());
                         let session = Arc::clone(api.session());
-                        serving.spawn(async move {
+                        let serve = async move {
                             gateway.serve(Forwarded::new(link), session, admission).await;
-                        });
+                        };
+                        serving.spawn_on(serve, monitor.gateway.workers());
                     }
                     // The SSH connection has ended.
                     None => break Ended::Exit { status: 0 },
