@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::secrets::{SecretError, read_secret};
 use crate::config::watch::{Reload, Reloads};
 use crate::config::{self, Bastion, Config, Limits};
+use crate::custody::{Custody, CustodyError};
 use crate::gateway::{Gateway, GatewayError};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
 use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader};
@@ -76,6 +77,9 @@ pub enum StartError {
     /// No store, no daemon.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// No way to the object store, or to what is known of it; no daemon.
+    #[error(transparent)]
+    Custody(#[from] CustodyError),
     /// No journal of leases, no daemon.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -156,6 +160,8 @@ impl Daemon {
                 .emit(Event::RecordingInterrupted { session, reason })
                 .await?;
         }
+        // When everything is closed that an earlier daemon left open.
+        let (custody, reading) = Custody::open(&now, &store, &log, &audit, &clock).await?;
         let leases = Leases::open(state_dir, bastion.name.clone(), Arc::clone(&clock))?;
         leases.update(&now);
         let gateway = Gateway::open(state_dir, Arc::clone(&clock), leases.secrets().clone())?;
@@ -196,7 +202,8 @@ impl Daemon {
             signing,
             log,
             recorder,
-            recordings: Recordings::new(Arc::new(store), Identities::default()),
+            recordings: Recordings::new(reading, Identities::default()),
+            custody,
             gateway,
             leases,
             launcher,
@@ -249,6 +256,8 @@ impl Daemon {
         let admin = tokio::spawn(admin.serve(Arc::clone(&monitor)));
         let enforce = tokio::spawn(Arc::clone(&monitor).enforce());
         let config = reloads.current.clone();
+        // What is under way at the end is taken up again by the next daemon.
+        let _custody = monitor.custody.spawn(config.clone());
         let report = tokio::spawn(report(reloads, Arc::clone(&monitor)));
         let witness = config.borrow().bastion.witness.clone();
         let witness = tokio::spawn(witness.follow(monitor.log.clone()));

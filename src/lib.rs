@@ -19,6 +19,7 @@ pub mod audit;
 pub mod clock;
 pub mod config;
 pub mod connection;
+pub mod custody;
 pub mod daemon;
 pub mod export;
 pub mod gateway;

@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::{Audit, Event};
 use crate::clock::{self, Clock};
 use crate::config::Config;
+use crate::custody::Custody;
 use crate::gateway::Gateway;
 use crate::identity::{self, Identity, Proof, Refusal};
 use crate::launch::{LaunchError, Launcher};
@@ -50,6 +51,8 @@ pub struct Monitor {
     pub recorder: Recorder,
     /// Reads them.
     pub recordings: Recordings,
+    /// What becomes of them when they are closed.
+    pub custody: Custody,
     /// The sessions' way to their clusters.
     pub gateway: Gateway,
     /// Credentials that are out.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mint::LiveLease;
 use crate::session::LiveSession;
+use crate::store::ship::Waiting;
 
 pub use client::{AdminError, ask};
 pub use serve::AdminSocket;
@@ -37,6 +38,25 @@ pub enum Request {
         /// Those of one identity.
         identity: Option<crate::config::Name>,
     },
+    /// Hold a recording: nothing deletes it until it is released.
+    Hold {
+        /// Which one.
+        session: crate::session::SessionId,
+        /// Why.
+        reason: String,
+    },
+    /// End a hold.
+    Release {
+        /// Which one.
+        session: crate::session::SessionId,
+    },
+    /// Delete a recording.
+    Delete {
+        /// Which one.
+        session: crate::session::SessionId,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// What the daemon answers.
@@ -49,6 +69,8 @@ pub enum Reply {
         live: Vec<LiveSession>,
         /// Credentials that outlive their session.
         handed_out: Vec<LiveLease>,
+        /// Recordings that the object store does not have yet, oldest first.
+        waiting: Vec<Waiting>,
     },
     /// To [`Request::Metrics`], in the text format of Prometheus.
     Metrics(String),
@@ -62,6 +84,10 @@ pub enum Reply {
         /// Open sessions that were ended.
         sessions: usize,
     },
-    /// What was asked makes no sense.
+    /// To [`Request::Hold`] and [`Request::Release`]: whether it changed anything.
+    Held(bool),
+    /// To [`Request::Delete`]: it is gone.
+    Deleted,
+    /// What was asked makes no sense, or may not be.
     Error(String),
 }

@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{LONGEST, Reply, Request, SOCKET, metrics};
 use crate::audit::{Act, Event};
+use crate::custody::CustodyError;
 use crate::mint::{LeaseState, LiveLease};
 use crate::monitor::Monitor;
 use crate::revoke;
@@ -112,6 +113,7 @@ async fn act(monitor: &Monitor, uid: u32, request: Request) -> Reply {
             Reply::Sessions {
                 live: monitor.live.list(),
                 handed_out: handed_out(monitor),
+                waiting: monitor.custody.waiting(),
             }
         }
         // Asked every few seconds, and nothing that an auditor would look for.
@@ -124,6 +126,29 @@ async fn act(monitor: &Monitor, uid: u32, request: Request) -> Reply {
             };
             monitor.audit.tell(Event::AdminAct { uid, act }).await;
             Reply::Killed(found)
+        }
+        Request::Hold { session, reason } => told(
+            monitor
+                .custody
+                .hold(session, &who(uid), &reason)
+                .await
+                .map(Reply::Held),
+        ),
+        Request::Release { session } => told(
+            monitor
+                .custody
+                .release(session, &who(uid))
+                .await
+                .map(Reply::Held),
+        ),
+        Request::Delete { session, reason } => {
+            let deleted = monitor.custody.delete(session, &who(uid), &reason).await;
+            let act = Act::Delete {
+                session: &session.to_string(),
+                done: deleted.is_ok(),
+            };
+            monitor.audit.tell(Event::AdminAct { uid, act }).await;
+            told(deleted.map(|()| Reply::Deleted))
         }
         Request::Revoke { session, identity } => {
             let (what, filter) = match (session, identity) {
@@ -148,6 +173,15 @@ async fn act(monitor: &Monitor, uid: u32, request: Request) -> Reply {
             }
         }
     }
+}
+
+/// An administrator, as records name them.
+fn who(uid: u32) -> String {
+    format!("uid {uid}")
+}
+
+fn told(result: Result<Reply, CustodyError>) -> Reply {
+    result.unwrap_or_else(|error| Reply::Error(error.to_string()))
 }
 
 fn handed_out(monitor: &Monitor) -> Vec<LiveLease> {

@@ -243,6 +243,62 @@ pub enum Event<'a> {
         /// Why.
         reason: String,
     },
+    /// The object store has not taken recordings for a while. Said once, until it has caught up.
+    #[serde(rename = "shipping.behind")]
+    ShippingBehind {
+        /// How many wait.
+        waiting: usize,
+        /// Which one has waited the longest.
+        oldest: SessionId,
+        /// When that one was closed.
+        since: Timestamp,
+        /// Why its last try failed, if one did.
+        reason: Option<String>,
+    },
+    /// The object store has caught up.
+    #[serde(rename = "shipping.recovered")]
+    ShippingRecovered {
+        /// How many wait now.
+        waiting: usize,
+        /// How long after it was said to be behind.
+        seconds: u64,
+    },
+    /// The object store holds something else under a recording's name. It is not overwritten.
+    #[serde(rename = "recording.conflict")]
+    RecordingConflict {
+        /// Of which session.
+        session: SessionId,
+        /// Under which key, what is there and what was to be put there.
+        reason: String,
+    },
+    /// A recording is held: nothing deletes it.
+    #[serde(rename = "recording.held")]
+    RecordingHeld {
+        /// Of which session.
+        session: SessionId,
+        /// Who said so.
+        who: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
+    /// A recording is held no more.
+    #[serde(rename = "recording.released")]
+    RecordingReleased {
+        /// Of which session.
+        session: SessionId,
+        /// Who said so.
+        who: &'a str,
+    },
+    /// A recording is deleted. Written before it is done.
+    #[serde(rename = "recording.deleted")]
+    RecordingDeleted {
+        /// Of which session.
+        session: SessionId,
+        /// Who wanted it gone: `retention`, or an OS user.
+        who: &'a str,
+        /// Why.
+        reason: &'a str,
+    },
     /// Somebody read recordings or the list of them.
     #[serde(rename = "recording.read")]
     RecordingRead {
@@ -314,6 +370,13 @@ pub enum Act<'a> {
         what: &'a str,
         /// How many leases and sessions it met.
         met: usize,
+    },
+    /// Asked for a recording to be deleted.
+    Delete {
+        /// Which one.
+        session: &'a str,
+        /// Whether it is.
+        done: bool,
     },
 }
 

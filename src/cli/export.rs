@@ -47,9 +47,9 @@ enum WhichStream {
 impl Export {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         self.check()?;
-        let state_dir = self.state.state_dir()?;
-        let live = reading::live_sessions(&state_dir)?;
-        let recordings = reading::recordings(&state_dir, &self.keys)?;
+        let opened = self.state.store(false)?;
+        let live = reading::live_sessions(&opened.state_dir)?;
+        let recordings = reading::recordings(&opened, &self.keys)?;
         let what = export::Export {
             format: self.format,
             stream: self.stream.map(|stream| match stream {

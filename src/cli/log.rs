@@ -119,8 +119,8 @@ pub(super) struct KeyFile {
 }
 
 impl KeyFile {
-    pub(super) fn state_dir(&self) -> anyhow::Result<PathBuf> {
-        self.state.state_dir()
+    pub(super) fn store(&self) -> anyhow::Result<super::Opened> {
+        self.state.store(false)
     }
 
     pub(super) fn keys(&self) -> anyhow::Result<Keys> {

@@ -5,6 +5,7 @@ mod explain;
 mod export;
 mod inherited;
 mod init;
+mod keep;
 mod log;
 mod logging;
 mod metrics;
@@ -21,10 +22,15 @@ mod verify;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use bastion_audit::admin::Reply;
-use bastion_audit::config;
+use bastion_audit::clock::SystemClock;
+use bastion_audit::replay::Marks;
+use bastion_audit::store::s3::{Bucket, S3Store};
+use bastion_audit::store::{FsStore, RecordingStore};
+use bastion_audit::{config, custody};
 use clap::{Parser, Subcommand};
 
 /// An SSH daemon for Kubernetes operators: a minted identity for each session, everything on record.
@@ -49,6 +55,9 @@ enum Word {
     Revoke(revoke::Revoke),
     Kill(revoke::Kill),
     Metrics(metrics::Metrics),
+    Hold(keep::Hold),
+    Release(keep::Release),
+    Delete(keep::Delete),
     Log(log::Log),
     Signer(signer::Signer),
     #[command(hide = true)]
@@ -70,6 +79,9 @@ impl Cli {
             Word::Revoke(word) => word.run(),
             Word::Kill(word) => word.run(),
             Word::Metrics(word) => word.run(),
+            Word::Hold(word) => word.run(),
+            Word::Release(word) => word.run(),
+            Word::Delete(word) => word.run(),
             Word::Log(word) => word.run(),
             Word::Signer(word) => word.run(),
             Word::SandboxInit(word) => word.run(),
@@ -106,7 +118,50 @@ pub(crate) struct StatePath {
     state_dir: Option<PathBuf>,
 }
 
+/// Where recordings are read from.
+pub(crate) struct Opened {
+    pub(crate) state_dir: PathBuf,
+    /// Those that are here, and those that only the object store has.
+    pub(crate) store: Arc<dyn RecordingStore>,
+    /// Whether there is an object store.
+    pub(crate) ships: bool,
+}
+
+impl Opened {
+    /// What keeps them, by what is on disk.
+    pub(crate) async fn marks(&self) -> anyhow::Result<Marks> {
+        Ok(custody::marks_on_disk(&self.state_dir, self.ships).await?)
+    }
+}
+
 impl StatePath {
+    /// The store that the configuration names; with `--state-dir`, or if `local` is set, what lies there and nothing else.
+    pub(crate) fn store(&self, local: bool) -> anyhow::Result<Opened> {
+        let bastion = match &self.state_dir {
+            Some(dir) => {
+                return Ok(Opened {
+                    state_dir: dir.clone(),
+                    store: Arc::new(FsStore::new(dir)),
+                    ships: false,
+                });
+            }
+            None => config::load(&self.config.path())?.bastion,
+        };
+        let here = FsStore::new(&bastion.state_dir);
+        let store: Arc<dyn RecordingStore> = match &bastion.recordings.s3 {
+            Some(s3) if !local => {
+                let bucket = Bucket::open(s3, Arc::new(SystemClock))?;
+                Arc::new(S3Store::new(here, Arc::new(bucket)))
+            }
+            _ => Arc::new(here),
+        };
+        Ok(Opened {
+            state_dir: bastion.state_dir,
+            store,
+            ships: bastion.recordings.s3.is_some(),
+        })
+    }
+
     pub(crate) fn state_dir(&self) -> anyhow::Result<PathBuf> {
         let dir = match &self.state_dir {
             Some(dir) => dir.clone(),

@@ -12,21 +12,27 @@ use bastion_audit::messages::WindowSize;
 use bastion_audit::mint::LiveLease;
 use bastion_audit::recording::{Identities, Recordings};
 use bastion_audit::session::SessionId;
-use bastion_audit::store::FsStore;
+use bastion_audit::store::ship::Waiting;
 
 /// What goes on, by the daemon's word.
 #[derive(Debug, Default)]
 pub(super) struct Live {
     pub(super) sessions: HashSet<SessionId>,
     pub(super) handed_out: Vec<LiveLease>,
+    pub(super) waiting: Vec<Waiting>,
 }
 
 /// Asks the daemon of `state_dir` what goes on. Where none runs, nothing does.
 pub(super) fn live_sessions(state_dir: &Path) -> anyhow::Result<Live> {
     match admin::ask(state_dir, &Request::Sessions) {
-        Ok(Reply::Sessions { live, handed_out }) => Ok(Live {
+        Ok(Reply::Sessions {
+            live,
+            handed_out,
+            waiting,
+        }) => Ok(Live {
             sessions: live.iter().map(|session| session.session).collect(),
             handed_out,
+            waiting,
         }),
         Ok(other) => super::unexpected(other),
         Err(AdminError::NoDaemon { source, .. })
@@ -56,8 +62,8 @@ pub(crate) struct Keys {
     pub(super) identity: Vec<PathBuf>,
 }
 
-/// The recordings under a state directory.
-pub(super) fn recordings(state_dir: &Path, keys: &Keys) -> anyhow::Result<Recordings> {
+/// The recordings of a store.
+pub(super) fn recordings(opened: &super::Opened, keys: &Keys) -> anyhow::Result<Recordings> {
     let mut identities: Vec<Box<dyn age::Identity + Send + Sync>> = Vec::new();
     for path in &keys.identity {
         identities.extend(
@@ -65,7 +71,7 @@ pub(super) fn recordings(state_dir: &Path, keys: &Keys) -> anyhow::Result<Record
                 .with_context(|| format!("{} has no key that opens recordings", path.display()))?,
         );
     }
-    let store = Arc::new(FsStore::new(state_dir));
+    let store = Arc::clone(&opened.store);
     Ok(Recordings::new(store, Identities::new(identities)))
 }
 

@@ -34,9 +34,9 @@ const KEYS: usize = 16;
 
 impl Replay {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let state_dir = self.state.state_dir()?;
-        let live = reading::live_sessions(&state_dir)?;
-        let recordings = reading::recordings(&state_dir, &self.keys)?;
+        let opened = self.state.store(false)?;
+        let live = reading::live_sessions(&opened.state_dir)?;
+        let recordings = reading::recordings(&opened, &self.keys)?;
         reading::block_on(async {
             let summary =
                 replay::resolve(&recordings, &self.how.id, &live.sessions, |_| true).await?;

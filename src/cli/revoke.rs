@@ -108,7 +108,9 @@ fn meant(state_dir: &Path, text: &str) -> anyhow::Result<SessionId> {
         return Ok(session);
     }
     let ids: BTreeSet<SessionId> = match admin::ask(state_dir, &Request::Sessions)? {
-        Reply::Sessions { live, handed_out } => {
+        Reply::Sessions {
+            live, handed_out, ..
+        } => {
             let live = live.iter().map(|session| session.session);
             live.chain(handed_out.iter().map(|lease| lease.session))
                 .collect()

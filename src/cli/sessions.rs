@@ -8,12 +8,13 @@ use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::mint::LeaseState;
 use bastion_audit::replay::{self, Filters};
 
-use super::reading;
+use super::{keep, reading};
 
 /// List recorded sessions, the newest first; live ones are marked
 ///
 /// The column END says `live`, the exit status, the signal, `cut` (ended by the bastion or its client) or
-/// `interrupted` (the daemon did not live to see the end). `show ID` tells more; the first characters of an id are
+/// `interrupted` (the daemon did not live to see the end). KEPT, where there is something to say: `waiting` (the object
+/// store does not have it yet), `held` (nothing deletes it). `show ID` tells more; the first characters of an id are
 /// enough.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sessions {
@@ -24,6 +25,9 @@ pub(crate) struct Sessions {
     identity_file: Vec<PathBuf>,
     #[command(flatten)]
     filters: Filters,
+    /// Only what lies in the state directory; the object store is not asked
+    #[arg(long)]
+    local: bool,
 }
 
 /// Where stdout is no terminal: as wide as lines usually get before they are a nuisance.
@@ -31,17 +35,19 @@ const WIDTH: usize = 80;
 
 impl Sessions {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let state_dir = self.state.state_dir()?;
+        let opened = self.state.store(self.local)?;
         let query = self.filters.query(SystemClock.now())?;
-        let mut live = reading::live_sessions(&state_dir)?;
+        let mut live = reading::live_sessions(&opened.state_dir)?;
         let recordings = reading::recordings(
-            &state_dir,
+            &opened,
             &reading::Keys {
                 identity: self.identity_file.clone(),
             },
         )?;
         let found = reading::block_on(async {
-            Ok(replay::find(&recordings, &query, &live.sessions, |_| true).await?)
+            let mut found = replay::find(&recordings, &query, &live.sessions, |_| true).await?;
+            opened.marks().await?.put_on(&mut found.sessions);
+            Ok(found)
         })?;
 
         live.handed_out
@@ -50,6 +56,7 @@ impl Sessions {
             reading::print(&replay::json_lines(&found.sessions)?)?;
             reading::print(&replay::lease_lines(&live.handed_out)?)?;
             reading::print(&replay::unsearched_lines(&found.unsearched))?;
+            reading::print(&keep::waiting_lines(&live.waiting)?)?;
         } else {
             let width = reading::terminal().map_or(WIDTH, |size| size.cols.into());
             reading::print(&replay::table(&found.sessions, width))?;
@@ -58,6 +65,7 @@ impl Sessions {
             }
             reading::print(&replay::unsearched(&found.unsearched))?;
             reading::print(&replay::lease_table(&live.handed_out))?;
+            reading::print(&keep::waiting_table(&live.waiting))?;
         }
         for (id, error) in &found.unreadable {
             drop(writeln!(std::io::stderr(), "bastion-audit: {id}: {error}"));

@@ -20,11 +20,12 @@ pub(crate) struct Show {
 
 impl Show {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let state_dir = self.state.state_dir()?;
-        let live = reading::live_sessions(&state_dir)?;
-        let recordings = reading::recordings(&state_dir, &self.keys)?;
+        let opened = self.state.store(false)?;
+        let live = reading::live_sessions(&opened.state_dir)?;
+        let recordings = reading::recordings(&opened, &self.keys)?;
         let (_, page) = reading::block_on(async {
-            Ok(replay::show(&recordings, &self.id, &live.sessions, |_| true).await?)
+            let marks = opened.marks().await?;
+            Ok(replay::show_kept(&recordings, &self.id, &live.sessions, &marks, |_| true).await?)
         })?;
         reading::print(&page)?;
         Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ use bastion_audit::clock::to_the_second;
 use bastion_audit::log::{self, LogReader, witness_notes};
 use bastion_audit::session::SessionId;
 use bastion_audit::signing::Keys;
+use bastion_audit::store::retention;
 use bastion_audit::verify::{self, Entries, State, Verdict};
 use bastion_audit::{recording::Recordings, replay};
 
@@ -24,7 +25,8 @@ const INTERRUPTED: u8 = 3;
 
 /// Prove that recordings are what they were, and that all of them are there
 ///
-/// Works on files alone: no daemon, and no key to what is encrypted. Each recording is held against its signed
+/// Needs no daemon, and no key to what is encrypted; what only the object store has is read from there (not with
+/// --state-dir: that directory is looked at and nothing else). Each recording is held against its signed
 /// checkpoints, and against the log of recordings. What the log's end covers can be proven only against a checkpoint of it
 /// that was kept elsewhere (--witness): files alone cannot show that the newest recordings were not taken away with the
 /// end of the log.
@@ -76,12 +78,13 @@ impl Verify {
     }
 
     fn verify(self) -> anyhow::Result<Tally> {
-        let state_dir = self.keys.state_dir()?;
+        let opened = self.keys.store()?;
+        let state_dir = &opened.state_dir;
         let keys = self.keys.keys()?;
         let mut tally = Tally::default();
-        let log = self.read_log(&state_dir, &keys, &mut tally)?;
-        let live = reading::live_sessions(&state_dir)?.sessions;
-        let recordings = reading::recordings(&state_dir, &self.identities)?;
+        let log = self.read_log(state_dir, &keys, &mut tally)?;
+        let live = reading::live_sessions(state_dir)?.sessions;
+        let recordings = reading::recordings(&opened, &self.identities)?;
         let entries = log.as_ref().map(|log| &log.entries);
         let mut later = Vec::new();
         reading::block_on(async {
@@ -100,7 +103,7 @@ impl Verify {
             // A daemon that goes on adds to the log what was not in it when it was read.
             tokio::time::sleep(A_MOMENT).await;
             let newer = match tally.log {
-                0 => self.read_log(&state_dir, &keys, &mut tally)?,
+                0 => self.read_log(state_dir, &keys, &mut tally)?,
                 _ => None,
             };
             let entries = newer.as_ref().map(|log| &log.entries).or(entries);
@@ -165,9 +168,10 @@ impl Verify {
             }
             longest = Some(newer);
         }
-        let Some((reader, entries)) = longest else {
+        let Some((reader, mut entries)) = longest else {
             return Ok(None);
         };
+        entries.set_under_way(retention::under_way(state_dir)?);
         let mut proven = None;
         if let Some(file) = &self.witness {
             let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;

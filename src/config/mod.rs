@@ -11,6 +11,7 @@ mod key_options;
 mod model;
 mod problem;
 mod raw;
+mod recordings;
 mod resolve;
 mod scalar;
 pub mod secrets;
@@ -25,7 +26,8 @@ use std::sync::Arc;
 
 pub use model::*;
 pub use problem::{Place, Problem, Problems};
-pub use scalar::{show_duration, show_size};
+pub use recordings::*;
+pub use scalar::{show_age, show_duration, show_size};
 pub use state_dir::{StateDirError, check_state_dir, state_dir};
 pub use writers::{Exposed, check_writers};
 

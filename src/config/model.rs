@@ -120,6 +120,10 @@ pub struct KeepRecordings {
     pub requests_in_clear: bool,
     /// The most that the lines of one may take, in bytes, before they are packed; default 8 GiB.
     pub quota: u64,
+    /// Where closed ones are shipped to, if anywhere.
+    pub s3: Option<super::S3>,
+    /// When they are deleted, if ever.
+    pub retention: super::Retention,
 }
 
 impl Default for KeepRecordings {
@@ -128,6 +132,8 @@ impl Default for KeepRecordings {
             recipients: None,
             requests_in_clear: false,
             quota: 8 << 30,
+            s3: None,
+            retention: super::Retention::default(),
         }
     }
 }

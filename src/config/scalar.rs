@@ -57,6 +57,31 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
+/// How old something may become: `365d`, whole days, or a duration. At least a second, at most a century.
+pub(super) fn age(text: &str) -> Result<Duration, String> {
+    const MOST: u64 = 36_500 * 86_400;
+    let wrong = || {
+        format!(
+            "'{}' is not an age: write whole days, like 365d, or a duration, like 12h",
+            text.escape_debug()
+        )
+    };
+    let seconds = match text.strip_suffix('d') {
+        Some(days) if days.bytes().all(|b| b.is_ascii_digit()) => days
+            .parse::<u64>()
+            .ok()
+            .and_then(|days| days.checked_mul(86_400)),
+        Some(_) => None,
+        None => duration(text).ok().map(|duration| duration.as_secs()),
+    };
+    let seconds = seconds.ok_or_else(wrong)?;
+    if (1..=MOST).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err(format!("{text} is out of bounds: 1s to 36500d"))
+    }
+}
+
 /// A duration within bounds.
 pub(super) fn duration_within(text: &str, least: &str, most: &str) -> Result<Duration, String> {
     let value = duration(text)?;
@@ -127,6 +152,16 @@ pub fn show_size(bytes: u64) -> String {
     match whole {
         Some((unit, shift)) => format!("{}{unit}", bytes >> shift),
         None => format!("{bytes} bytes"),
+    }
+}
+
+/// An age as a document would write it: `365d`, or a duration where it is not whole days.
+pub fn show_age(value: Duration) -> String {
+    match value.as_secs() {
+        seconds if seconds > 0 && seconds.is_multiple_of(86_400) => {
+            format!("{}d", seconds / 86_400)
+        }
+        _ => show_duration(value),
     }
 }
 
@@ -270,16 +305,43 @@ mod tests {
         }
     }
 
+    #[test]
+    fn ages() {
+        let seconds = |text| age(text).map(|age| age.as_secs()).ok();
+        assert_eq!(seconds("365d"), Some(31_536_000));
+        assert_eq!(seconds("12h"), Some(43_200));
+        assert_eq!(seconds("36500d"), Some(3_153_600_000));
+        for wrong in [
+            "",
+            "d",
+            "0d",
+            "0s",
+            "1d12h",
+            "-1d",
+            "+1d",
+            "1.5d",
+            "36501d",
+            "99999999999999999999d",
+            "1",
+        ] {
+            assert_eq!(seconds(wrong), None, "{wrong}");
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_shown_reads_back(seconds in 0_u64..1_000_000) {
             let shown = show_duration(Duration::from_secs(seconds));
             prop_assert_eq!(duration(&shown), Ok(Duration::from_secs(seconds)));
+            if seconds > 0 {
+                prop_assert_eq!(age(&show_age(Duration::from_secs(seconds))), Ok(Duration::from_secs(seconds)));
+            }
         }
 
         #[test]
         fn no_text_makes_a_scalar_panic(text in "\\PC{0,40}") {
             drop(duration(&text));
+            drop(age(&text));
             drop(host_port(&text));
             drop(service_account_name(&text));
         }

@@ -225,6 +225,7 @@ fn restart_needed(root: &Path, old: &Config, new: &Config) -> Option<Problems> {
         ("auditLog", old.audit_log != new.audit_log),
         ("signing", old.signing != new.signing),
         ("log", old.witness != new.witness),
+        ("recordings.store", old.recordings.s3 != new.recordings.s3),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

@@ -6,6 +6,7 @@
 
 mod error;
 mod find;
+mod kept;
 mod keys;
 mod leases;
 mod moment;
@@ -25,10 +26,11 @@ mod words;
 
 pub use error::{FindError, PlayError};
 pub use find::{Found, Query, find, resolve};
+pub use kept::{Kept, Marks};
 pub use keys::{Key, KeyParser};
 pub use leases::{lease_lines, lease_table};
 pub use moment::{Edge, NotAMoment, parse_duration, parse_moment};
-pub use page::show;
+pub use page::{show, show_kept};
 pub use player::{Play, play};
 pub use printable::printable;
 pub(crate) use requests::RequestLog;

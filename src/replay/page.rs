@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::error::FindError;
 use super::find::resolve;
+use super::kept::Marks;
 use super::printable::printable;
 use super::summary::{Status, Summary};
 use super::table::brief;
@@ -19,8 +20,20 @@ pub async fn show(
     live: &HashSet<SessionId>,
     allow: impl Fn(&Metadata) -> bool,
 ) -> Result<(SessionId, String), FindError> {
+    show_kept(recordings, text, live, &Marks::default(), allow).await
+}
+
+/// The same, with what keeps the recording.
+pub async fn show_kept(
+    recordings: &Recordings,
+    text: &str,
+    live: &HashSet<SessionId>,
+    marks: &Marks,
+    allow: impl Fn(&Metadata) -> bool,
+) -> Result<(SessionId, String), FindError> {
     let mut summary = resolve(recordings, text, live, allow).await?;
     summary.count(recordings).await?;
+    summary.kept = marks.of(&summary);
     Ok((summary.id(), page(&summary)))
 }
 
@@ -112,6 +125,9 @@ fn page(summary: &Summary) -> String {
         if let Some(sha256) = &cast.sha256 {
             page.line("", &format!("SHA-256 {sha256}"));
         }
+    }
+    for (title, text) in summary.kept.lines() {
+        page.line(title, &text);
     }
     page.0
 }

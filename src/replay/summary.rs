@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::kept::Kept;
 use crate::recording::requests::RequestsSummary;
 use crate::recording::{
     CastSummary, Coverage, Ending, LeaseRecord, Manifest, Metadata, ReadError, Reader, Recordings,
@@ -65,6 +66,9 @@ pub struct Summary {
     pub requests: Option<RequestsSummary>,
     /// What is on record.
     pub coverage: Coverage,
+    /// What keeps it, and what it waits for.
+    #[serde(flatten)]
+    pub kept: Kept,
     /// Who, why, what, where.
     pub session: Metadata,
 }
@@ -101,6 +105,7 @@ impl Summary {
             leases: None,
             requests: None,
             coverage: Coverage::of(&bastion),
+            kept: Kept::default(),
             session: bastion.metadata,
         })
     }
@@ -145,6 +150,7 @@ impl Summary {
             leases: Some(manifest.leases),
             requests: manifest.requests,
             coverage: manifest.coverage,
+            kept: Kept::default(),
             session: manifest.session,
         }
     }

@@ -19,25 +19,23 @@ pub fn table(sessions: &[Summary], width: usize) -> String {
         return "no sessions\n".to_owned();
     }
     let short = shortest_prefix(sessions);
-    let heading = [
-        "SESSION",
-        "STARTED (UTC)",
-        "LENGTH",
-        "END",
-        "IDENTITY",
-        "ROLE+CLUSTER",
-        "WHAT",
-    ]
-    .map(str::to_owned);
-    let mut rows = vec![heading];
+    // Most lists have nothing to say of it.
+    let kept = sessions.iter().any(|it| !it.kept.in_a_word().is_empty());
+    let heading = ["SESSION", "STARTED (UTC)", "LENGTH", "END"];
+    let heading = heading.into_iter().chain(kept.then_some("KEPT"));
+    let heading = heading.chain(["IDENTITY", "ROLE+CLUSTER", "WHAT"]);
+    let mut rows = vec![heading.map(str::to_owned).collect::<Vec<_>>()];
     for summary in sessions {
         let session = &summary.session;
         let id = session.session.to_string();
-        rows.push([
+        let mut row = vec![
             id.get(..short).unwrap_or(&id).to_owned(),
             started(session.opened),
             summary.length().map_or_else(|| "-".to_owned(), brief),
             end(summary),
+        ];
+        row.extend(kept.then(|| summary.kept.in_a_word().to_owned()));
+        row.extend([
             cut(session.identity.as_str(), WIDEST_IDENTITY),
             cut(
                 &format!("{}+{}", session.role, session.cluster),
@@ -48,6 +46,7 @@ pub fn table(sessions: &[Summary], width: usize) -> String {
                 None => session.kind.to_string(),
             },
         ]);
+        rows.push(row);
     }
     lay_out(&rows, width.max(60))
 }
@@ -81,8 +80,9 @@ pub fn json_lines(sessions: &[Summary]) -> Result<String, serde_json::Error> {
     Ok(out)
 }
 
-fn lay_out<const N: usize>(rows: &[[String; N]], width: usize) -> String {
-    let mut widths = [0; N];
+fn lay_out(rows: &[Vec<String>], width: usize) -> String {
+    let columns = rows.first().map_or(0, Vec::len);
+    let mut widths = vec![0; columns];
     for row in rows {
         for (widest, cell) in widths.iter_mut().zip(row) {
             *widest = (*widest).max(cell.chars().count());
@@ -91,8 +91,9 @@ fn lay_out<const N: usize>(rows: &[[String; N]], width: usize) -> String {
     let mut out = String::new();
     for row in rows {
         let mut line = String::new();
-        for (column, (cell, wide)) in row.iter().zip(widths).enumerate() {
-            if column + 1 == N {
+        for (column, (cell, wide)) in row.iter().zip(&widths).enumerate() {
+            let wide = *wide;
+            if column + 1 == columns {
                 let left = width.saturating_sub(line.chars().count());
                 line.push_str(&cut(cell, left));
             } else {

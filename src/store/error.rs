@@ -4,6 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 
+use super::s3::BucketError;
 use crate::session::SessionId;
 
 /// Why a store could not do what it was asked for.
@@ -44,6 +45,9 @@ pub enum StoreError {
     /// There is such a recording already: ids are never used twice.
     #[error("there is a recording {0} already")]
     Exists(SessionId),
+    /// The bucket failed.
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// The store's writer has ended; nothing can be recorded any more.
     #[error("the writer of recordings has ended")]
     WriterGone,

@@ -3,11 +3,20 @@
 //! A store knows nothing of what it holds: a cast, a request index and checkpoints are bytes that are appended, a manifest
 //! is a document that closes them. What they mean is [`crate::recording`]'s.
 
+#[cfg(test)]
+mod contract;
 mod error;
 pub mod faulty;
 pub mod fs;
+mod papers;
 mod part;
+pub mod retention;
+pub mod s3;
+mod settled;
+pub mod ship;
 mod space;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! What the log says of each recording.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::log::{Leaf, Position};
 use crate::session::SessionId;
@@ -15,6 +15,8 @@ pub struct Entries {
     keys: BTreeMap<u64, String>,
     /// When the leaves were entered: the first, and every thousandth.
     times: BTreeMap<u64, Timestamp>,
+    /// Deletions that are on record and not carried out yet.
+    under_way: BTreeSet<SessionId>,
 }
 
 /// What the log says of one.
@@ -79,9 +81,23 @@ impl Entries {
         }
     }
 
-    /// Forgets everything: the log is given again.
+    /// Forgets everything that the log said: it is given again.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self {
+            under_way: std::mem::take(&mut self.under_way),
+            ..Self::default()
+        };
+    }
+
+    /// Deletions that the daemon has begun and not finished: what is left of these is no recording that came back.
+    pub fn set_under_way(&mut self, sessions: BTreeSet<SessionId>) {
+        self.under_way = sessions;
+    }
+
+    /// The deletion of a recording that is on record and goes on.
+    pub(super) fn deletion_under_way(&self, session: SessionId) -> Option<&Deletion> {
+        let deletion = self.of(session)?.deleted.as_ref()?;
+        self.under_way.contains(&session).then_some(deletion)
     }
 
     /// What it says of one.

@@ -142,6 +142,12 @@ async fn look(
     log: Option<&Entries>,
 ) -> Result<Verdict, StoreError> {
     let in_log = log.and_then(|log| log.of(session));
+    if let Some(deletion) = log.and_then(|log| log.deletion_under_way(session)) {
+        // An outage of the object store may cut it short for hours.
+        let mut verdict = Verdict::of(session, State::Deleted);
+        verdict.reason = Some(format!("{} (not all of it is gone yet)", deletion.why));
+        return Ok(verdict);
+    }
     let stored = match recordings.open(session).await {
         Ok(stored) => stored,
         Err(StoreError::NotFound(_)) => return Ok(absent(session, in_log)),

@@ -38,6 +38,7 @@ mod reload;
 mod request_info;
 mod sandbox;
 mod session;
+mod shipping;
 mod streams;
 mod time;
 mod tunnel;

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::evidence::{self, RawSigning, RawWitness};
+use super::recordings::{self, RawS3};
 use super::{path, paths, within};
 use crate::config::fields::{Fields, boolean, list, number, parsed};
 use crate::config::model::{HostPort, Limits};
 use crate::config::problem::{At, Gathered};
+use crate::config::recordings::Retention;
 use crate::config::scalar;
 use crate::config::yaml::Node;
 use crate::recording::{NotARecipient, Recipient};
@@ -31,6 +33,8 @@ pub(in crate::config) struct RawRecordings {
     pub(in crate::config) recipients: Option<At<Vec<At<Recipient>>>>,
     pub(in crate::config) request_index: Option<At<RequestIndex>>,
     pub(in crate::config) quota: Option<At<u64>>,
+    pub(in crate::config) s3: Option<RawS3>,
+    pub(in crate::config) retention: Retention,
 }
 
 /// Whether the request index of an encrypted recording can be searched without a key.
@@ -89,6 +93,11 @@ fn recordings(gathered: &Gathered, node: &Node) -> Option<RawRecordings> {
         quota: spec.optional("quota", |g, n| {
             parsed(g, n, |text| scalar::size_within(text, "1MiB", "1TiB"))
         }),
+        s3: spec.optional("store", recordings::store).map(|at| at.value),
+        retention: spec
+            .optional("retention", recordings::retention)
+            .map(|at| at.value)
+            .unwrap_or_default(),
     };
     spec.close();
     Some(raw)

@@ -16,10 +16,12 @@ use super::yaml::{Node, Value};
 
 mod bastion;
 mod evidence;
+mod recordings;
 mod role;
 mod who;
 
 pub(super) use bastion::{RawBastion, RawCluster, RequestIndex};
+pub(super) use recordings::RawS3;
 pub(super) use role::{ClusterSelector, RawAudit, RawKubernetes, RawRole, RawServiceAccount};
 pub(super) use who::{RawBinding, RawIdentity, RawSubject};
 

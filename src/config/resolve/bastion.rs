@@ -9,7 +9,8 @@ use crate::config::model::{
     Bastion, Cluster, ClusterAccess, HostPort, KeepRecordings, Name, Sandbox,
 };
 use crate::config::problem::{At, Place};
-use crate::config::raw::{Document, Kind, RawBastion, RequestIndex, Spec};
+use crate::config::raw::{Document, Kind, RawBastion, RawS3, RequestIndex, Spec};
+use crate::config::recordings::S3;
 use crate::log::Witness;
 use crate::recording::Recipients;
 use crate::signing::KeySource;
@@ -53,13 +54,13 @@ impl Documents<'_> {
             witness: witness(document, spec),
             limits: spec.limits.clone(),
             sandbox,
-            recordings: self.recordings(spec),
+            recordings: self.recordings(document, spec),
         };
         self.sandbox_shows_no_secret(&bastion, spec, clusters);
         Some(bastion)
     }
 
-    fn recordings(&self, spec: &RawBastion) -> KeepRecordings {
+    fn recordings(&self, document: &Document, spec: &RawBastion) -> KeepRecordings {
         let raw = &spec.recordings;
         if let Some(listed) = &raw.recipients
             && listed.value.is_empty()
@@ -88,6 +89,8 @@ impl Documents<'_> {
                 .quota
                 .as_ref()
                 .map_or(KeepRecordings::default().quota, |at| at.value),
+            s3: raw.s3.as_ref().map(|raw| s3(document, raw)),
+            retention: raw.retention.clone(),
         }
     }
 
@@ -198,6 +201,13 @@ impl Documents<'_> {
             .iter()
             .chain([&bastion.state_dir, &bastion.audit_log])
             .chain(bastion.signing.paths())
+            .chain(
+                bastion
+                    .recordings
+                    .s3
+                    .iter()
+                    .flat_map(|s3| &s3.credentials_file),
+            )
             .chain(kubeconfigs)
             .collect();
         let sandbox = &bastion.sandbox;
@@ -256,5 +266,24 @@ fn witness(document: &Document, spec: &RawBastion) -> Witness {
             .map(|at| document_path(document, &at.value)),
         daemon_log: raw.daemon_log,
         every: raw.every.unwrap_or(default.every),
+    }
+}
+
+fn s3(document: &Document, raw: &RawS3) -> S3 {
+    let path = |at: &At<String>| document_path(document, &at.value);
+    S3 {
+        bucket: raw.bucket.clone(),
+        // So that daemons that share a bucket do not share recordings unless they are told to.
+        prefix: raw
+            .prefix
+            .clone()
+            .unwrap_or_else(|| document.name.value.to_string()),
+        region: raw.region.clone().unwrap_or_else(|| "us-east-1".to_owned()),
+        endpoint: raw.endpoint.clone(),
+        ca_file: raw.ca_file.as_ref().map(path),
+        credentials_file: raw.credentials_file.as_ref().map(path),
+        sse: raw.sse.clone(),
+        object_lock: raw.object_lock,
+        keep_local: raw.keep_local,
     }
 }

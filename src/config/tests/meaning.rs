@@ -95,3 +95,36 @@ fn a_narrowing_that_leaves_nothing_of_a_role_is_a_mistake() {
     );
     assert_eq!(problems.lines().count(), 1, "{problems}");
 }
+
+#[test]
+fn recordings_stay_where_they_are_and_for_ever_unless_it_is_said_otherwise() {
+    let bastion = |recordings: &str| {
+        let mut documents = set();
+        documents[0] = documents[0].replace("stateDir: state", recordings);
+        load_text(&documents).unwrap().bastion.recordings
+    };
+    assert_eq!(bastion("stateDir: state"), KeepRecordings::default());
+    let days = |days: u64| std::time::Duration::from_secs(days * 86_400);
+    let whole = bastion(
+        "stateDir: state, recordings: {retention: {default: 365d, roles: {old: 30d}}, store: {s3: {\
+         bucket: logs, endpoint: 'http://127.0.0.1:9000', credentialsFile: s3.credentials, sse: 'aws:kms:k/1', \
+         objectLock: {mode: COMPLIANCE, retain: 366d}, keepLocal: 7d}}}",
+    );
+    let s3 = whole.s3.unwrap();
+    assert_eq!(
+        (s3.prefix.as_str(), s3.region.as_str()),
+        ("main", "us-east-1")
+    );
+    assert_eq!(
+        s3.credentials_file.unwrap(),
+        Path::new("/etc/b/s3.credentials")
+    );
+    assert_eq!(s3.sse, Some(Sse::Kms(Some("k/1".to_owned()))));
+    assert_eq!(s3.keep_local, Some(days(7)));
+    let lock = s3.object_lock.unwrap();
+    assert_eq!((lock.mode, lock.retain), (LockMode::Compliance, days(366)));
+    let name = |name| Name::new(name).unwrap();
+    assert_eq!(whole.retention.of(&name("old")), Some(days(30)));
+    assert_eq!(whole.retention.of(&name("viewer")), Some(days(365)));
+    assert_eq!(whole.retention.shortest(), Some(days(30)));
+}

@@ -258,6 +258,56 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             "this would show /etc/b/h to operators' commands",
         ),
         (
+            main("recordings: {store: {s3: {region: eu-central-1}}}"),
+            "s3 needs the key 'bucket'",
+        ),
+        (
+            main("recordings: {store: {s3: {bucket: logs, secretKey: x}}}"),
+            "unknown key 'secretKey' in s3",
+        ),
+        (
+            main("recordings: {store: {s3: {bucket: logs, endpoint: 'http://10.0.0.1:9000'}}}"),
+            "http:// is for loopback only",
+        ),
+        (
+            main("recordings: {store: {s3: {bucket: logs, endpoint: 'https://a:b@store'}}}"),
+            "is not an endpoint",
+        ),
+        (
+            main("recordings: {store: {s3: {bucket: Logs}}}"),
+            "'Logs' is not a bucket",
+        ),
+        (
+            main("recordings: {store: {s3: {bucket: logs, prefix: a/../b}}}"),
+            "is not a prefix",
+        ),
+        (
+            main(
+                "recordings: {store: {s3: {bucket: logs, objectLock: {mode: compliance, retain: 1d}}}}",
+            ),
+            "'compliance' is not a mode",
+        ),
+        (
+            main("recordings: {store: {s3: {bucket: logs, objectLock: {mode: COMPLIANCE}}}}"),
+            "needs the key 'retain'",
+        ),
+        (
+            main("recordings: {store: {s3: {bucket: logs, sse: rot13}}}"),
+            "is not a way to encrypt",
+        ),
+        (
+            main("recordings: {retention: {default: 1y}}"),
+            "'1y' is not an age",
+        ),
+        (
+            main("recordings: {retention: {default:}}"),
+            "'default' has no value",
+        ),
+        (
+            main("recordings: {retention: {roles: {viewer: 0d}}}"),
+            "out of bounds: 1s to 36500d",
+        ),
+        (
             main("sandbox: {tools: [/opt/a/helm, /opt/b/helm]}"),
             "is here a second time",
         ),

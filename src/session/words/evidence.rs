@@ -16,7 +16,7 @@ use crate::monitor::Monitor;
 use crate::policy::{self, AuditScope};
 use crate::recording::{Metadata, ReadError};
 use crate::replay::{
-    self, Filters, KeyParser, Play, PlayError, Query, ReadingWord, ReplayArgs, Summary,
+    self, Filters, KeyParser, Marks, Play, PlayError, Query, ReadingWord, ReplayArgs, Summary,
 };
 use crate::session::client::Client;
 use crate::session::{Caller, SessionId, steps};
@@ -72,11 +72,12 @@ impl Reader<'_> {
             .query(self.monitor.clock.now())
             .map_err(|error| error.to_string())?;
         let live = live(self.monitor);
-        let found = replay::find(&self.monitor.recordings, &query, &live, |session| {
+        let mut found = replay::find(&self.monitor.recordings, &query, &live, |session| {
             self.sees(session)
         })
         .await
         .map_err(|error| error.to_string())?;
+        self.marks().await?.put_on(&mut found.sessions);
         let leases = self.handed_out(&query);
         if filters.json {
             return replay::json_lines(&found.sessions)
@@ -100,7 +101,8 @@ impl Reader<'_> {
         let summary = self.find("show", id).await?;
         let live = live(self.monitor);
         let whole = summary.id().to_string();
-        let page = replay::show(&self.monitor.recordings, &whole, &live, |session| {
+        let marks = self.marks().await?;
+        let page = replay::show_kept(&self.monitor.recordings, &whole, &live, &marks, |session| {
             self.sees(session)
         })
         .await;
@@ -248,6 +250,11 @@ impl Reader<'_> {
         } else {
             Err(NO_SCOPE.into())
         }
+    }
+
+    async fn marks(&self) -> Result<Marks, String> {
+        let marks = self.monitor.custody.marks().await;
+        marks.map_err(|error| error.to_string())
     }
 
     fn sees(&self, session: &Metadata) -> bool {

@@ -4,6 +4,7 @@
 mod files;
 mod layout;
 mod recover;
+mod remove;
 mod replace;
 mod rounds;
 mod sink;

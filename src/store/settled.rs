@@ -1,0 +1,37 @@
+//! Whether a recording has come to rest: then it may be shipped, and one day deleted.
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::io::AsyncReadExt;
+
+use super::{Part, StoreError, StoredFiles};
+use crate::recording::{Manifest, ReadError, State};
+
+/// A manifest is some kilobytes; what is larger than this was not written by us.
+const MAX_MANIFEST: u64 = 16 << 20;
+
+/// A sealed recording that is not packed by then is not going to be: its daemon died, or it does not hold against its
+/// checkpoints. It is evidence as it is. If it is packed later all the same, that is another form of the same recording.
+const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
+
+/// The manifest of a recording that is not about to change: it is packed, or will not be, or it was interrupted and stays as
+/// it was found. `None` while its session goes on, and while it waits to be packed.
+pub(super) async fn settled(
+    files: &dyn StoredFiles,
+    now: Timestamp,
+) -> Result<Option<Manifest>, ReadError> {
+    let Some(file) = files.read(Part::Manifest).await? else {
+        return Ok(None);
+    };
+    let mut bytes = Vec::new();
+    file.reader
+        .take(MAX_MANIFEST)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(|error| StoreError::io("reading a manifest", error))?;
+    let manifest = Manifest::parse(&bytes)?;
+    let waits = manifest.state == State::Complete
+        && now.duration_since(manifest.closed) < PATIENCE
+        && (files.read(Part::Cast).await?.is_some()
+            || files.read(Part::CastSpool).await?.is_some());
+    Ok((!waits).then_some(manifest))
+}
