@@ -3,7 +3,7 @@
 use std::io;
 
 use super::layout::{Layout, sync_directory};
-use super::{FsStore, slowly, walk};
+use super::{FsStore, replace, slowly, walk};
 use crate::session::SessionId;
 use crate::store::StoreError;
 
@@ -38,6 +38,7 @@ fn remove(layout: &Layout, id: SessionId) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(error)),
     }
+    replace::forget(layout, id)?;
     match std::fs::remove_dir_all(&gone) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(error)),
         _ => Ok(()),

@@ -80,6 +80,12 @@ pub(super) fn recover(layout: &Layout, day: &Path, name: &str) -> Result<bool, S
     Ok(true)
 }
 
+/// Leaves nothing beside a recording that is gone, from which [`recover`] would make it anew.
+pub(super) fn forget(layout: &Layout, id: SessionId) -> Result<(), StoreError> {
+    remove(&beside(layout, id, DRAFT))?;
+    remove(&beside(layout, id, OLD))
+}
+
 fn beside(layout: &Layout, id: SessionId, prefix: &str) -> PathBuf {
     layout.directory(id).with_file_name(format!("{prefix}{id}"))
 }

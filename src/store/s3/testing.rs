@@ -1,7 +1,7 @@
 // A real S3 server on loopback, behind a layer that goes wrong on purpose. Also part of the integration tests, which
 // are another crate: nothing of ours is used here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -41,7 +41,7 @@ pub enum Fault {
     DoneButReset,
     /// Half of the answer's body comes, and then nothing.
     Truncated,
-    /// The answer has an ETag that nobody ever gave.
+    /// The answer has an ETag that nobody ever gave. Of a part: whoever finishes the upload with it is refused.
     WrongEtag,
     /// The answer has a checksum of something else.
     WrongChecksum,
@@ -84,6 +84,8 @@ struct Plan {
     faults: VecDeque<Planned>,
     seen: Vec<Seen>,
     down: bool,
+    /// Parts, as number and upload, whose ETag nobody was told.
+    untold: BTreeSet<String>,
 }
 
 /// A server with one bucket. Stopped when dropped.
@@ -217,6 +219,7 @@ async fn answer(
     plan: Arc<Mutex<Plan>>,
     request: Request<Incoming>,
 ) -> Result<Answer, std::io::Error> {
+    let part = request.uri().query().unwrap_or_default().to_owned();
     let fault = {
         let mut plan = plan.lock().unwrap();
         let seen = Seen {
@@ -230,7 +233,7 @@ async fn answer(
             return Err(reset());
         }
         let found = plan.faults.iter().position(|it| (it.wanted)(&seen));
-        found.map(|at| {
+        let fault = found.map(|at| {
             let planned = &mut plan.faults[at];
             planned.times -= 1;
             let fault = planned.fault;
@@ -238,7 +241,19 @@ async fn answer(
                 plan.faults.remove(at);
             }
             fault
-        })
+        });
+        // As S3 does, and the server behind this one does not: parts are known by their ETags.
+        let upload = |untold: &String| part.starts_with("uploadId") && untold.ends_with(&part);
+        if seen.method == Method::POST && plan.untold.iter().any(upload) {
+            return Ok(refusal(400));
+        }
+        if seen.method == Method::PUT && part.starts_with("partNumber") {
+            match fault {
+                Some(Fault::WrongEtag) => plan.untold.insert(part),
+                _ => plan.untold.remove(&part),
+            };
+        }
+        fault
     };
     match fault {
         Some(Fault::Status(status)) => return Ok(refusal(status)),
@@ -297,6 +312,7 @@ fn truncated(mut head: http::response::Parts, body: Bytes) -> Answer {
 
 fn refusal(status: u16) -> Answer {
     let code = match status {
+        400 => "InvalidPart",
         403 => "AccessDenied",
         503 => "SlowDown",
         _ => "InternalError",

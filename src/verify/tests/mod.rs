@@ -1,6 +1,7 @@
 //! Recordings as they are, and as somebody would have them.
 
 mod adversary;
+mod deleted;
 mod reading;
 mod recovery;
 mod rewritten;
