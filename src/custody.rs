@@ -142,6 +142,11 @@ impl Custody {
         marks_on_disk(&self.state_dir, self.shipper.is_some()).await
     }
 
+    /// Whether closed recordings are shipped.
+    pub fn ships(&self) -> bool {
+        self.shipper.is_some()
+    }
+
     /// What the object store does not have yet, oldest first.
     pub fn waiting(&self) -> Vec<Waiting> {
         self.shipper

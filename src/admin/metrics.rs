@@ -27,6 +27,13 @@ pub(super) async fn text(monitor: &Monitor) -> String {
         "Recordings that could not be opened, written or sealed.",
         monitor.recorder.failures(),
     );
+    if monitor.custody.ships() {
+        metrics.gauge(
+            "recordings_waiting",
+            "Closed recordings that the object store does not have yet.",
+            monitor.custody.waiting().len(),
+        );
+    }
     let state_dir = monitor.config().bastion.state_dir.clone();
     // A disk that hangs keeps whoever asks waiting, and nobody else.
     let space = tokio::task::spawn_blocking(move || Space::at(&state_dir)).await;

@@ -4,12 +4,14 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::config::{self, Cluster, ClusterAccess, Config, Name, RoleAccess, secrets};
 use bastion_audit::mint::check::{Level, check_cluster};
 use bastion_audit::policy::available_to;
+use bastion_audit::store::s3::Bucket;
 
 /// Say whether a configuration is valid, and what a daemon would do with it
 ///
@@ -229,6 +231,11 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
     say("state directory", state_dir(&config.bastion.state_dir))?;
     for cluster in config.clusters.values() {
         say(&format!("cluster {}", cluster.name), credential(cluster))?;
+    }
+    if let Some(s3) = &config.bastion.recordings.s3 {
+        let bucket = Bucket::open(s3, Arc::new(SystemClock));
+        let opened = bucket.map(|_| format!("bucket {}, not asked for", s3.bucket));
+        say("object store", opened.map_err(|error| error.to_string()))?;
     }
     say("bubblewrap", program(&config.bastion.sandbox.bubblewrap))?;
     for tool in &config.bastion.sandbox.tools {

@@ -9,14 +9,16 @@ use crate::recording::{Manifest, ReadError, State};
 /// A manifest is some kilobytes; what is larger than this was not written by us.
 const MAX_MANIFEST: u64 = 16 << 20;
 
-/// A sealed recording that is not packed by then is not going to be: its daemon died, or it does not hold against its
-/// checkpoints. It is evidence as it is. If it is packed later all the same, that is another form of the same recording.
+/// A sealed recording that is not packed by then is not going to be: it is a spool of an earlier daemon, or does not hold
+/// against its checkpoints. It is evidence as it is. If it is packed later all the same, that is another form of the same recording.
 const PATIENCE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The manifest of a recording that is not about to change: it is packed, or will not be, or it was interrupted and stays as
-/// it was found. `None` while its session goes on, and while it waits to be packed.
+/// it was found. `None` while its session goes on, and while it waits to be packed: by the daemon that sealed it, or by
+/// this one, which began at `started`. What is shipped in one form and then packed would be a conflict with itself.
 pub(super) async fn settled(
     files: &dyn StoredFiles,
+    started: Timestamp,
     now: Timestamp,
 ) -> Result<Option<Manifest>, ReadError> {
     let Some(file) = files.read(Part::Manifest).await? else {
@@ -30,7 +32,7 @@ pub(super) async fn settled(
         .map_err(|error| StoreError::io("reading a manifest", error))?;
     let manifest = Manifest::parse(&bytes)?;
     let waits = manifest.state == State::Complete
-        && now.duration_since(manifest.closed) < PATIENCE
+        && now.duration_since(manifest.closed.max(started)) < PATIENCE
         && (files.read(Part::Cast).await?.is_some()
             || files.read(Part::CastSpool).await?.is_some());
     Ok((!waits).then_some(manifest))

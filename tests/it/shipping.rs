@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::harness::bastion::{Bastion, Ran, eventually};
 use crate::harness::cluster::write_private;
+use crate::harness::running::Running;
 
 #[path = "../../src/store/s3/testing.rs"]
 #[allow(dead_code, unreachable_pub)]
@@ -185,6 +186,19 @@ fn what_only_the_bucket_has_is_read_from_there_held_and_deleted_with_who_and_why
     assert!(page.stdout.contains("in the object store"), "{page:?}");
     let text = Ran::from(bastion.cli(&["replay", &id]));
     assert!(text.stdout.contains("only there"), "{text:?}");
+    // Its files are proven wherever they lie.
+    let proven = Ran::from(bastion.cli(&["verify", &id]));
+    assert_eq!(proven.code, Some(0), "{proven:?}");
+    assert!(proven.stdout.contains("complete"), "{proven:?}");
+    // So is a copy of the bucket, by who has the public keys and the log.
+    let keys = bastion.path().join("keys");
+    std::fs::write(&keys, bastion.cli(&["log", "key"]).stdout).unwrap();
+    let copy = server.object("test");
+    let log = bastion.state_dir().join("log");
+    let [keys, copy, log] = [&keys, &copy, &log].map(|path| path.to_str().unwrap());
+    let elsewhere = ["--state-dir", copy, "--public-key", keys, "--log", log];
+    let proven = Ran::from(bastion.cli(&[&["verify", "--all"][..], &elsewhere].concat()));
+    assert_eq!(proven.code, Some(0), "{proven:?}");
     let over_ssh = bastion.run_ssh("auditor-a", "auditor-a", &format!("bastion show {id}"));
     assert!(
         over_ssh.stdout.contains("in the object store"),
@@ -210,6 +224,12 @@ fn what_only_the_bucket_has_is_read_from_there_held_and_deleted_with_who_and_why
     assert_eq!(deleted.stdout, format!("{id}: deleted\n"), "{deleted:?}");
     assert_eq!(server.keys(), [""; 0]);
     assert_ne!(said(&["show", &id]).code, Some(0));
+    let all = said(&["verify", "--all"]);
+    assert_eq!(all.code, Some(0), "{all:?}");
+    assert!(
+        all.stdout.contains(&format!("{id} deleted")) && all.stdout.contains("asked for"),
+        "{all:?}"
+    );
     let event = bastion.event("recording.deleted", |_| true);
     assert_eq!(
         (&event["session"], &event["reason"]),
@@ -217,6 +237,86 @@ fn what_only_the_bucket_has_is_read_from_there_held_and_deleted_with_who_and_why
     );
     let uid = format!("uid {}", rustix::process::geteuid().as_raw());
     assert_eq!(event["who"], uid.as_str());
+}
+
+#[test]
+fn what_a_killed_daemon_leaves_is_shipped_and_proven() {
+    let server = runtime().block_on(Server::start());
+    let mut bastion = with_bucket(&server, ", keepLocal: 5s");
+    bastion.run();
+    let script = "n=0; while :; do n=$((n+1)); echo line $n of many; done";
+    let session = Running::start(&bastion, "operator-a", "viewer", script);
+    let id = session.id.clone();
+    std::thread::sleep(Duration::from_secs(2));
+    bastion.signal("KILL");
+    bastion.wait();
+    session.wait();
+    bastion.run();
+    until("it was not shipped", || shipped(&bastion, &id));
+    is_whole(&bastion, &server, &id);
+    let proven = Ran::from(bastion.cli(&["verify", &id]));
+    assert_eq!(proven.code, Some(3), "{proven:?}");
+    assert!(proven.stdout.contains("interrupted"), "{proven:?}");
+
+    // And a byte that somebody changes in the bucket is named.
+    until("the local copy stays", || {
+        sessions(&bastion)
+            .iter()
+            .all(|it| it["session"]["session"] != id.as_str())
+    });
+    let keys = server.keys();
+    let cast = keys
+        .iter()
+        .find(|key| key.ends_with("session.cast"))
+        .unwrap();
+    let path = server.object(cast);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::write(path.with_file_name("extra"), "x").unwrap();
+    let proven = Ran::from(bastion.cli(&["verify", "--all"]));
+    assert_eq!(proven.code, Some(1), "{proven:?}");
+    assert!(
+        proven.stdout.contains("session.cast: bytes") && proven.stdout.contains("extra"),
+        "{proven:?}"
+    );
+}
+
+#[test]
+fn what_is_over_by_its_role_goes_and_the_log_says_so() {
+    let mut bastion = Bastion::start();
+    let (over, stays) = (
+        record(&bastion, "echo over"),
+        bastion.run_ssh("operator-a", "editor", "echo $BASTION_SESSION"),
+    );
+    assert_eq!(stays.code, Some(0), "{stays:?}");
+    let stays = stays.stdout.trim().to_owned();
+    for id in [&over, &stays] {
+        bastion.packed(id);
+    }
+    bastion.stop();
+    let config = bastion.config();
+    let rules = "  recordings: {retention: {default: 365d, roles: {viewer: 1s}}}\n";
+    let anchor = "  limits: {drain: 5s}\n";
+    assert!(config.contains(anchor));
+    bastion.write_config(&config.replacen(anchor, &format!("{anchor}{rules}"), 1));
+    bastion.run();
+    let event = bastion.event("recording.deleted", |_| true);
+    assert_eq!(
+        (&event["session"], &event["who"]),
+        (&over.as_str().into(), &"retention".into())
+    );
+    eventually("it is gone", || {
+        let all = Ran::from(bastion.cli(&["verify", "--all"]));
+        assert_eq!(all.code, Some(0), "{all:?}");
+        let gone = all.stdout.contains(&format!("{over} deleted"))
+            && !all.stdout.contains("not all of it is gone");
+        gone.then_some(())
+    });
+    let left = sessions(&bastion);
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0]["session"]["session"], stays.as_str());
 }
 
 #[test]

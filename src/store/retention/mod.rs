@@ -64,6 +64,7 @@ pub struct Keeper {
     deletions: Deletions,
     evidence: Arc<dyn Evidence>,
     clock: Arc<dyn Clock>,
+    started: Timestamp,
     /// One decision at a time: a hold that was answered is a hold that counts.
     deciding: tokio::sync::Mutex<()>,
     ages: Mutex<std::collections::BTreeMap<SessionId, Age>>,
@@ -102,6 +103,7 @@ impl Keeper {
             holds: Holds::new(state_dir),
             deletions: Deletions::new(state_dir),
             evidence,
+            started: clock.now(),
             clock,
             deciding: tokio::sync::Mutex::default(),
             ages: Mutex::default(),
@@ -185,7 +187,7 @@ impl Keeper {
 
     async fn manifest(&self, session: SessionId) -> Result<Option<Manifest>, KeepError> {
         let files = self.store.open(session).await.map_err(ReadError::from)?;
-        Ok(settled(&*files, self.clock.now()).await?)
+        Ok(settled(&*files, self.started, self.clock.now()).await?)
     }
 
     fn ages(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<SessionId, Age>> {

@@ -52,6 +52,7 @@ pub struct Shipper {
     keep_local: Option<Duration>,
     clock: Arc<dyn Clock>,
     audit: Audit,
+    started: Timestamp,
     state: Mutex<State>,
 }
 
@@ -78,11 +79,12 @@ impl Shipper {
     ) -> Result<Self, ShipError> {
         let book = Book::new(state_dir);
         let acknowledged = on_disk(&book, acknowledged).await?;
+        let started = clock.now();
         let state = State {
             queue: Queue::new(pace),
             acknowledged,
             deleting: BTreeSet::new(),
-            behind: Behind::since(clock.now()),
+            behind: Behind::since(started),
         };
         Ok(Self {
             local,
@@ -91,6 +93,7 @@ impl Shipper {
             keep_local,
             clock,
             audit,
+            started,
             state: Mutex::new(state),
         })
     }
@@ -186,7 +189,7 @@ impl Shipper {
                 Err(error) => return Err(error),
             };
             let now = self.clock.now();
-            match settled(&*files, now).await {
+            match settled(&*files, self.started, now).await {
                 Ok(Some(manifest)) => self.state().queue.add(session, manifest.closed),
                 Ok(None) => {}
                 Err(error) => {
@@ -232,7 +235,10 @@ impl Shipper {
 
     async fn try_to_ship(&self, session: SessionId) -> Result<(), ShipError> {
         let files = self.local.open(session).await?;
-        if settled(&*files, self.clock.now()).await?.is_none() {
+        if settled(&*files, self.started, self.clock.now())
+            .await?
+            .is_none()
+        {
             return Err(StoreError::NotFound(session).into());
         }
         ship(session, &*files, &self.bucket, &self.book, &self.clock).await
