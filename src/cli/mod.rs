@@ -137,39 +137,38 @@ impl Opened {
 impl StatePath {
     /// The store that the configuration names; with `--state-dir`, or if `local` is set, what lies there and nothing else.
     pub(crate) fn store(&self, local: bool) -> anyhow::Result<Opened> {
-        let bastion = match &self.state_dir {
-            Some(dir) => {
-                return Ok(Opened {
-                    state_dir: dir.clone(),
-                    store: Arc::new(FsStore::new(dir)),
-                    ships: false,
-                });
-            }
-            None => config::load(&self.config.path())?.bastion,
-        };
-        let here = FsStore::new(&bastion.state_dir);
-        let store: Arc<dyn RecordingStore> = match &bastion.recordings.s3 {
+        let (state_dir, s3) = self.named()?;
+        let ships = s3.is_some();
+        let here = FsStore::new(&state_dir);
+        let store: Arc<dyn RecordingStore> = match s3 {
             Some(s3) if !local => {
-                let bucket = Bucket::open(s3, Arc::new(SystemClock))?;
+                let bucket = Bucket::open(&s3, Arc::new(SystemClock))?;
                 Arc::new(S3Store::new(here, Arc::new(bucket)))
             }
             _ => Arc::new(here),
         };
         Ok(Opened {
-            state_dir: bastion.state_dir,
+            state_dir,
             store,
-            ships: bastion.recordings.s3.is_some(),
+            ships,
         })
     }
 
     pub(crate) fn state_dir(&self) -> anyhow::Result<PathBuf> {
-        let dir = match &self.state_dir {
-            Some(dir) => dir.clone(),
-            None => config::load(&self.config.path())?.bastion.state_dir,
+        Ok(self.named()?.0)
+    }
+
+    fn named(&self) -> anyhow::Result<(PathBuf, Option<config::S3>)> {
+        let (dir, s3) = match &self.state_dir {
+            Some(dir) => (dir.clone(), None),
+            None => {
+                let bastion = config::load(&self.config.path())?.bastion;
+                (bastion.state_dir, bastion.recordings.s3)
+            }
         };
         // A path that was mistyped must not read as a bastion on which nothing ever happened.
         std::fs::metadata(&dir).with_context(|| format!("state directory {}", dir.display()))?;
-        Ok(dir)
+        Ok((dir, s3))
     }
 }
 
