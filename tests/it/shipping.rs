@@ -191,8 +191,13 @@ fn what_only_the_bucket_has_is_read_from_there_held_and_deleted_with_who_and_why
     assert_eq!(proven.code, Some(0), "{proven:?}");
     assert!(proven.stdout.contains("complete"), "{proven:?}");
     // So is a copy of the bucket, by who has the public keys and the log.
-    let keys = bastion.path().join("keys");
-    std::fs::write(&keys, bastion.cli(&["log", "key"]).stdout).unwrap();
+    let keys = bastion.path().join("public.keys");
+    let known = std::process::Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
+        .args(["log", "key", "--state-dir"])
+        .arg(bastion.state_dir())
+        .output()
+        .unwrap();
+    std::fs::write(&keys, known.stdout).unwrap();
     let copy = server.object("test");
     let log = bastion.state_dir().join("log");
     let [keys, copy, log] = [&keys, &copy, &log].map(|path| path.to_str().unwrap());
@@ -301,6 +306,8 @@ fn what_is_over_by_its_role_goes_and_the_log_says_so() {
     let anchor = "  limits: {drain: 5s}\n";
     assert!(config.contains(anchor));
     bastion.write_config(&config.replacen(anchor, &format!("{anchor}{rules}"), 1));
+    // Ages are looked at at the start, and then once an hour.
+    std::thread::sleep(Duration::from_millis(1100));
     bastion.run();
     let event = bastion.event("recording.deleted", |_| true);
     assert_eq!(

@@ -64,9 +64,10 @@ impl RecordingStore for S3Store {
         // The manifest is put last: without one the recording is on its way here, or on its way out.
         let manifest = self.bucket.key(id, Part::Manifest);
         match self.bucket.stat(&manifest).await? {
-            Some(_) => Ok(Box::new(BucketFiles {
+            Some(manifest) => Ok(Box::new(BucketFiles {
                 bucket: Arc::clone(&self.bucket),
                 id,
+                manifest,
             })),
             None => Err(StoreError::NotFound(id)),
         }
@@ -83,13 +84,18 @@ impl RecordingStore for S3Store {
 struct BucketFiles {
     bucket: Arc<Bucket>,
     id: SessionId,
+    /// Lists read nothing else, of each recording: it need not be asked for twice.
+    manifest: Stat,
 }
 
 #[async_trait]
 impl StoredFiles for BucketFiles {
     async fn read(&self, part: Part) -> Result<Option<StoredFile>, StoreError> {
         let key = self.bucket.key(self.id, part);
-        let found = self.bucket.stat(&key).await?;
+        let found = match part {
+            Part::Manifest => Some(self.manifest.clone()),
+            _ => self.bucket.stat(&key).await?,
+        };
         Ok(found.map(|stat| StoredFile {
             bytes: stat.bytes,
             reader: Box::new(ObjectReader::new(Arc::clone(&self.bucket), key, stat.bytes)),
