@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::aws::{
     AmazonS3, AmazonS3Builder, AwsCredentialProvider, Checksum, S3ConditionalPut,
 };
@@ -26,6 +27,8 @@ use crate::store::{Part, Span};
 
 /// Below our prefix.
 const RECORDINGS: &str = "recordings";
+/// Lists that are asked for at the same time.
+const LISTS_AT_ONCE: usize = 16;
 /// Within one request, for what a moment heals. Whoever asks has a patience of its own.
 const RETRIES: usize = 2;
 
@@ -237,29 +240,28 @@ impl Bucket {
     pub async fn list(&self, span: Span) -> Result<BTreeSet<SessionId>, BucketError> {
         let mut level = vec![self.root.clone()];
         for depth in 1..=3 {
-            let mut below = Vec::new();
-            for folder in &level {
-                for path in self.folders(folder).await? {
-                    if is_number(path.filename()) && self.may_hold(&path, depth, span) {
-                        below.push(path);
-                    }
-                }
-            }
+            let mut below = self.below(level).await?;
+            below.retain(|path| is_number(path.filename()) && self.may_hold(path, depth, span));
             level = below;
         }
         let mut found = BTreeSet::new();
-        for day in &level {
-            for path in self.folders(day).await? {
-                let id = path.filename().and_then(|name| SessionId::parse(name).ok());
-                // Readers go by the id: what lies elsewhere would be listed and not found.
-                if let Some(id) = id.filter(|id| self.recording(*id) == path)
-                    && span.contains(id.opened())
-                {
-                    found.insert(id);
-                }
+        for path in self.below(level).await? {
+            let id = path.filename().and_then(|name| SessionId::parse(name).ok());
+            // Readers go by the id: what lies elsewhere would be listed and not found.
+            if let Some(id) = id.filter(|id| self.recording(*id) == path)
+                && span.contains(id.opened())
+            {
+                found.insert(id);
             }
         }
         Ok(found)
+    }
+
+    /// The folders in these, in no order. A year has 365, which are not waited for one after the other.
+    async fn below(&self, folders: Vec<Path>) -> Result<Vec<Path>, BucketError> {
+        let asked = stream::iter(folders).map(|folder| async move { self.folders(&folder).await });
+        let found: Vec<Vec<Path>> = asked.buffer_unordered(LISTS_AT_ONCE).try_collect().await?;
+        Ok(found.concat())
     }
 
     /// The names of a recording's objects, and of what lies among them.

@@ -102,6 +102,24 @@ async fn what_is_closed_goes_and_its_manifest_goes_last() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_daemon_sealed_is_given_time_to_be_packed() {
+    let (bench, server) = (Bench::new(), Server::start().await);
+    let sealed = bench.live(|_| {}).await;
+    sealed
+        .seal(crate::recording::Ending::Exit(0))
+        .await
+        .unwrap();
+    // A daemon that comes back after a weekend packs it now: in both forms it would be a conflict with itself.
+    forward(&bench, 2 * 86_400);
+    let shipper = shipper(&bench, &server).await;
+    shipper.round().await;
+    assert_eq!(server.keys(), [""; 0]);
+    forward(&bench, 3600);
+    shipper.round().await;
+    assert!(shipper.is_acknowledged(sealed.id()));
+}
+
+#[tokio::test]
 async fn large_files_go_in_parts_with_everything_that_the_server_is_asked_for() {
     let (bench, server) = (Bench::new(), Server::start().await);
     let id = bench.closed(20 * MIB + 1, |_| {}).await;
