@@ -109,6 +109,7 @@ impl Shipper {
 
     /// Looks at the disk once and tries everything that is due.
     pub async fn round(self: &Arc<Self>) {
+        self.take_back();
         if let Err(error) = self.scan().await {
             tracing::error!(%error, "the recordings to be shipped could not be looked at");
         }
@@ -202,6 +203,16 @@ impl Shipper {
             }
         }
         Ok(())
+    }
+
+    /// What an earlier round did not see the end of, whatever ended it, is tried again.
+    fn take_back(&self) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        for session in state.queue.under_way() {
+            let reason = "the last try was not seen to its end".to_owned();
+            state.queue.failed(session, reason, false, now, jitter());
+        }
     }
 
     fn take(&self) -> Option<SessionId> {

@@ -160,6 +160,11 @@ impl Queue {
         }
     }
 
+    /// What was taken, and of which nobody said what came of it.
+    pub(super) fn under_way(&self) -> Vec<SessionId> {
+        self.shipping.iter().copied().collect()
+    }
+
     /// Is not to be shipped any more: it was deleted.
     pub(super) fn forget(&mut self, session: SessionId) {
         self.waiting.remove(&session);

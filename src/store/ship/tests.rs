@@ -55,6 +55,17 @@ fn forward(bench: &Bench, seconds: i64) {
     bench.clock.advance(SignedDuration::from_secs(seconds));
 }
 
+async fn everything_failed(server: &Server) {
+    let all = async {
+        while server.is_waiting_to_fail() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all)
+        .await
+        .unwrap();
+}
+
 #[tokio::test]
 async fn what_is_closed_goes_and_its_manifest_goes_last() {
     let (bench, server) = (Bench::new(), Server::start().await);
@@ -340,14 +351,7 @@ async fn an_upload_that_a_daemon_died_in_is_taken_up_by_the_next() {
     let dying = shipper(&bench, &server).await;
     server.fail(Fault::Hang, 1, |it| it.query.starts_with("partNumber=3"));
     let task = tokio::spawn(async move { dying.round().await });
-    let hangs = async {
-        while server.is_waiting_to_fail() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(60), hangs)
-        .await
-        .unwrap();
+    everything_failed(&server).await;
     task.abort();
     drop(task.await);
     assert!(server.left_over().iter().any(|it| it.contains(".part-1")));
@@ -363,6 +367,24 @@ async fn an_upload_that_a_daemon_died_in_is_taken_up_by_the_next() {
         .map(|it| it.query.split('&').next().unwrap().to_owned())
         .collect();
     assert_eq!(parts, ["partNumber=3", "partNumber=4"]);
+}
+
+#[tokio::test]
+async fn a_round_that_was_cut_short_forgets_nothing() {
+    let (bench, server) = (Bench::new(), Server::start().await);
+    let id = bench.closed(0, |_| {}).await;
+    let shipper = shipper(&bench, &server).await;
+    server.fail(Fault::Hang, 1, |it| it.is(Method::PUT, "manifest.json"));
+    tokio::select! {
+        () = shipper.round() => panic!("it was not cut short"),
+        () = everything_failed(&server) => {}
+    }
+    for _ in 0..2 {
+        shipper.round().await;
+        forward(&bench, 300);
+    }
+    assert!(shipper.is_acknowledged(id));
+    is_whole(&bench, &server, &[id]);
 }
 
 #[tokio::test]
