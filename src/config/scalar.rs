@@ -130,6 +130,19 @@ pub fn show_size(bytes: u64) -> String {
     }
 }
 
+/// `80%`: from 1% to 99%.
+pub(super) fn percent(text: &str) -> Result<u8, String> {
+    text.strip_suffix('%')
+        .and_then(|digits| digits.parse().ok())
+        .filter(|percent| (1..=99).contains(percent))
+        .ok_or_else(|| {
+            format!(
+                "'{}' is not a share: write it like 80%, from 1% to 99%",
+                text.escape_debug()
+            )
+        })
+}
+
 /// RFC 3339, with its offset: `2027-01-31T00:00:00Z`.
 pub(super) fn timestamp(text: &str) -> Result<Timestamp, String> {
     text.parse().map_err(|_| {

@@ -7,6 +7,8 @@ mod error;
 pub mod faulty;
 pub mod fs;
 mod part;
+pub mod room;
+pub(crate) mod second;
 mod space;
 
 use std::sync::Arc;

@@ -31,6 +31,8 @@ pub(in crate::config) struct RawRecordings {
     pub(in crate::config) recipients: Option<At<Vec<At<Recipient>>>>,
     pub(in crate::config) request_index: Option<At<RequestIndex>>,
     pub(in crate::config) quota: Option<At<u64>>,
+    pub(in crate::config) reserve: Option<At<u64>>,
+    pub(in crate::config) warn_at: Option<At<u8>>,
 }
 
 /// Whether the request index of an encrypted recording can be searched without a key.
@@ -89,6 +91,10 @@ fn recordings(gathered: &Gathered, node: &Node) -> Option<RawRecordings> {
         quota: spec.optional("quota", |g, n| {
             parsed(g, n, |text| scalar::size_within(text, "1MiB", "1TiB"))
         }),
+        reserve: spec.optional("reserve", |g, n| {
+            parsed(g, n, |text| scalar::size_within(text, "4MiB", "64GiB"))
+        }),
+        warn_at: spec.optional("warnAt", |g, n| parsed(g, n, scalar::percent)),
     };
     spec.close();
     Some(raw)

@@ -254,7 +254,13 @@ async fn a_disk_that_is_full_fails_the_append() {
         checkpoints: full,
         note_bytes: 0,
     };
-    let target = Target::new(PathBuf::from("/nowhere"), begun, 0, Part::Requests);
+    let target = Target::new(
+        PathBuf::from("/nowhere"),
+        begun,
+        0,
+        Part::Requests,
+        Room::default(),
+    );
     let sink = Arc::new(FsSink::new(target, writer, Arc::new(Semaphore::new(1))));
     let append = |text: &'static str| {
         Arc::clone(&sink).append(crate::store::Lines {
