@@ -282,10 +282,76 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::recording::Ending;
     use crate::recording::roundtrip::metadata;
     use crate::recording::testing::TestNotary;
+    use crate::recording::{Ending, Stream};
     use crate::store::faulty::FaultyStore;
+
+    fn no_space() -> std::io::Error {
+        rustix::io::Errno::NOSPC.into()
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_nothing_is_recorded_but_ends_and_what_a_rescuer_does() {
+        let state = tempfile::TempDir::new().unwrap();
+        let room = Room::new(state.path());
+        room.begin(1 << 20);
+        let second = Second::to(Arc::new(std::sync::Mutex::new(std::io::sink())));
+        let recorder = Recorder::new(Arc::new(FaultyStore::default()), TestNotary::new())
+            .with_room(room.clone())
+            .with_second(second);
+        let clear = Keeping::clear(RecordInput::Auto);
+        let rescue = Keeping {
+            rescue: true,
+            ..clear.clone()
+        };
+        let open = |keeping: &Keeping| recorder.open(metadata(true), keeping.clone());
+        let ordinary = open(&clear).await.unwrap();
+        let is_full = |result: Result<_, RecordingError>| {
+            let trouble = Trouble::NoSpace;
+            matches!(result, Err(RecordingError::NoRoom { trouble: it }) if it == trouble)
+        };
+
+        room.note_error("a test", &no_space());
+        assert!(is_full(ordinary.output(Stream::Stdout, b"x").await));
+        assert!(is_full(open(&clear).await.map(drop)));
+        ordinary.seal(Ending::Exit(0)).await.unwrap();
+        let rescued = open(&rescue).await.unwrap();
+        rescued.output(Stream::Stdout, b"x").await.unwrap();
+
+        // What is left is for last words.
+        let mut portions = 0;
+        drop(room.with_room("a test", || {
+            portions += 1;
+            if portions <= 7 {
+                Err(no_space())
+            } else {
+                Ok(())
+            }
+        }));
+        assert!(is_full(rescued.output(Stream::Stdout, b"x").await));
+        assert!(is_full(open(&rescue).await.map(drop)));
+        rescued.seal(Ending::Exit(0)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn on_a_disk_that_takes_no_writes_nobody_is_recorded() {
+        for errno in [rustix::io::Errno::ROFS, rustix::io::Errno::IO] {
+            let state = tempfile::TempDir::new().unwrap();
+            let room = Room::new(state.path());
+            let recorder = Recorder::new(Arc::new(FaultyStore::default()), TestNotary::new())
+                .with_room(room.clone());
+            room.note_error("a test", &errno.into());
+            for rescue in [false, true] {
+                let keeping = Keeping {
+                    rescue,
+                    ..Keeping::clear(RecordInput::Auto)
+                };
+                let refused = recorder.open(metadata(true), keeping).await;
+                assert!(matches!(refused, Err(RecordingError::NoRoom { .. })));
+            }
+        }
+    }
 
     #[tokio::test]
     async fn what_cannot_be_signed_is_not_recorded_and_what_is_is_in_the_log() {

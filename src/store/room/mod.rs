@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
 use tokio::sync::watch;
 
 use self::reserve::Reserve;
@@ -127,12 +128,16 @@ impl Room {
         }
     }
 
-    /// Does something that must do with what room there is.
+    /// Does something that must not take room from those for whom some is kept back: not at all while there is none
+    /// but theirs.
     pub(crate) fn without_reserve<T>(
         &self,
         what: &str,
         work: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<T> {
+        if self.trouble() == Some(Trouble::NoSpace) {
+            return Err(Errno::NOSPC.into());
+        }
         work().inspect_err(|error| self.note_error(what, error))
     }
 

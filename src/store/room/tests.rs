@@ -2,7 +2,6 @@
 
 use std::io;
 
-use rustix::io::Errno;
 use tempfile::TempDir;
 
 use super::*;
@@ -125,6 +124,11 @@ fn who_must_do_without_the_reserve_takes_nothing_of_it() {
         (room.reserved(), room.trouble()),
         (MIB, Some(Trouble::NoSpace))
     );
+    // Nor of what was given up for others.
+    let failed = room.without_reserve("a test", || Ok(()));
+    assert!(failed.is_err());
+    room.keep(MIB);
+    assert!(room.without_reserve("a test", || Ok(())).is_ok());
 }
 
 #[test]
