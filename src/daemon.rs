@@ -133,7 +133,7 @@ impl Daemon {
         config::state_dir(state_dir)?;
         let lock = lock(state_dir)?;
         let room = Room::new(state_dir);
-        storage::begin(&room, bastion.recordings.reserve).await;
+        storage::begin(&room).await;
         let (signing, log) = evidence(bastion, &clock, room.clone()).await?;
         let audit = Audit::open(
             &bastion.audit_log,
@@ -179,6 +179,7 @@ impl Daemon {
                 Err(error)
             }
         };
+        storage::keep(&room, bastion.recordings.reserve).await;
         let front = front(&config)?;
         let server = Server::bind(bastion.listen).await?;
         let admin = AdminSocket::bind(state_dir).map_err(|source| StartError::Io {

@@ -16,11 +16,18 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many percent below the mark a warning is over: at the mark itself it would come and go.
 const OVER: u8 = 2;
 
-/// What can be kept back now; the rest is when there is room.
-pub(crate) async fn begin(room: &Room, reserve: u64) {
-    let begun = room.clone();
+/// Before anything else is written: on a full disk that would fail.
+pub(crate) async fn begin(room: &Room) {
+    let room = room.clone();
+    // Without it there is just less room.
+    drop(tokio::task::spawn_blocking(move || room.begin()).await);
+}
+
+/// Keeps back what can be kept back once the daemon has all that it needs to run; the rest is when there is room.
+pub(crate) async fn keep(room: &Room, reserve: u64) {
+    let kept = room.clone();
     // A thread that ended has kept nothing back, and the next look does.
-    drop(tokio::task::spawn_blocking(move || begun.begin(reserve)).await);
+    drop(tokio::task::spawn_blocking(move || kept.keep(reserve)).await);
     let reserved = room.reserved();
     if reserved < reserve {
         tracing::warn!(

@@ -295,7 +295,7 @@ mod tests {
     async fn on_a_full_disk_nothing_is_recorded_but_ends_and_what_a_rescuer_does() {
         let state = tempfile::TempDir::new().unwrap();
         let room = Room::new(state.path());
-        room.begin(1 << 20);
+        room.keep(1 << 20);
         let second = Second::to(Arc::new(std::sync::Mutex::new(std::io::sink())));
         let recorder = Recorder::new(Arc::new(FaultyStore::default()), TestNotary::new())
             .with_room(room.clone())

@@ -61,7 +61,7 @@ impl Measure {
 }
 
 impl Room {
-    /// The room under `state_dir`, which is there. Nothing is kept back before [`Room::begin`].
+    /// The room under `state_dir`, which is there. Nothing is kept back before [`Room::keep`].
     pub fn new(state_dir: &Path) -> Self {
         Self(Some(Arc::new(Inner {
             state_dir: state_dir.to_owned(),
@@ -95,7 +95,7 @@ impl Room {
         what: &str,
         work: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
-        self.again(|error| Trouble::of(error), what, work)
+        self.again(Trouble::of, what, work)
     }
 
     /// The same for whoever has the error sorted already.
@@ -195,18 +195,13 @@ impl Room {
         })
     }
 
-    /// Begins to keep so many bytes back, as far as there is room. On a disk that is full already, gives up what an
-    /// earlier daemon kept: so that this one can start, and the rescue role be taken. Blocks.
-    pub(crate) fn begin(&self, bytes: u64) {
+    /// On a disk that is full already, gives up what an earlier daemon kept back: so that this one can start, and the
+    /// rescue role be taken. Blocks.
+    pub(crate) fn begin(&self) {
         let Some(inner) = &self.0 else { return };
-        match Space::at(&inner.state_dir) {
-            Ok(space) if space.is_tight() => {
-                self.note(Trouble::NoSpace, format_args!("it is so at the start"));
-                self.make_way();
-            }
-            _ => {
-                self.keep(bytes);
-            }
+        if Space::at(&inner.state_dir).is_ok_and(|space| space.is_tight()) {
+            self.note(Trouble::NoSpace, format_args!("it is so at the start"));
+            self.make_way();
         }
     }
 

@@ -20,7 +20,7 @@ fn files(state: &TempDir) -> usize {
 fn what_found_no_room_is_done_again_with_a_part_of_the_reserve() {
     let state = TempDir::new().unwrap();
     let room = Room::new(state.path());
-    room.begin(MIB);
+    room.keep(MIB);
     assert_eq!((room.reserved(), files(&state)), (MIB, 64));
     assert_eq!(room.trouble(), None);
 
@@ -47,7 +47,7 @@ fn what_found_no_room_is_done_again_with_a_part_of_the_reserve() {
 fn with_nothing_left_to_give_up_it_fails() {
     let state = TempDir::new().unwrap();
     let room = Room::new(state.path());
-    room.begin(MIB);
+    room.keep(MIB);
     let mut tries = 0;
     let failed = room.with_room("a test", || {
         tries += 1;
@@ -63,7 +63,7 @@ fn with_nothing_left_to_give_up_it_fails() {
 fn a_reserve_that_somebody_took_is_none_and_is_made_anew() {
     let state = TempDir::new().unwrap();
     let room = Room::new(state.path());
-    room.begin(MIB);
+    room.keep(MIB);
     for number in 0..63 {
         std::fs::remove_file(state.path().join("reserve").join(number.to_string())).unwrap();
     }
@@ -87,7 +87,7 @@ fn other_failures_take_nothing_of_the_reserve() {
     ] {
         let state = TempDir::new().unwrap();
         let room = Room::new(state.path());
-        room.begin(MIB);
+        room.keep(MIB);
         let mut tries = 0;
         let failed = room.with_room("a test", || {
             tries += 1;
@@ -105,7 +105,7 @@ fn other_failures_take_nothing_of_the_reserve() {
 fn errors_of_the_disk_are_over_when_a_few_looks_in_a_row_find_none() {
     let state = TempDir::new().unwrap();
     let room = Room::new(state.path());
-    room.begin(MIB);
+    room.keep(MIB);
     room.note_error("a test", &Errno::IO.into());
     assert_eq!((room.keep(MIB), room.keep(MIB)), (None, None));
     assert_eq!(room.trouble(), Some(Trouble::Broken));
@@ -117,7 +117,7 @@ fn errors_of_the_disk_are_over_when_a_few_looks_in_a_row_find_none() {
 fn who_must_do_without_the_reserve_takes_nothing_of_it() {
     let state = TempDir::new().unwrap();
     let room = Room::new(state.path());
-    room.begin(MIB);
+    room.keep(MIB);
     let failed = room.without_reserve("a test", || Err::<(), _>(full()));
     assert!(failed.is_err());
     assert_eq!(
@@ -134,9 +134,9 @@ fn who_must_do_without_the_reserve_takes_nothing_of_it() {
 #[test]
 fn a_reserve_outlives_the_daemon_and_follows_its_configuration() {
     let state = TempDir::new().unwrap();
-    Room::new(state.path()).begin(MIB);
+    Room::new(state.path()).keep(MIB);
     let room = Room::new(state.path());
-    room.begin(2 * MIB);
+    room.keep(2 * MIB);
     assert_eq!((room.reserved(), files(&state)), (2 * MIB, 64));
     assert!(
         Room::new(state.path())
@@ -150,7 +150,7 @@ fn a_reserve_outlives_the_daemon_and_follows_its_configuration() {
 fn files_on_another_disk_get_none_of_it() {
     let state = TempDir::new().unwrap();
     let room = Room::new(state.path());
-    room.begin(MIB);
+    room.keep(MIB);
     let here = room.for_files_at(&state.path().join("not-yet/audit.jsonl"));
     assert_eq!(here.reserved(), MIB);
     assert_eq!(room.for_files_at(Path::new("/dev/full")).reserved(), 0);
