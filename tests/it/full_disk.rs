@@ -230,6 +230,40 @@ fn a_full_disk_ends_sessions_sealed_and_lets_only_a_rescuer_in() {
     }
 }
 
+/// Where what was given up counts as free only a moment later.
+#[test]
+fn a_full_disk_of_another_kind_is_no_other() {
+    let mut bastion = prepare("");
+    let image = bastion.path().join("image");
+    let Some(disk) = SmallDisk::mount_image(&bastion.state_dir(), &image, size() + 64 * MIB) else {
+        return;
+    };
+    bastion.run();
+    let all = [TICKING, TICKING, "cat"]
+        .map(|script| Running::start(&bastion, "operator-a", "viewer", script));
+    let ids: Vec<String> = all.iter().map(|one| one.id.clone()).collect();
+    disk.fill();
+    ended(all, NO_SPACE);
+    sealed(&bastion, &ids, NO_SPACE);
+    one_event(&bastion, "storage.failed");
+    refused(
+        &bastion.run_ssh("operator-a", "viewer", "echo it runs"),
+        NO_SPACE,
+    );
+    ran(
+        &bastion.run_ssh("operator-b", "rescue", "echo rescued-here"),
+        "rescued-here\n",
+    );
+    sound(&bastion);
+    disk.free();
+    one_event(&bastion, "storage.recovered");
+    ran(
+        &bastion.run_ssh("operator-a", "viewer", "echo it runs"),
+        "it runs\n",
+    );
+    sound(&bastion);
+}
+
 #[test]
 fn a_daemon_starts_on_a_full_disk_and_lets_the_rescuer_in() {
     let mut bastion = prepare("");

@@ -141,7 +141,11 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             "two kinds for it: shell and exec",
         ),
         (
-            role("{audit: {clusters: ['*'], identities: ['*']}, rescue: true}"),
+            doc(
+                "Role",
+                "reader",
+                "{audit: {clusters: ['*'], identities: ['*']}, rescue: true}",
+            ),
             "'rescue' has no meaning here",
         ),
         (
