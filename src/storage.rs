@@ -52,7 +52,9 @@ async fn tell(monitor: &Monitor) {
         match (trouble, told) {
             (Some(trouble), _) => {
                 end_sessions(monitor, trouble);
-                if told.is_none() {
+                if let Some((told, _)) = &mut told {
+                    *told = trouble;
+                } else {
                     told = Some((trouble, monitor.clock.now()));
                     let reason = trouble.to_string();
                     let event = Event::StorageFailed { trouble, reason };

@@ -66,6 +66,7 @@ fn a_full_disk_ends_what_cannot_be_recorded_and_is_survived() {
     assert_eq!(no_credential.stdout, "", "{no_credential:?}");
 
     disk.free();
+    bastion.metric_becomes("storage_failed{reason=\"no_space\"}", 0);
     let ran = bastion.run_ssh("operator-a", "viewer", "kubectl auth whoami -o name");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     // One torn line at most, and what came after it stands alone.

@@ -150,17 +150,26 @@ impl Room {
 
     fn note(&self, trouble: Trouble, why: std::fmt::Arguments<'_>) {
         let Some(inner) = &self.0 else { return };
-        // The first one stands until it is over: many sessions find out at the same time.
+        let mut before = None;
         let news = inner.trouble.send_if_modified(|now| {
-            let news = now.is_none();
-            now.get_or_insert(trouble);
-            news
+            before = *now;
+            // The first one stands until it is over, because many find out at the same time; but for one after which
+            // nobody can be let in at all.
+            let worse = matches!(*now, None | Some(Trouble::NoSpace)) && *now != Some(trouble);
+            if worse {
+                *now = Some(trouble);
+            }
+            worse
         });
-        if news {
-            inner.failures.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(
-                "{trouble} ({why}): open sessions are ended and new ones refused until that is over"
-            );
+        match (news, before) {
+            (true, None) => {
+                inner.failures.fetch_add(1, Ordering::Relaxed);
+                tracing::error!(
+                    "{trouble} ({why}): open sessions are ended and new ones refused until that is over"
+                );
+            }
+            (true, Some(_)) => tracing::error!("it has come to worse: {trouble} ({why})"),
+            (false, _) => {}
         }
     }
 

@@ -114,6 +114,22 @@ fn errors_of_the_disk_are_over_when_a_few_looks_in_a_row_find_none() {
 }
 
 #[test]
+fn what_is_worse_than_a_full_disk_is_one_failure_with_it() {
+    let state = TempDir::new().unwrap();
+    let room = Room::new(state.path());
+    for (errno, trouble) in [
+        (Errno::NOSPC, Trouble::NoSpace),
+        (Errno::ROFS, Trouble::ReadOnly),
+        (Errno::IO, Trouble::ReadOnly),
+        (Errno::NOSPC, Trouble::ReadOnly),
+    ] {
+        room.note_error("a test", &errno.into());
+        assert_eq!(room.trouble(), Some(trouble), "{errno}");
+    }
+    assert_eq!(room.failures(), 1);
+}
+
+#[test]
 fn who_must_do_without_the_reserve_takes_nothing_of_it() {
     let state = TempDir::new().unwrap();
     let room = Room::new(state.path());
