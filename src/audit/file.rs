@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::AuditError;
 use super::chain::{Link, link_of};
-use crate::store::room::Room;
+use crate::store::room::{Room, Trouble};
 
 /// What is done here, for whoever reads of an error.
 pub(super) const WRITING: &str = "writing the audit log";
@@ -89,6 +89,11 @@ impl LogFile {
             false => self.room.without_reserve(WRITING, &mut write),
         };
         written.map_err(|error| failed(&error))
+    }
+
+    /// Whether it is known that no space is left but what is kept back.
+    pub(super) fn is_full(&self) -> bool {
+        self.room.trouble() == Some(Trouble::NoSpace)
     }
 
     /// For whoever syncs it.

@@ -45,6 +45,9 @@ pub enum AuditError {
         /// What the signer said last.
         why: SigningError,
     },
+    /// No space is left but what is kept back, and that is not for events of this kind.
+    #[error("no space is left in the audit log for events of strangers")]
+    NotOwed,
     /// The writer is gone; the daemon is stopping.
     #[error("the audit log is closed")]
     Closed,
@@ -169,8 +172,10 @@ impl Audit {
     /// Puts an event on record that tells of something that has happened already: a failure cannot undo
     /// it, so it is told to `tracing`.
     pub async fn tell(&self, event: Event<'_>) {
-        if let Err(error) = self.emit(event).await {
-            tracing::error!("{error}");
+        match self.emit(event).await {
+            // That the disk is full was said, and the event is in the daemon's own log.
+            Ok(()) | Err(AuditError::NotOwed) => {}
+            Err(error) => tracing::error!("{error}"),
         }
     }
 
@@ -278,6 +283,11 @@ impl Writer {
     }
 
     fn append(&mut self, event: &[u8], owed: bool) -> Result<(), AuditError> {
+        if !owed && self.file.is_full() {
+            let event = String::from_utf8_lossy(event);
+            tracing::info!(target: "bastion_audit::audit", "not in the full audit log: {event}");
+            return Err(AuditError::NotOwed);
+        }
         if let Some(end) = self.file.ready()? {
             self.torn = end;
         }

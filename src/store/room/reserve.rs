@@ -16,7 +16,7 @@ const FILES: u64 = 64;
 const AT_ONCE: usize = 8;
 /// How much must be free, whatever was given up, before a full disk counts as one that is not.
 const LEAST_FREE: u64 = 1 << 20;
-/// The same for inodes.
+/// The same for inodes, besides those that were given up.
 const LEAST_INODES: u64 = 64;
 /// So many looks in a row must find a disk in order that had errors, or refused writes: one that comes and goes would be told
 /// of each time.
@@ -103,13 +103,15 @@ impl Reserve {
         Ok(true)
     }
 
-    /// Whether what was given up is free twice over.
+    /// Whether the reserve can be made whole, and as much again is free then. What sessions leave that end for it is
+    /// not enough: the disk would be full again with the next ones.
     fn is_enough(&self) -> io::Result<bool> {
         let (files, bytes) = self.given;
+        let whole = bytes.saturating_add(self.bytes());
+        let bytes = bytes.saturating_add(whole).max(LEAST_FREE);
+        let inodes = files.saturating_add(LEAST_INODES);
         let space = Space::at(self.directory.parent().unwrap_or(&self.directory))?;
-        let inodes = files.saturating_mul(2).max(LEAST_INODES);
-        Ok(space.bytes_free >= bytes.saturating_mul(2).max(LEAST_FREE)
-            && space.inodes.is_none_or(|there| there.free >= inodes))
+        Ok(space.bytes_free >= bytes && space.inodes.is_none_or(|there| there.free >= inodes))
     }
 
     fn take(&mut self, bytes: u64) -> io::Result<()> {
