@@ -28,7 +28,9 @@ use crate::recording::{Identities, Notary, Packer, Recorder, Recordings, ToPack}
 use crate::server::{Front, HostKeyError, HostKeys, Server, ServerError};
 use crate::session::{Live, SessionId};
 use crate::signing::{Signing, SigningError};
+use crate::storage;
 use crate::store::fs::InLog;
+use crate::store::room::Room;
 use crate::store::{self, FsStore, StoreError};
 
 /// What an ended session may take to seal and release after its drain is over.
@@ -134,13 +136,16 @@ impl Daemon {
         check_length(state_dir)?;
         config::state_dir(state_dir)?;
         let lock = lock(state_dir)?;
-        let (signing, log) = evidence(bastion, &clock).await?;
+        let room = Room::new(state_dir);
+        storage::begin(&room).await;
+        let (signing, log) = evidence(bastion, &clock, room.clone()).await?;
         let audit = Audit::open(
             &bastion.audit_log,
             state_dir,
             bastion.name.as_str(),
             signing.clone(),
             Arc::clone(&clock),
+            room.clone(),
         )?;
         log.append(Leaf::Started {
             at: clock.now(),
@@ -148,7 +153,7 @@ impl Daemon {
             key: signing.key().clone(),
         })
         .await?;
-        let store = FsStore::new(state_dir);
+        let store = FsStore::new(state_dir).with_room(room.clone());
         let notary = DaemonNotary::new(signing.clone(), log.clone(), Arc::clone(&clock));
         let notary: Arc<dyn Notary> = Arc::new(notary);
         let unsealed = store::fs::unsealed(&store).await?;
@@ -162,7 +167,12 @@ impl Daemon {
         }
         // When everything is closed that an earlier daemon left open.
         let (custody, reading) = Custody::open(&now, &store, &log, &audit, &clock).await?;
-        let leases = Leases::open(state_dir, bastion.name.clone(), Arc::clone(&clock))?;
+        let leases = Leases::open(
+            state_dir,
+            bastion.name.clone(),
+            Arc::clone(&clock),
+            room.clone(),
+        )?;
         leases.update(&now);
         let gateway = Gateway::open(state_dir, Arc::clone(&clock), leases.secrets().clone())?;
         gateway.update(&now);
@@ -175,6 +185,7 @@ impl Daemon {
                 Err(error)
             }
         };
+        storage::keep(&room, bastion.recordings.reserve).await;
         let front = front(&config)?;
         let server = Server::bind(bastion.listen).await?;
         let admin = AdminSocket::bind(state_dir).map_err(|source| StartError::Io {
@@ -191,6 +202,7 @@ impl Daemon {
         let (to_pack, sealed) = mpsc::channel(WAIT_TO_BE_PACKED);
         let recorder = Recorder::new(Arc::new(store.clone()), Arc::clone(&notary))
             .with_secrets(leases.secrets().clone())
+            .with_room(room.clone())
             .with_packer(to_pack.clone());
         let packing_ends = CancellationToken::new();
         let packer = Packer::new(store.clone(), notary);
@@ -203,6 +215,7 @@ impl Daemon {
             log,
             recorder,
             recordings: Recordings::new(reading, Identities::default()),
+            room,
             custody,
             gateway,
             leases,
@@ -255,6 +268,7 @@ impl Daemon {
         } = self;
         let admin = tokio::spawn(admin.serve(Arc::clone(&monitor)));
         let enforce = tokio::spawn(Arc::clone(&monitor).enforce());
+        let storage = tokio::spawn(storage::watch(Arc::clone(&monitor)));
         let config = reloads.current.clone();
         // What is under way at the end is taken up again by the next daemon.
         let _custody = monitor.custody.spawn(config.clone());
@@ -307,6 +321,7 @@ impl Daemon {
         }
         admin.abort();
         enforce.abort();
+        storage.abort();
         report.abort();
         monitor.audit.tell(Event::DaemonStopped {}).await;
         monitor.audit.close().await;
@@ -323,13 +338,14 @@ impl Daemon {
 async fn evidence(
     bastion: &Bastion,
     clock: &Arc<dyn Clock>,
+    room: Room,
 ) -> Result<(Signing, EvidenceLog), StartError> {
     let (state_dir, name) = (bastion.state_dir.clone(), bastion.name.clone());
     let (source, clock) = (bastion.signing.clone(), Arc::clone(clock));
     let opened = tokio::task::spawn_blocking(move || {
         let signing = Signing::open(&state_dir, &name, &source, clock.now())?;
         let directory = state_dir.join(log::DIRECTORY);
-        let log = EvidenceLog::open(&directory, signing.clone(), &*clock)?;
+        let log = EvidenceLog::open(&directory, signing.clone(), &*clock, room)?;
         Ok::<_, StartError>((signing, log))
     });
     opened.await.map_err(|_| LogError::Closed)?

@@ -38,5 +38,6 @@ pub mod revoke;
 pub mod server;
 pub mod session;
 pub mod signing;
+mod storage;
 pub mod store;
 pub mod verify;

@@ -24,6 +24,7 @@ use crate::recording::{Recorder, Recordings};
 use crate::revoke;
 use crate::session::{self, Caller, Live, Tunnels};
 use crate::signing::Signing;
+use crate::store::room::Room;
 
 /// Questions under way from one connection.
 const ASKS: usize = 8;
@@ -51,6 +52,8 @@ pub struct Monitor {
     pub recorder: Recorder,
     /// Reads them.
     pub recordings: Recordings,
+    /// Whether there is room for more of them.
+    pub room: Room,
     /// What becomes of them when they are closed.
     pub custody: Custody,
     /// The sessions' way to their clusters.

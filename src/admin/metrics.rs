@@ -6,6 +6,7 @@ use std::fmt::Display;
 use crate::mint::LeaseState;
 use crate::monitor::Monitor;
 use crate::store::Space;
+use crate::store::room::{Measure, Room, Trouble};
 
 pub(super) async fn text(monitor: &Monitor) -> String {
     let mut metrics = Metrics::default();
@@ -27,6 +28,7 @@ pub(super) async fn text(monitor: &Monitor) -> String {
         "Recordings that could not be opened, written or sealed.",
         monitor.recorder.failures(),
     );
+    storage(&mut metrics, &monitor.room);
     if monitor.custody.ships() {
         metrics.gauge(
             "recordings_waiting",
@@ -51,6 +53,44 @@ pub(super) async fn text(monitor: &Monitor) -> String {
         }
     }
     metrics.0
+}
+
+/// What is known of the disk without asking it.
+fn storage(metrics: &mut Metrics, room: &Room) {
+    metrics.counter(
+        "storage_failures_total",
+        "How often recording became impossible.",
+        room.failures(),
+    );
+    metrics.head(
+        "storage_failed",
+        "Whether nothing can be recorded, and why.",
+        "gauge",
+    );
+    let now = room.trouble();
+    for trouble in Trouble::ALL {
+        let reason = match trouble {
+            Trouble::NoSpace => "no_space",
+            Trouble::ReadOnly => "read_only",
+            Trouble::Broken => "broken",
+        };
+        let value = u8::from(now == Some(trouble));
+        metrics.line(&format!("storage_failed{{reason=\"{reason}\"}}"), value);
+    }
+    metrics.head(
+        "storage_low",
+        "Whether there is little left: recordings.warnAt is reached.",
+        "gauge",
+    );
+    for what in Measure::ALL {
+        let name = format!("storage_low{{what=\"{}\"}}", what.as_str());
+        metrics.line(&name, u8::from(room.is_low(what)));
+    }
+    metrics.gauge(
+        "storage_reserved_bytes",
+        "Bytes that are kept back for the end of sessions.",
+        room.reserved(),
+    );
 }
 
 #[derive(Default)]

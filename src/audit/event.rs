@@ -11,6 +11,7 @@ use crate::messages::Peer;
 use crate::policy::{Denial, Grant};
 use crate::session::SessionId;
 use crate::signing::Digest;
+use crate::store::room::Trouble;
 
 /// One event. The serialized `event` name and the field names are stable within `v: 1`.
 #[derive(Clone, Debug, Serialize)]
@@ -243,6 +244,34 @@ pub enum Event<'a> {
         /// Why.
         reason: String,
     },
+    /// Nothing can be recorded any more: open sessions are ended, and new ones refused. Once, not for each session.
+    #[serde(rename = "storage.failed")]
+    StorageFailed {
+        /// `noSpace`, `readOnly` or `broken`.
+        trouble: Trouble,
+        /// The same in a sentence.
+        reason: String,
+    },
+    /// Recordings can be stored again.
+    #[serde(rename = "storage.recovered")]
+    StorageRecovered {
+        /// What is over.
+        trouble: Trouble,
+        /// Since when it was so. Where the audit log is on that disk too, nothing else of it may be on record.
+        since: Timestamp,
+    },
+    /// The disk of the recordings is filling up.
+    #[serde(rename = "storage.low")]
+    StorageLow {
+        /// `bytes` or `inodes`.
+        what: &'a str,
+        /// How much of them is used, in percent.
+        used_percent: u8,
+        /// Bytes that are free.
+        bytes_free: u64,
+        /// Inodes that are free; `None` where the file system does not count them.
+        inodes_free: Option<u64>,
+    },
     /// The object store has not taken recordings for a while. Said once, until it has caught up.
     #[serde(rename = "shipping.behind")]
     ShippingBehind {
@@ -349,6 +378,20 @@ pub enum Event<'a> {
         /// What.
         act: Act<'a>,
     },
+}
+
+impl Event<'_> {
+    /// Whether it may take what is kept back for a full disk. What anybody who reaches the port can cause, may not: they
+    /// could have all of it.
+    pub(super) fn is_owed(&self) -> bool {
+        !matches!(
+            self,
+            Self::ConnectionOpened { .. }
+                | Self::ConnectionClosed { .. }
+                | Self::AuthenticationRefused { .. }
+                | Self::RequestRefused { .. }
+        )
+    }
 }
 
 /// What an administrator did.

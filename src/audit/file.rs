@@ -8,6 +8,10 @@ use std::sync::Arc;
 
 use super::AuditError;
 use super::chain::{Link, link_of};
+use crate::store::room::{Room, Trouble};
+
+/// What is done here, for whoever reads of an error.
+pub(super) const WRITING: &str = "writing the audit log";
 
 /// Longest line that is looked for at the end of a file; ours are a thousandth of it.
 const LONGEST_LINE: u64 = 16 << 20;
@@ -17,6 +21,8 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// `None`: a write failed, and what it left behind could not be taken back.
     file: Option<Arc<File>>,
+    /// Where there is no space, some of this is given up.
+    room: Room,
 }
 
 /// How a file ends.
@@ -32,11 +38,12 @@ pub(super) struct End {
 
 impl LogFile {
     /// Opens it for appending (0600 when new).
-    pub(super) fn open(path: &Path) -> Result<(Self, End), AuditError> {
-        let (file, end) = open_append(path)?;
+    pub(super) fn open(path: &Path, room: Room) -> Result<(Self, End), AuditError> {
+        let (file, end) = open_append(path, &room)?;
         let log = Self {
             path: path.to_owned(),
             file: Some(Arc::new(file)),
+            room,
         };
         Ok((log, end))
     }
@@ -54,27 +61,39 @@ impl LogFile {
                 return Ok(None);
             }
         }
-        let (file, end) = open_append(&self.path)?;
+        let (file, end) = open_append(&self.path, &self.room)?;
         self.file = Some(Arc::new(file));
         Ok(Some(end))
     }
 
-    /// Adds bytes to its end: all of them, or none.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), AuditError> {
+    /// Adds bytes to its end: all of them, or none. On a full disk `owed` ones take what is kept back for them.
+    pub(super) fn append(&mut self, bytes: &[u8], owed: bool) -> Result<(), AuditError> {
         let failed = |error: &std::io::Error| AuditError::write(&self.path, error);
-        let Some(file) = &self.file else {
+        let Some(file) = self.file.clone() else {
             return Err(AuditError::Closed);
         };
         let before = file.metadata().map_err(|error| failed(&error))?.len();
-        let Err(error) = (&**file).write_all(bytes) else {
-            return Ok(());
-        };
-        let error = failed(&error);
-        if file.set_len(before).is_err() {
-            // The next one looks at what is there.
+        let mut write = || {
+            let Err(error) = (&*file).write_all(bytes) else {
+                return Ok(());
+            };
+            if file.set_len(before).is_ok() {
+                return Err(error);
+            }
+            // The next one looks at what is there, and nothing is written behind it before.
             self.file = None;
-        }
-        Err(error)
+            Err(std::io::Error::other(error.to_string()))
+        };
+        let written = match owed {
+            true => self.room.with_room(WRITING, write),
+            false => self.room.without_reserve(WRITING, &mut write),
+        };
+        written.map_err(|error| failed(&error))
+    }
+
+    /// Whether it is known that no space is left but what is kept back.
+    pub(super) fn is_full(&self) -> bool {
+        self.room.trouble() == Some(Trouble::NoSpace)
     }
 
     /// For whoever syncs it.
@@ -83,7 +102,7 @@ impl LogFile {
     }
 }
 
-fn open_append(path: &Path) -> Result<(File, End), AuditError> {
+fn open_append(path: &Path, room: &Room) -> Result<(File, End), AuditError> {
     let open = || {
         let file = OpenOptions::new()
             .read(true)
@@ -94,7 +113,8 @@ fn open_append(path: &Path) -> Result<(File, End), AuditError> {
         let end = end_of(&file)?;
         Ok((file, end))
     };
-    open().map_err(|error| AuditError::write(path, &error))
+    room.with_room(WRITING, open)
+        .map_err(|error| AuditError::write(path, &error))
 }
 
 fn end_of(file: &File) -> std::io::Result<End> {

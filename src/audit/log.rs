@@ -10,11 +10,12 @@ use tokio::time::Instant;
 
 use super::Event;
 use super::chain::{Link, STATE, State};
-use super::file::{End, LogFile};
+use super::file::{End, LogFile, WRITING};
 use super::heads::{Heads, Signed};
 use crate::clock::{self, Clock};
 use crate::lane::{self, Next, Receiver, lane};
 use crate::signing::{Digest, Signing, SigningError};
+use crate::store::room::Room;
 
 /// Lines under way to the disk. A full queue makes whoever wants to write wait.
 const QUEUE: usize = 1024;
@@ -44,6 +45,9 @@ pub enum AuditError {
         /// What the signer said last.
         why: SigningError,
     },
+    /// No space is left but what is kept back, and that is not for events of this kind.
+    #[error("no space is left in the audit log for events of strangers")]
+    NotOwed,
     /// The writer is gone; the daemon is stopping.
     #[error("the audit log is closed")]
     Closed,
@@ -73,6 +77,8 @@ pub struct Audit {
 enum Ask {
     Line {
         event: Vec<u8>,
+        /// On a full disk it may take what is kept back.
+        owed: bool,
         written: oneshot::Sender<Result<(), AuditError>>,
     },
     Close {
@@ -120,20 +126,21 @@ pub(super) fn stamped(
 
 impl Audit {
     /// Opens the log for appending (0600 when new), goes on with its chain where `state_dir` and the file say that it is,
-    /// and starts its writer, which ends with the last handle.
+    /// and starts its writer, which ends with the last handle. What finds no space gets some of `room`.
     pub fn open(
         path: &Path,
         state_dir: &Path,
         instance: &str,
         signing: Signing,
         clock: Arc<dyn Clock>,
+        room: Room,
     ) -> Result<Self, AuditError> {
         let stamp = Stamp {
             clock,
             instance: instance.into(),
         };
         let (heads, signed) = Heads::start(signing, path)?;
-        let writer = Writer::open(path, state_dir, stamp.clone(), heads)?;
+        let writer = Writer::open(path, state_dir, stamp.clone(), heads, room)?;
         let (asks, queue) = lane(QUEUE);
         std::thread::Builder::new()
             .name("audit".into())
@@ -148,10 +155,15 @@ impl Audit {
 
     /// Puts an event on record. Returns once it has reached the kernel.
     pub async fn emit(&self, event: Event<'_>) -> Result<(), AuditError> {
+        let owed = event.is_owed();
         let event = self.stamp.on(&event, self.stamp.clock.now())?;
         let (written, answer) = oneshot::channel();
         self.asks
-            .send(Ask::Line { event, written })
+            .send(Ask::Line {
+                event,
+                owed,
+                written,
+            })
             .await
             .map_err(|_| AuditError::Closed)?;
         answer.await.map_err(|_| AuditError::Closed)?
@@ -160,8 +172,10 @@ impl Audit {
     /// Puts an event on record that tells of something that has happened already: a failure cannot undo
     /// it, so it is told to `tracing`.
     pub async fn tell(&self, event: Event<'_>) {
-        if let Err(error) = self.emit(event).await {
-            tracing::error!("{error}");
+        match self.emit(event).await {
+            // That the disk is full was said, and the event is in the daemon's own log.
+            Ok(()) | Err(AuditError::NotOwed) => {}
+            Err(error) => tracing::error!("{error}"),
         }
     }
 
@@ -195,14 +209,21 @@ pub(super) struct Writer {
     /// When a head may next be asked for.
     due: Instant,
     failure: Option<SigningError>,
+    room: Room,
 }
 
 impl Writer {
-    fn open(path: &Path, state_dir: &Path, stamp: Stamp, heads: Heads) -> Result<Self, AuditError> {
+    fn open(
+        path: &Path,
+        state_dir: &Path,
+        stamp: Stamp,
+        heads: Heads,
+        room: Room,
+    ) -> Result<Self, AuditError> {
         let state_path = state_dir.join(STATE);
         let (state, kept) =
             State::open(&state_path).map_err(|error| AuditError::write(&state_path, &error))?;
-        let (file, end) = LogFile::open(path)?;
+        let (file, end) = LogFile::open(path, room.for_files_at(path))?;
         let at = match (end.link, kept) {
             (Some(link), Some(kept)) if link.seq < state.synced() => {
                 tracing::error!(
@@ -229,14 +250,19 @@ impl Writer {
             unsigned: (at != Link::START).then_some(now),
             due: now,
             failure: None,
+            room,
         })
     }
 
     fn run(mut self, asks: &Receiver<Ask>) {
         let closed = loop {
             match asks.next(self.next_chore()) {
-                Next::Item(Ask::Line { event, written }) => {
-                    let mut result = self.append(&event);
+                Next::Item(Ask::Line {
+                    event,
+                    owed,
+                    written,
+                }) => {
+                    let mut result = self.append(&event, owed);
                     if result.is_ok() {
                         result = self.still_signed();
                     }
@@ -256,7 +282,12 @@ impl Writer {
         }
     }
 
-    fn append(&mut self, event: &[u8]) -> Result<(), AuditError> {
+    fn append(&mut self, event: &[u8], owed: bool) -> Result<(), AuditError> {
+        if !owed && self.file.is_full() {
+            let event = String::from_utf8_lossy(event);
+            tracing::info!(target: "bastion_audit::audit", "not in the full audit log: {event}");
+            return Err(AuditError::NotOwed);
+        }
         if let Some(end) = self.file.ready()? {
             self.torn = end;
         }
@@ -264,7 +295,7 @@ impl Writer {
             self.tell_of_torn()?;
         }
         let (line, link) = self.at.line(event);
-        self.put(b"", line, link)
+        self.put(b"", line, link, owed)
     }
 
     /// A line that was never finished stays as it is, and the next one says so.
@@ -274,12 +305,18 @@ impl Writer {
         let event = self.stamp.on(&event, self.stamp.clock.now())?;
         let (line, link) = self.at.line(&event);
         let before: &[u8] = if self.torn.open { b"\n" } else { b"" };
-        self.put(before, line, link)?;
+        self.put(before, line, link, true)?;
         self.torn = End::default();
         Ok(())
     }
 
-    fn put(&mut self, before: &[u8], mut line: Vec<u8>, link: Link) -> Result<(), AuditError> {
+    fn put(
+        &mut self,
+        before: &[u8],
+        mut line: Vec<u8>,
+        link: Link,
+        owed: bool,
+    ) -> Result<(), AuditError> {
         tracing::info!(target: "bastion_audit::audit", "{}", String::from_utf8_lossy(&line));
         line.push(b'\n');
         let bytes = if before.is_empty() {
@@ -287,11 +324,11 @@ impl Writer {
         } else {
             [before, &line].concat()
         };
-        self.file.append(&bytes)?;
+        self.file.append(&bytes, owed)?;
         self.at = link;
         self.unsigned.get_or_insert_with(clock::monotonic);
-        self.state
-            .reached(link)
+        self.room
+            .with_room(WRITING, || self.state.reached(link))
             .map_err(|error| AuditError::write(&self.state_path, &error))
     }
 
@@ -348,7 +385,7 @@ impl Writer {
         let event = self.stamp.on(&Event::AuditHead { note }, signed.at)?;
         // The head's own line needs no head: it stands for itself.
         let unsigned = self.unsigned;
-        self.append(&event)?;
+        self.append(&event, true)?;
         self.failure = None;
         self.unsigned = if all {
             None
@@ -390,6 +427,7 @@ pub(super) mod tests {
             "main",
             crate::signing::testing::signing(),
             Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH)),
+            Room::default(),
         )
         .unwrap()
     }
@@ -437,12 +475,12 @@ pub(super) mod tests {
             instance: "main".into(),
         };
         let (heads, _) = Heads::start(signing, &path).unwrap();
-        Writer::open(&path, directory, stamp, heads).unwrap()
+        Writer::open(&path, directory, stamp, heads, Room::default()).unwrap()
     }
 
     impl Writer {
         pub(in crate::audit) fn event(&mut self) -> Result<(), AuditError> {
-            self.append(br#"{"v":1,"event":"daemon.stopped"}"#)?;
+            self.append(br#"{"v":1,"event":"daemon.stopped"}"#, true)?;
             self.still_signed()
         }
 

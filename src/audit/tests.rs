@@ -33,7 +33,15 @@ impl Bench {
     fn open(&self) -> Audit {
         let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
         let state = self.dir.path();
-        Audit::open(&self.path(), state, "main", self.signing.clone(), clock).unwrap()
+        Audit::open(
+            &self.path(),
+            state,
+            "main",
+            self.signing.clone(),
+            clock,
+            crate::store::room::Room::default(),
+        )
+        .unwrap()
     }
 
     /// One run of the daemon.

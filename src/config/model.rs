@@ -120,6 +120,10 @@ pub struct KeepRecordings {
     pub requests_in_clear: bool,
     /// The most that the lines of one may take, in bytes, before they are packed; default 8 GiB.
     pub quota: u64,
+    /// Kept back for the end of sessions on a full disk, in bytes; default 16 MiB.
+    pub reserve: u64,
+    /// From how many percent of bytes or inodes on it is said that the disk is filling up; default 80.
+    pub warn_at: u8,
     /// Where closed ones are shipped to, if anywhere.
     pub s3: Option<super::S3>,
     /// When they are deleted, if ever.
@@ -132,6 +136,8 @@ impl Default for KeepRecordings {
             recipients: None,
             requests_in_clear: false,
             quota: 8 << 30,
+            reserve: 16 << 20,
+            warn_at: 80,
             s3: None,
             retention: super::Retention::default(),
         }
@@ -146,6 +152,7 @@ impl KeepRecordings {
             recipients: self.recipients.clone(),
             requests_in_clear: self.requests_in_clear,
             quota: self.quota,
+            rescue: false,
         }
     }
 }
@@ -315,6 +322,8 @@ pub struct KubernetesRole {
     pub record_input: RecordInput,
     /// What is kept of what requests to the cluster carry.
     pub bodies: RecordBodies,
+    /// Its sessions may be opened while the disk of the recordings is full.
+    pub rescue: bool,
 }
 
 /// A ServiceAccount; its name may hold `{identity}`.

@@ -155,6 +155,19 @@ pub fn show_size(bytes: u64) -> String {
     }
 }
 
+/// `80%`: from 1% to 99%.
+pub(super) fn percent(text: &str) -> Result<u8, String> {
+    text.strip_suffix('%')
+        .and_then(|digits| digits.parse().ok())
+        .filter(|percent| (1..=99).contains(percent))
+        .ok_or_else(|| {
+            format!(
+                "'{}' is not a share: write it like 80%, from 1% to 99%",
+                text.escape_debug()
+            )
+        })
+}
+
 /// An age as a document would write it: `365d`, or a duration where it is not whole days.
 pub fn show_age(value: Duration) -> String {
     match value.as_secs() {

@@ -5,21 +5,47 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use crate::store::room::Room;
+
+/// What is done here, for whoever reads of an error.
+const WRITING: &str = "writing the evidence log";
+
 /// The disk. In tests it can break at any step and stay broken, as a process that is killed leaves it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk {
+    /// Where there is no space, some of this is given up.
+    pub(super) room: Room,
     #[cfg(test)]
     pub(super) fuse: Option<std::sync::Arc<super::tests::fuse::Fuse>>,
 }
 
 impl Disk {
+    /// With room for what finds none.
+    pub(super) fn with_room(room: Room) -> Self {
+        Self {
+            room,
+            #[cfg(test)]
+            fuse: None,
+        }
+    }
+
     /// Adds to the end of a file.
-    pub(super) fn append(&self, mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn append(&self, file: &File, bytes: &[u8]) -> io::Result<()> {
         #[cfg(test)]
         if let Some(fuse) = &self.fuse {
             return fuse.write(file, bytes);
         }
-        file.write_all(bytes)
+        let before = file.metadata()?.len();
+        self.room.with_room(WRITING, || {
+            let mut writer = file;
+            writer
+                .write_all(bytes)
+                .map_err(|error| match file.set_len(before) {
+                    Ok(()) => error,
+                    // Not to be made again behind half of itself.
+                    Err(_) => io::Error::other(error.to_string()),
+                })
+        })
     }
 
     /// Returns when all of the file is on stable storage.
@@ -29,11 +55,16 @@ impl Disk {
         if let Some(fuse) = &self.fuse {
             fuse.count_sync();
         }
-        file.sync_data()
+        let synced = file.sync_data();
+        synced.inspect_err(|error| self.room.note_error(WRITING, error))
     }
 
     /// Puts a file in place: there is the whole of it or what was there before. Its name is not synced.
     pub(super) fn put(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
+        self.room.with_room(WRITING, || self.put_once(path, bytes))
+    }
+
+    fn put_once(&self, path: &Path, bytes: &[u8]) -> io::Result<File> {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
         let draft = Path::new(&draft);
@@ -70,9 +101,9 @@ impl Disk {
     pub(super) fn directories(&self, root: &Path, path: &Path) -> io::Result<()> {
         self.step()?;
         match path.parent() {
-            Some(parent) if parent != root => {
+            Some(parent) if parent != root => self.room.with_room(WRITING, || {
                 DirBuilder::new().recursive(true).mode(0o700).create(parent)
-            }
+            }),
             _ => Ok(()),
         }
     }

@@ -32,6 +32,7 @@ pub use witness::{Witness, witness_notes};
 use crate::clock::Clock;
 use crate::lane::{self, lane};
 use crate::signing::{Keys, Signing};
+use crate::store::room::Room;
 use disk::Disk;
 use writer::{Ask, MOST_AT_ONCE, Writer};
 
@@ -48,9 +49,19 @@ pub struct EvidenceLog {
 impl EvidenceLog {
     /// Opens the log in `directory`, or begins one there if nothing is there yet. Reads all of it: what a signed
     /// checkpoint covers must be there. What a crash left unfinished is cut off, what it left unsigned is signed, and
-    /// where another key signs than before, a leaf says so. Blocks.
-    pub fn open(directory: &Path, signing: Signing, clock: &dyn Clock) -> Result<Self, LogError> {
-        Self::start(Writer::open(directory, signing, clock, Disk::default())?)
+    /// where another key signs than before, a leaf says so. What finds no space gets some of `room`. Blocks.
+    pub fn open(
+        directory: &Path,
+        signing: Signing,
+        clock: &dyn Clock,
+        room: Room,
+    ) -> Result<Self, LogError> {
+        Self::start(Writer::open(
+            directory,
+            signing,
+            clock,
+            Disk::with_room(room),
+        )?)
     }
 
     fn start(writer: Writer) -> Result<Self, LogError> {

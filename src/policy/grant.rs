@@ -86,6 +86,10 @@ impl Grant {
     pub fn bodies(&self) -> RecordBodies {
         self.decision.bodies
     }
+    /// Whether it may be opened while the disk of the recordings is full.
+    pub fn rescue(&self) -> bool {
+        self.decision.rescue
+    }
     /// Allowed by which binding.
     pub fn binding(&self) -> &Name {
         &self.decision.binding

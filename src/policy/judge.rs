@@ -35,6 +35,9 @@ pub struct Decision {
     pub record_input: RecordInput,
     /// What is kept of what requests to the cluster carry.
     pub bodies: RecordBodies,
+    /// It may be opened while the disk of the recordings is full.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rescue: bool,
     /// Allowed by which binding.
     pub binding: Name,
     /// The binding's reason.
@@ -373,6 +376,7 @@ impl<'a> Asked<'a> {
             ends: ends(self.now, kubernetes, binding),
             record_input: kubernetes.record_input,
             bodies: kubernetes.bodies,
+            rescue: kubernetes.rescue,
             binding: binding.name.clone(),
             reason: binding.reason.clone(),
         })

@@ -5,6 +5,7 @@ use super::notary::NotaryError;
 use super::requests::RequestNumber;
 use crate::config::show_size;
 use crate::store::StoreError;
+use crate::store::room::Trouble;
 
 /// Why something could not be recorded. After the first one of a recording every call fails: there are no gaps.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,12 @@ pub enum RecordingError {
     Quota {
         /// Bytes.
         quota: u64,
+    },
+    /// Nothing can be recorded now, and that is known of all recordings. It can still be sealed.
+    #[error("{trouble}")]
+    NoRoom {
+        /// Why.
+        trouble: Trouble,
     },
     /// There is no such request, or it is over. The recording goes on.
     #[error("the request {request} is not under way in this recording")]

@@ -18,7 +18,10 @@ use super::statement::{Chain, Encrypted, Standing, Stretch};
 use super::writing::{Carrying, Inner, Protection};
 use crate::clock;
 use crate::config::RecordInput;
-use crate::store::{Beginning, Part, RecordingStore};
+use crate::session::SessionId;
+use crate::store::room::{Room, Trouble};
+use crate::store::second::Second;
+use crate::store::{Beginning, Part, RecordingSink, RecordingStore, StoreError};
 
 /// Opens recordings: in a store, under a key, entered into a log. Clones open in the same.
 #[derive(Clone, Debug)]
@@ -28,6 +31,10 @@ pub struct Recorder {
     /// What gets into none of them.
     secrets: Secrets,
     failures: Arc<AtomicU64>,
+    /// Whether anything can be stored.
+    room: Room,
+    /// Where rescue sessions are recorded besides.
+    second: Second,
     /// Where sealed recordings go to be packed.
     sealed: Option<mpsc::Sender<ToPack>>,
 }
@@ -44,6 +51,8 @@ pub struct Keeping {
     /// The most that its lines may take, in bytes as they are before they are encrypted or packed. Beyond, nothing more
     /// is recorded but its end.
     pub quota: u64,
+    /// It may be made while no space is left, of what is kept back, and is told in a second place as well.
+    pub rescue: bool,
 }
 
 impl Keeping {
@@ -54,6 +63,7 @@ impl Keeping {
             recipients: None,
             requests_in_clear: false,
             quota: u64::MAX,
+            rescue: false,
         }
     }
 
@@ -74,6 +84,8 @@ impl Recorder {
             notary,
             secrets: Secrets::default(),
             failures: Arc::default(),
+            room: Room::default(),
+            second: Second::default(),
             sealed: None,
         }
     }
@@ -81,6 +93,17 @@ impl Recorder {
     /// The same, but no secret of `secrets`, now or later, gets into a recording.
     pub fn with_secrets(self, secrets: Secrets) -> Self {
         Self { secrets, ..self }
+    }
+
+    /// The same, but nothing is recorded once that is known to be in vain, as far as `room` says.
+    pub fn with_room(self, room: Room) -> Self {
+        Self { room, ..self }
+    }
+
+    /// The same, with another place for the second record of rescue sessions than standard error.
+    #[cfg(test)]
+    pub(crate) fn with_second(self, second: Second) -> Self {
+        Self { second, ..self }
     }
 
     /// The same, with somebody who packs what is sealed.
@@ -120,6 +143,8 @@ impl Recorder {
         keeping: Keeping,
     ) -> Result<OpenRecording, RecordingError> {
         let started = clock::monotonic();
+        self.make_way(&keeping).await;
+        self.room_for(&keeping)?;
         let header = Header::new(metadata.masked(&self.secrets), keeping.record_input);
         let session = header.metadata().session;
         let encrypted = keeping.encrypted();
@@ -151,7 +176,7 @@ impl Recorder {
             spool_key,
             requests: protection.requests_part(),
         };
-        let sink = self.store.create(session, beginning).await?;
+        let sink = self.sink(session, beginning, &keeping).await?;
         let entry = Entry {
             session,
             note: chain.last().unwrap_or_default().to_owned(),
@@ -171,6 +196,40 @@ impl Recorder {
             chain,
         );
         Ok(OpenRecording::start(Arc::new(inner)))
+    }
+
+    /// A rescuer's needs some room to begin.
+    async fn make_way(&self, keeping: &Keeping) {
+        if keeping.rescue && self.room.trouble() == Some(Trouble::NoSpace) {
+            let room = self.room.clone();
+            // Without it there is just less room.
+            drop(tokio::task::spawn_blocking(move || room.make_way()).await);
+        }
+    }
+
+    async fn sink(
+        &self,
+        session: SessionId,
+        beginning: Beginning,
+        keeping: &Keeping,
+    ) -> Result<Arc<dyn RecordingSink>, StoreError> {
+        match keeping.rescue {
+            true => {
+                let store = &*self.store;
+                self.second.create(store, session, beginning).await
+            }
+            false => self.store.create(session, beginning).await,
+        }
+    }
+
+    /// Whether something may be recorded. What is known to be in vain is not tried, so that what is kept back is
+    /// left for seals.
+    pub(super) fn room_for(&self, keeping: &Keeping) -> Result<(), RecordingError> {
+        match self.room.trouble() {
+            None => Ok(()),
+            Some(Trouble::NoSpace) if keeping.rescue && !self.room.is_spent() => Ok(()),
+            Some(trouble) => Err(RecordingError::NoRoom { trouble }),
+        }
     }
 
     pub(super) fn notary(&self) -> &Arc<dyn Notary> {
@@ -223,10 +282,76 @@ mod tests {
     use std::sync::atomic::Ordering;
 
     use super::*;
-    use crate::recording::Ending;
     use crate::recording::roundtrip::metadata;
     use crate::recording::testing::TestNotary;
+    use crate::recording::{Ending, Stream};
     use crate::store::faulty::FaultyStore;
+
+    fn no_space() -> std::io::Error {
+        rustix::io::Errno::NOSPC.into()
+    }
+
+    #[tokio::test]
+    async fn on_a_full_disk_nothing_is_recorded_but_ends_and_what_a_rescuer_does() {
+        let state = tempfile::TempDir::new().unwrap();
+        let room = Room::new(state.path());
+        room.keep(1 << 20);
+        let second = Second::to(Arc::new(std::sync::Mutex::new(std::io::sink())));
+        let recorder = Recorder::new(Arc::new(FaultyStore::default()), TestNotary::new())
+            .with_room(room.clone())
+            .with_second(second);
+        let clear = Keeping::clear(RecordInput::Auto);
+        let rescue = Keeping {
+            rescue: true,
+            ..clear.clone()
+        };
+        let open = |keeping: &Keeping| recorder.open(metadata(true), keeping.clone());
+        let ordinary = open(&clear).await.unwrap();
+        let is_full = |result: Result<_, RecordingError>| {
+            let trouble = Trouble::NoSpace;
+            matches!(result, Err(RecordingError::NoRoom { trouble: it }) if it == trouble)
+        };
+
+        room.note_error("a test", &no_space());
+        assert!(is_full(ordinary.output(Stream::Stdout, b"x").await));
+        assert!(is_full(open(&clear).await.map(drop)));
+        ordinary.seal(Ending::Exit(0)).await.unwrap();
+        let rescued = open(&rescue).await.unwrap();
+        rescued.output(Stream::Stdout, b"x").await.unwrap();
+
+        // What is left is for last words.
+        let mut portions = 0;
+        drop(room.with_room("a test", || {
+            portions += 1;
+            if portions <= 7 {
+                Err(no_space())
+            } else {
+                Ok(())
+            }
+        }));
+        assert!(is_full(rescued.output(Stream::Stdout, b"x").await));
+        assert!(is_full(open(&rescue).await.map(drop)));
+        rescued.seal(Ending::Exit(0)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn on_a_disk_that_takes_no_writes_nobody_is_recorded() {
+        for errno in [rustix::io::Errno::ROFS, rustix::io::Errno::IO] {
+            let state = tempfile::TempDir::new().unwrap();
+            let room = Room::new(state.path());
+            let recorder = Recorder::new(Arc::new(FaultyStore::default()), TestNotary::new())
+                .with_room(room.clone());
+            room.note_error("a test", &errno.into());
+            for rescue in [false, true] {
+                let keeping = Keeping {
+                    rescue,
+                    ..Keeping::clear(RecordInput::Auto)
+                };
+                let refused = recorder.open(metadata(true), keeping).await;
+                assert!(matches!(refused, Err(RecordingError::NoRoom { .. })));
+            }
+        }
+    }
 
     #[tokio::test]
     async fn what_cannot_be_signed_is_not_recorded_and_what_is_is_in_the_log() {

@@ -259,11 +259,12 @@ impl Inner {
     }
 
     /// Puts something that happens now into lines, and returns when they have reached the kernel. If `put` fails,
-    /// it must have added no lines. Fails once the recording has reached its quota.
+    /// it must have added no lines. Fails once the recording has reached its quota, or the disk is known to take nothing.
     pub(super) async fn record<T>(
         &self,
         put: impl FnOnce(&mut Writing, Duration) -> Result<T, RecordingError>,
     ) -> Result<T, RecordingError> {
+        self.recorder.room_for(&self.keeping)?;
         let quota = self.keeping.quota;
         self.record_last(|writing, at| match writing.bytes() > quota {
             true => Err(RecordingError::Quota { quota }),
@@ -272,7 +273,7 @@ impl Inner {
         .await
     }
 
-    /// The same for what ends something, and may go beyond the quota for it.
+    /// The same for what ends something, and may go beyond the quota and take of what is kept back for it.
     pub(super) async fn record_last<T>(
         &self,
         put: impl FnOnce(&mut Writing, Duration) -> Result<T, RecordingError>,

@@ -10,7 +10,7 @@ use crate::monitor::Monitor;
 use crate::revoke;
 
 use super::client::Client;
-use super::{Caller, SessionId, steps};
+use super::{Caller, SessionId, room, steps};
 
 /// kubectl uses what it has until the stated expiry, and a request under way must not meet the real one.
 const EARLY: SignedDuration = SignedDuration::from_secs(60);
@@ -44,6 +44,7 @@ async fn issue(
     session: SessionId,
 ) -> Result<zeroize::Zeroizing<String>, String> {
     let grant = steps::decide(monitor, caller, SessionKind::Credential, false, session).await?;
+    room::for_another(monitor, caller, &grant, session).await?;
     let lease = steps::mint(monitor, caller, &grant, session).await?;
     let (jti, until) = (lease.jti().to_owned(), lease.expires());
     let event = Event::LeaseHandedOut {

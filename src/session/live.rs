@@ -107,6 +107,13 @@ impl Live {
             .collect()
     }
 
+    /// How many are such.
+    pub(super) fn count(&self, judge: impl Fn(&Grant) -> bool) -> usize {
+        let sessions = self.sessions();
+        let open = sessions.open.values();
+        open.filter(|entry| judge(&entry.grant)).count()
+    }
+
     /// Ends one; whether it was open. `reason` is told to the operator and to the record.
     pub fn cut(&self, session: SessionId, reason: &str) -> bool {
         self.cut_where(|told, _, _| (told.session == session).then(|| reason.to_owned())) > 0

@@ -13,6 +13,7 @@ mod operate;
 mod pump;
 mod renewal;
 mod request;
+mod room;
 mod steps;
 mod tunnel;
 mod words;

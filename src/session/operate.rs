@@ -351,6 +351,8 @@ fn client_gone() -> Ended {
 
 pub(super) fn unrecorded(error: &RecordingError) -> Ended {
     let reason = match error {
+        // That is on record as what it is, once for all sessions.
+        RecordingError::NoRoom { .. } => format!("{error}, and nothing runs unrecorded"),
         RecordingError::Quota { .. } => error.to_string(),
         error => {
             tracing::error!("{error}");

@@ -7,10 +7,10 @@ use crate::messages::{Command, Open};
 use crate::mint::{Lease, Minter};
 use crate::monitor::Monitor;
 use crate::policy::{self, Grant};
-use crate::recording::{Metadata, OpenRecording};
+use crate::recording::{Keeping, Metadata, OpenRecording, RecordingError};
 
 use super::client::Client;
-use super::{Caller, SessionId};
+use super::{Caller, SessionId, room};
 
 /// Longest command line that an audit event or a header repeats, in characters.
 const COMMAND_SHOWN: usize = 4096;
@@ -85,7 +85,8 @@ pub(super) async fn decide(
 }
 
 /// Whether a decision would be the same now. Recording and minting take time, and a configuration that changed meanwhile
-/// found no session that it could have ended: so this is asked once more, as soon as it could.
+/// found no session that it could have ended: so this is asked once more, as soon as it could. The same holds for a disk that
+/// became full.
 pub(super) async fn still_stands(
     monitor: &Monitor,
     caller: &Caller,
@@ -94,7 +95,7 @@ pub(super) async fn still_stands(
 ) -> Result<(), Sentence> {
     let now = monitor.clock.now();
     match policy::still_allowed(&monitor.config(), grant, &caller.identity, now) {
-        Ok(_) => Ok(()),
+        Ok(_) => room::still(monitor, caller, grant, session).await,
         Err(denial) => {
             fail(monitor, caller, session, "policy", &denial).await;
             Err(denial.to_string())
@@ -110,6 +111,7 @@ pub(super) async fn record(
     open: &Open,
     session: SessionId,
 ) -> Result<OpenRecording, Sentence> {
+    room::for_another(monitor, caller, grant, session).await?;
     let identity = &caller.identity;
     let Proof::Key { fingerprint, .. } = identity.proof();
     let metadata = Metadata {
@@ -133,16 +135,22 @@ pub(super) async fn record(
         opened: session.opened(),
         ends: grant.ends(),
     };
-    let keeping = monitor
-        .config()
-        .bastion
-        .recordings
-        .keeping(grant.record_input());
+    let config = monitor.config();
+    let keeping = Keeping {
+        rescue: grant.rescue(),
+        ..config.bastion.recordings.keeping(grant.record_input())
+    };
     match monitor.recorder.open(metadata, keeping).await {
         Ok(recording) => Ok(recording),
         Err(error) => {
             fail(monitor, caller, session, "recording", &error).await;
-            Err("this session cannot be recorded, so it is refused; tell your administrator".into())
+            Err(match error {
+                RecordingError::NoRoom { trouble } => {
+                    format!("{trouble}, so no session is opened; tell your administrator")
+                }
+                _ => "this session cannot be recorded, so it is refused; tell your administrator"
+                    .into(),
+            })
         }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tempfile::TempDir;
 
+use super::room::Room;
 use super::s3::testing::{ACCESS_KEY, BUCKET, SECRET_KEY, Server};
 use super::s3::{Bucket, S3Store};
 use super::{FsStore, Part};
@@ -36,7 +37,15 @@ impl State {
         let clock = Arc::new(ManualClock::new(at("2026-11-26T12:00:00Z")));
         let log = dir.path().join("audit.jsonl");
         let signing = crate::signing::testing::signing();
-        let audit = Audit::open(&log, dir.path(), "main", signing, clock.clone()).unwrap();
+        let audit = Audit::open(
+            &log,
+            dir.path(),
+            "main",
+            signing,
+            clock.clone(),
+            Room::new(dir.path()),
+        )
+        .unwrap();
         let local = FsStore::new(dir.path());
         Self {
             dir,

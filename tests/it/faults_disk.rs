@@ -1,75 +1,22 @@
 //! Disks that are full and files that cannot be written: nothing runs unrecorded, and it is said why.
 
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::harness::bastion::{Bastion, Ran, eventually};
 use crate::harness::running::{Running, processes_of};
+use crate::harness::small_disk::SmallDisk;
 
 /// How soon a session ends that cannot be recorded any more.
 const SOON: Duration = Duration::from_secs(5);
-
-/// A small file system of its own; unmounted when dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where this test process may not mount.
-    fn mount(at: &Path, bytes: u64) -> Option<Self> {
-        std::fs::create_dir(at).unwrap();
-        let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0711")])
-            .args(["tmpfs", at.to_str().unwrap()])
-            .output()
-            .unwrap();
-        if output.status.success() {
-            return Some(Self(at.to_owned()));
-        }
-        println!(
-            "skipped: a tmpfs is mounted for this test, which takes root and CAP_SYS_ADMIN: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        None
-    }
-
-    /// Takes every byte that is left.
-    fn fill(&self) {
-        let mut file = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.filler())
-            .unwrap();
-        for block in [64 << 10, 1] {
-            let zeros = vec![0; block];
-            while file.write_all(&zeros).is_ok() {}
-        }
-    }
-
-    fn free(&self) {
-        std::fs::remove_file(self.filler()).unwrap();
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.0.join("filler")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: the daemon may be in it still.
-        let status = Command::new("umount").arg("-l").arg(&self.0).status();
-        drop(status);
-    }
-}
 
 #[test]
 fn a_full_disk_ends_what_cannot_be_recorded_and_is_survived() {
     let mut bastion = Bastion::prepare(|standard| standard);
     let program = std::fs::metadata(env!("CARGO_BIN_EXE_bastion-audit")).unwrap();
     let size = program.len() + (8 << 20);
-    let Some(disk) = SmallDisk::mount(&bastion.state_dir(), size) else {
+    let Some(disk) = SmallDisk::mount(&bastion.state_dir(), size, None) else {
         return;
     };
     bastion.run();
@@ -80,6 +27,11 @@ fn a_full_disk_ends_what_cannot_be_recorded_and_is_survived() {
     let handed_out = bastion.run_ssh("operator-b", "editor", "bastion credential");
     assert_eq!(handed_out.code, Some(0), "{handed_out:?}");
 
+    // Somebody has taken what was kept back, too: tests/it/full_disk.rs is about when it is there.
+    let reserve = bastion.state_dir().join("reserve");
+    for entry in std::fs::read_dir(&reserve).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
     disk.fill();
     let began = Instant::now();
     let ended = running.wait();
@@ -114,6 +66,7 @@ fn a_full_disk_ends_what_cannot_be_recorded_and_is_survived() {
     assert_eq!(no_credential.stdout, "", "{no_credential:?}");
 
     disk.free();
+    bastion.metric_becomes("storage_failed{reason=\"no_space\"}", 0);
     let ran = bastion.run_ssh("operator-a", "viewer", "kubectl auth whoami -o name");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     // One torn line at most, and what came after it stands alone.

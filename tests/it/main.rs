@@ -22,6 +22,7 @@ mod faults_cluster;
 mod faults_disk;
 mod faults_process;
 mod front;
+mod full_disk;
 mod gateway_inside;
 mod gateway_joined;
 mod harness;

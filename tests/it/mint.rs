@@ -8,6 +8,7 @@ use bastion_audit::clock::{Clock as _, SystemClock};
 use bastion_audit::config::{Config, Name};
 use bastion_audit::mint::{Filter, LeaseState, Leases, Minter as _, Release};
 use bastion_audit::session::SessionId;
+use bastion_audit::store::room::Room;
 use serde_json::{Value, json};
 
 use crate::harness::cluster::{ControlPlane, write_private};
@@ -32,7 +33,13 @@ impl Bastion {
         let plane = ControlPlane::shared();
         plane.role(role);
         let config = grants::config(plane.bastion_kubeconfig(), role);
-        let leases = Leases::open(state.path(), name("it"), Arc::new(SystemClock)).unwrap();
+        let leases = Leases::open(
+            state.path(),
+            name("it"),
+            Arc::new(SystemClock),
+            Room::default(),
+        )
+        .unwrap();
         leases.update(&config);
         Self {
             leases,

@@ -8,6 +8,7 @@ use bastion_audit::clock::{Clock as _, SystemClock};
 use bastion_audit::config::Name;
 use bastion_audit::mint::{LeaseState, Leases, MintError, Minter as _};
 use bastion_audit::session::SessionId;
+use bastion_audit::store::room::Room;
 
 use crate::harness::cluster::write_private;
 use crate::harness::grants;
@@ -23,6 +24,7 @@ async fn mint(kubeconfig: &Path) -> (MintError, usize) {
         state.path(),
         Name::new("it").unwrap(),
         Arc::new(SystemClock),
+        Room::default(),
     )
     .unwrap();
     leases.update(&config);

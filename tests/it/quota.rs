@@ -3,18 +3,6 @@
 use crate::harness::bastion::{Bastion, eventually};
 use crate::harness::running::Running;
 
-/// A number that `bastion-audit metrics` tells.
-fn metric(bastion: &Bastion, name: &str) -> u64 {
-    let output = bastion.cli(&["metrics"]);
-    assert!(output.status.success(), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
-    let prefix = format!("bastion_audit_{name} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&prefix));
-    line.unwrap_or_else(|| panic!("{name} is not in {text}"))
-        .parse()
-        .unwrap()
-}
-
 #[test]
 fn a_quota_ends_the_session_that_exceeds_it_and_no_other() {
     let bastion = Bastion::with(|documents| {
@@ -44,26 +32,26 @@ fn a_quota_ends_the_session_that_exceeds_it_and_no_other() {
     other.close_stdin();
     assert_eq!(other.wait().stdout, "still here\n");
     // It is sealed: that is no failure.
-    assert_eq!(metric(&bastion, "recordings_failed_total"), 0);
+    assert_eq!(bastion.metric("recordings_failed_total"), 0);
     bastion.nothing_left(&id);
 }
 
 #[test]
 fn what_is_open_and_how_full_the_disk_is_can_be_counted() {
     let bastion = Bastion::start();
-    assert_eq!(metric(&bastion, "sessions_open"), 0);
+    assert_eq!(bastion.metric("sessions_open"), 0);
     let mut running = Running::start(&bastion, "operator-a", "viewer", "cat");
-    assert_eq!(metric(&bastion, "sessions_open"), 1);
-    assert_eq!(metric(&bastion, "leases_out"), 1);
-    assert_eq!(metric(&bastion, "leases_handed_out"), 0);
+    assert_eq!(bastion.metric("sessions_open"), 1);
+    assert_eq!(bastion.metric("leases_out"), 1);
+    assert_eq!(bastion.metric("leases_handed_out"), 0);
     let (all, free) = (
-        metric(&bastion, "storage_bytes"),
-        metric(&bastion, "storage_free_bytes"),
+        bastion.metric("storage_bytes"),
+        bastion.metric("storage_free_bytes"),
     );
     assert!(0 < free && free <= all, "{free} of {all}");
     running.close_stdin();
     running.wait();
     eventually("no open session", || {
-        (metric(&bastion, "sessions_open") == 0).then_some(())
+        (bastion.metric("sessions_open") == 0).then_some(())
     });
 }

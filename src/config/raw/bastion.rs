@@ -33,6 +33,8 @@ pub(in crate::config) struct RawRecordings {
     pub(in crate::config) recipients: Option<At<Vec<At<Recipient>>>>,
     pub(in crate::config) request_index: Option<At<RequestIndex>>,
     pub(in crate::config) quota: Option<At<u64>>,
+    pub(in crate::config) reserve: Option<At<u64>>,
+    pub(in crate::config) warn_at: Option<At<u8>>,
     pub(in crate::config) s3: Option<RawS3>,
     pub(in crate::config) retention: Retention,
 }
@@ -93,6 +95,10 @@ fn recordings(gathered: &Gathered, node: &Node) -> Option<RawRecordings> {
         quota: spec.optional("quota", |g, n| {
             parsed(g, n, |text| scalar::size_within(text, "1MiB", "1TiB"))
         }),
+        reserve: spec.optional("reserve", |g, n| {
+            parsed(g, n, |text| scalar::size_within(text, "4MiB", "64GiB"))
+        }),
+        warn_at: spec.optional("warnAt", |g, n| parsed(g, n, scalar::percent)),
         s3: spec.optional("store", recordings::store).map(|at| at.value),
         retention: spec
             .optional("retention", recordings::retention)

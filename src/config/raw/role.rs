@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{labels, some, within};
-use crate::config::fields::{Fields, list, parsed};
+use crate::config::fields::{Fields, boolean, list, parsed};
 use crate::config::model::{CredentialTtl, Name, RecordBodies, RecordInput, SessionKind};
 use crate::config::problem::{At, Gathered};
 use crate::config::scalar;
@@ -18,6 +18,7 @@ pub(in crate::config) struct RawRole {
     pub(in crate::config) sessions: Option<At<Vec<At<SessionKind>>>>,
     pub(in crate::config) record_input: Option<At<RecordInput>>,
     pub(in crate::config) bodies: Option<At<RecordBodies>>,
+    pub(in crate::config) rescue: Option<At<bool>>,
     pub(in crate::config) audit: Option<At<RawAudit>>,
 }
 
@@ -68,6 +69,7 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
         sessions: spec.optional("sessions", |g, n| list(g, n, session_kind)),
         record_input: spec.optional("recordInput", |g, n| parsed(g, n, record_input)),
         bodies: spec.optional("bodies", |g, n| parsed(g, n, record_bodies)),
+        rescue: spec.optional("rescue", boolean),
         audit: spec.optional("audit", audit_access),
     };
     spec.close();
@@ -81,6 +83,7 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
             ("sessions", raw.sessions.as_ref().map(|at| &at.at)),
             ("recordInput", raw.record_input.as_ref().map(|at| &at.at)),
             ("bodies", raw.bodies.as_ref().map(|at| &at.at)),
+            ("rescue", raw.rescue.as_ref().map(|at| &at.at)),
         ] {
             if let Some(at) = at {
                 gathered.report(

@@ -79,16 +79,16 @@ impl Documents<'_> {
         let recipients = raw.recipients.as_ref().and_then(|listed| {
             Recipients::new(listed.value.iter().map(|at| at.value.clone()).collect())
         });
+        let default = KeepRecordings::default();
         KeepRecordings {
             recipients: recipients.map(Arc::new),
             requests_in_clear: raw
                 .request_index
                 .as_ref()
                 .is_some_and(|index| index.value == RequestIndex::Clear),
-            quota: raw
-                .quota
-                .as_ref()
-                .map_or(KeepRecordings::default().quota, |at| at.value),
+            quota: raw.quota.as_ref().map_or(default.quota, |at| at.value),
+            reserve: raw.reserve.as_ref().map_or(default.reserve, |at| at.value),
+            warn_at: raw.warn_at.as_ref().map_or(default.warn_at, |at| at.value),
             s3: raw.s3.as_ref().map(|raw| s3(document, raw)),
             retention: raw.retention.clone(),
         }

@@ -14,6 +14,8 @@ use crate::config::raw::{
 };
 
 const DEFAULT_MAX_SESSION: Duration = Duration::from_secs(8 * 3600);
+/// The longest session of a rescue role.
+const RESCUE_MAX_SESSION: Duration = Duration::from_secs(3600);
 const DEFAULT_TTL_SECONDS: u32 = 15 * 60;
 
 impl Documents<'_> {
@@ -63,7 +65,44 @@ impl Documents<'_> {
                 .bodies
                 .as_ref()
                 .map_or(RecordBodies::Writes, |at| at.value),
+            rescue: self.rescue(spec),
         })
+    }
+
+    /// A role for when nothing else works is narrow, and says so itself.
+    fn rescue(&self, spec: &RawRole) -> bool {
+        let Some(rescue) = spec.rescue.as_ref().filter(|rescue| rescue.value) else {
+            return false;
+        };
+        let short = spec
+            .max_session
+            .as_ref()
+            .is_some_and(|max| max.value <= RESCUE_MAX_SESSION);
+        if !short {
+            self.report(
+                &rescue.at,
+                "a rescue role's sessions are short: give it a maxSession of 1h or less",
+            );
+        }
+        let kinds = spec.sessions.as_ref().map(|listed| &listed.value);
+        let plain =
+            |kind: &At<SessionKind>| matches!(kind.value, SessionKind::Shell | SessionKind::Exec);
+        if !kinds.is_some_and(|kinds| kinds.iter().all(plain)) {
+            self.report(
+                &rescue.at,
+                "a rescue role names its sessions, of which there are two kinds for it: shell and exec",
+            );
+        }
+        let others = self.role_specs().filter(|(_, other)| {
+            other
+                .rescue
+                .as_ref()
+                .is_some_and(|other| other.value && other.at != rescue.at)
+        });
+        if others.count() > 0 {
+            self.report(&rescue.at, "there is one rescue role at most");
+        }
+        true
     }
 
     fn session_kinds(&self, spec: &RawRole) -> BTreeSet<SessionKind> {

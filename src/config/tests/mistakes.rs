@@ -121,6 +121,40 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             "none or writes",
         ),
         (
+            role(&format!("{{{kubernetes}, rescue: true, sessions: [exec]}}")),
+            "give it a maxSession of 1h or less",
+        ),
+        (
+            role(&format!(
+                "{{{kubernetes}, rescue: true, maxSession: 2h, sessions: [exec]}}"
+            )),
+            "give it a maxSession of 1h or less",
+        ),
+        (
+            role(&format!("{{{kubernetes}, rescue: true, maxSession: 15m}}")),
+            "two kinds for it: shell and exec",
+        ),
+        (
+            role(&format!(
+                "{{{kubernetes}, rescue: true, maxSession: 15m, sessions: [exec, tunnel]}}"
+            )),
+            "two kinds for it: shell and exec",
+        ),
+        (
+            doc(
+                "Role",
+                "reader",
+                "{audit: {clusters: ['*'], identities: ['*']}, rescue: true}",
+            ),
+            "'rescue' has no meaning here",
+        ),
+        (
+            main("recordings: {reserve: 1MiB}"),
+            "out of bounds: 4MiB to 64GiB",
+        ),
+        (main("recordings: {warnAt: 100%}"), "from 1% to 99%"),
+        (main("recordings: {warnAt: 80}"), "put it in quotes"),
+        (
             role("{kubernetes: {clusters: [prud], serviceAccount: {namespace: v, name: viewer}}}"),
             "no Cluster 'prud' is defined; did you mean 'prod'?",
         ),

@@ -7,6 +7,7 @@ async fn until_it_breaks(directory: &Path, signing: &Signing, steps: i64) -> (Ve
     let fuse = Arc::new(fuse::Fuse::new(steps));
     let disk = Disk {
         fuse: Some(Arc::clone(&fuse)),
+        ..Disk::default()
     };
     let mut acknowledged = Vec::new();
     if let Ok(log) = open_on(directory, signing, disk) {
@@ -100,6 +101,7 @@ async fn a_write_that_fails_is_an_error_and_the_next_one_is_not() {
     let fuse = Arc::new(fuse::Fuse::new(1 << 40));
     let disk = Disk {
         fuse: Some(Arc::clone(&fuse)),
+        ..Disk::default()
     };
     let log = open_on(dir.path(), &signing, disk).unwrap();
     log.append(leaf(0)).await.unwrap();

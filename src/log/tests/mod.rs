@@ -15,13 +15,14 @@ use crate::clock::ManualClock;
 use crate::session::SessionId;
 use crate::signing::testing::{name, signer};
 use crate::signing::{Digest, SignedNote, Signing};
+use crate::store::room::Room;
 
 fn clock() -> Arc<dyn Clock> {
     Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH))
 }
 
 fn open(directory: &Path, signing: &Signing) -> Result<EvidenceLog, LogError> {
-    EvidenceLog::open(directory, signing.clone(), &*clock())
+    EvidenceLog::open(directory, signing.clone(), &*clock(), Room::default())
 }
 
 fn open_on(directory: &Path, signing: &Signing, disk: Disk) -> Result<EvidenceLog, LogError> {
@@ -138,6 +139,7 @@ async fn a_hundred_appends_at_once_share_a_few_syncs() {
     let fuse = Arc::new(fuse::Fuse::new(1 << 40));
     let disk = Disk {
         fuse: Some(Arc::clone(&fuse)),
+        ..Disk::default()
     };
     let log = open_on(dir.path(), &signing, disk).unwrap();
     let before = fuse.syncs();

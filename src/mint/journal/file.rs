@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Book, Found, JournalError, Record};
+use crate::store::room::Room;
 
 const NAME: &str = "leases.jsonl";
+
+/// What is done here, for whoever reads of an error.
+const WRITING: &str = "writing the lease journal";
 
 /// A thousand times what open leases take; more is another file.
 const MAX_SIZE: u64 = 64 << 20;
@@ -31,12 +35,14 @@ pub(super) struct JournalFile {
     book: Book,
     /// The size right after the last compaction.
     compacted: u64,
+    /// Where there is no space, some of this is given up.
+    room: Room,
     /// Held as long as this lives.
     _lock: File,
 }
 
 impl JournalFile {
-    pub(super) fn open(state_dir: &Path) -> Result<(Self, Found), JournalError> {
+    pub(super) fn open(state_dir: &Path, room: Room) -> Result<(Self, Found), JournalError> {
         let path = state_dir.join(NAME);
         let io = |doing| io_error(&path, doing);
         let lock = lock(&state_dir.join("leases.lock"))?;
@@ -50,7 +56,9 @@ impl JournalFile {
             book: book.clone(),
             damaged: damaged.len(),
         };
-        let (file, size) = rewrite(&path, &book).map_err(io("compacting"))?;
+        let (file, size) = room
+            .with_room(WRITING, || rewrite(&path, &book))
+            .map_err(io("compacting"))?;
         sync_directory(state_dir).map_err(io("syncing its directory"))?;
         let journal = Self {
             directory: state_dir.to_owned(),
@@ -61,6 +69,7 @@ impl JournalFile {
             unnamed: false,
             book,
             compacted: size,
+            room,
             _lock: lock,
         };
         Ok((journal, found))
@@ -75,25 +84,38 @@ impl JournalFile {
         &mut self,
         records: impl Iterator<Item = &'a Record> + Clone,
     ) -> Result<(), JournalError> {
-        self.mend()?;
         let mut lines = Vec::new();
         for record in records.clone() {
             push_line(&mut lines, record).map_err(io_error(&self.path, "writing"))?;
         }
-        self.torn = true;
-        self.file
-            .write_all(&lines)
-            .map_err(io_error(&self.path, "writing"))?;
-        self.file
-            .sync_data()
-            .map_err(io_error(&self.path, "syncing"))?;
-        self.torn = false;
+        self.mend()?;
+        self.write(&lines)?;
         self.synced += lines.len() as u64;
         for record in records {
             self.book.apply(record);
         }
         self.compact_if_worth_it();
         Ok(())
+    }
+
+    /// All of it, synced; what a failed attempt left is cut off before the next.
+    fn write(&mut self, lines: &[u8]) -> Result<(), JournalError> {
+        let (room, path) = (self.room.clone(), self.path.clone());
+        let (mut doing, mut again) = ("writing", false);
+        let written = room.with_room(WRITING, || {
+            if std::mem::replace(&mut again, true) {
+                self.file.set_len(self.synced)?;
+                self.file.seek(SeekFrom::Start(self.synced))?;
+            }
+            self.torn = true;
+            doing = "writing";
+            self.file.write_all(lines)?;
+            doing = "syncing";
+            self.file.sync_data()?;
+            self.torn = false;
+            Ok(())
+        });
+        written.map_err(io_error(&path, doing))
     }
 
     /// After a failed write: back to what is surely there. A full disk is no reason to stay broken once it has room.
@@ -251,7 +273,7 @@ mod tests {
     use super::*;
 
     fn open(directory: &Path) -> (JournalFile, Found) {
-        JournalFile::open(directory).unwrap()
+        JournalFile::open(directory, Room::default()).unwrap()
     }
 
     fn text(directory: &Path) -> String {
@@ -318,7 +340,9 @@ mod tests {
     fn a_second_daemon_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let (file, _) = open(directory.path());
-        let error = JournalFile::open(directory.path()).err().unwrap();
+        let error = JournalFile::open(directory.path(), Room::default())
+            .err()
+            .unwrap();
         assert!(matches!(error, JournalError::InUse { .. }), "{error}");
         drop(file);
         drop(open(directory.path()));
@@ -330,7 +354,9 @@ mod tests {
         drop(open(directory.path()));
         let path = directory.path().join(NAME);
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        let error = JournalFile::open(directory.path()).err().unwrap();
+        let error = JournalFile::open(directory.path(), Room::default())
+            .err()
+            .unwrap();
         assert!(
             matches!(error, JournalError::Exposed { mode: 0o640, .. }),
             "{error}"

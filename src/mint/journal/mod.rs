@@ -13,6 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(super) use book::{Book, Intent, Issued, Record};
 
+use crate::store::room::Room;
+
 /// Appends in flight; each is some 300 bytes. A full queue makes callers wait.
 const QUEUE: usize = 1024;
 
@@ -84,8 +86,8 @@ pub(super) struct Found {
 
 impl Journal {
     /// Opens or creates the journal, compacts it, and says what it holds.
-    pub(super) fn open(state_dir: &Path) -> Result<(Self, Found), JournalError> {
-        let (mut file, found) = file::JournalFile::open(state_dir)?;
+    pub(super) fn open(state_dir: &Path, room: Room) -> Result<(Self, Found), JournalError> {
+        let (mut file, found) = file::JournalFile::open(state_dir, room)?;
         let (to_writer, appends) = mpsc::channel(QUEUE);
         let path = file.path().to_owned();
         let writer = std::thread::Builder::new()

@@ -4,7 +4,8 @@ use super::*;
 #[tokio::test]
 async fn records_that_come_together_are_all_on_disk_when_they_return() {
     let directory = tempfile::tempdir().unwrap();
-    let (journal, _) = Journal::open(directory.path()).unwrap();
+    let (journal, _) =
+        Journal::open(directory.path(), crate::store::room::Room::default()).unwrap();
     let journal = Arc::new(journal);
     let mut all = tokio::task::JoinSet::new();
     for number in 0..100 {
@@ -17,7 +18,8 @@ async fn records_that_come_together_are_all_on_disk_when_they_return() {
     let text = std::fs::read_to_string(directory.path().join("leases.jsonl")).unwrap();
     assert_eq!(text.lines().count(), 100);
     drop(journal);
-    let (_journal, found) = Journal::open(directory.path()).unwrap();
+    let (_journal, found) =
+        Journal::open(directory.path(), crate::store::room::Room::default()).unwrap();
     assert_eq!(found.book.open.len(), 100);
     assert!(found.book.open.contains_key(&session(42)));
 }

@@ -27,6 +27,7 @@ use crate::gateway;
 use crate::policy::Grant;
 use crate::recording::Secrets;
 use crate::session::SessionId;
+use crate::store::room::Room;
 
 pub use handed_out::{Filter, HandedOut, LeaseState, LiveLease, Revoked};
 pub use table::{Orphan, Recovered};
@@ -72,13 +73,14 @@ struct Upstreams {
 impl Leases {
     /// Opens the journal in `state_dir`, which must exist, and takes up what an earlier life left: what was handed out
     /// stays live, everything else is deleted as soon as [`Leases::update`] says where its cluster is. `instance` is
-    /// in the name of each Secret. Needs a tokio runtime.
+    /// in the name of each Secret. What finds no space gets some of `room`. Needs a tokio runtime.
     pub fn open(
         state_dir: &Path,
         instance: Name,
         clock: Arc<dyn Clock>,
+        room: Room,
     ) -> Result<Self, JournalError> {
-        let (journal, found) = Journal::open(state_dir)?;
+        let (journal, found) = Journal::open(state_dir, room)?;
         Ok(Self::start(journal, found, instance, clock))
     }
 

@@ -6,6 +6,7 @@
 mod frames;
 mod keyframe;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +83,11 @@ pub enum PackError {
     Gone,
 }
 
+/// When packing is tried again that there was no room for.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Recordings that are put off. What is in clear beyond them, the next start packs.
+const MOST_PUT_OFF: usize = 1024;
+
 /// Between opening a recording and its files.
 const READERS: Duration = Duration::from_secs(10);
 
@@ -110,21 +116,44 @@ impl Packer {
         Self { frame, ..self }
     }
 
-    /// Packs what comes, until nothing can come any more; once `ends` is cancelled, what is waiting by then.
+    /// Packs what comes, until nothing can come any more; once `ends` is cancelled, what is waiting by then. What there is
+    /// no room for is put off until there is: packing must not take the space that sessions need.
     pub async fn run(self, mut sealed: mpsc::Receiver<ToPack>, ends: CancellationToken) {
+        let mut put_off = VecDeque::new();
+        let mut wait = AGAIN;
         loop {
             let recording = tokio::select! {
                 biased;
-                recording = sealed.recv() => recording,
+                recording = sealed.recv() => match recording {
+                    Some(recording) => recording,
+                    None => return,
+                },
                 () = ends.cancelled(), if !sealed.is_closed() => {
                     sealed.close();
                     continue;
                 }
+                () = tokio::time::sleep(wait), if !put_off.is_empty() => match put_off.pop_front() {
+                    Some(recording) => recording,
+                    None => continue,
+                },
             };
-            let Some(recording) = recording else { return };
             let session = recording.session;
+            wait = AGAIN;
+            if matches!(self.store.has_room_for_another(session).await, Ok(false)) {
+                tracing::debug!("recording {session} is packed when there is room for it");
+                match put_off.len() < MOST_PUT_OFF {
+                    true => put_off.push_back(recording),
+                    false => tracing::warn!(
+                        "recording {session} is left as it was written: there is no room to pack it"
+                    ),
+                }
+                continue;
+            }
             match self.pack(recording).await {
-                Ok(()) => tracing::debug!("recording {session} is packed"),
+                Ok(()) => {
+                    tracing::debug!("recording {session} is packed");
+                    wait = Duration::ZERO;
+                }
                 Err(PackError::Unsound(problem)) => {
                     tracing::error!(
                         "recording {session} is not packed, and stays as evidence: {problem}"

@@ -26,7 +26,8 @@ use self::files::FsFiles;
 use self::layout::Layout;
 use self::sink::FsSink;
 use self::writer::{Target, Writer};
-use super::{Beginning, RecordingSink, RecordingStore, Span, StoreError, StoredFiles};
+use super::room::Room;
+use super::{Beginning, RecordingSink, RecordingStore, Space, Span, StoreError, StoredFiles};
 use crate::session::SessionId;
 
 /// Threads that may wait for the disk at once to open and close recordings. A disk that hangs takes these,
@@ -39,6 +40,7 @@ pub struct FsStore {
     layout: Arc<Layout>,
     writer: Arc<LazyWriter>,
     slow: Arc<Semaphore>,
+    room: Room,
 }
 
 /// Started by the first recording: those who only read need no thread.
@@ -55,7 +57,33 @@ impl FsStore {
             layout: Arc::new(Layout::new(state_dir)),
             writer: Arc::default(),
             slow: Arc::new(Semaphore::new(SLOW_OPERATIONS)),
+            room: Room::default(),
         }
+    }
+
+    /// The same, with room that is given up for what is written, once there is no other.
+    pub fn with_room(self, room: Room) -> Self {
+        Self { room, ..self }
+    }
+
+    /// Whether a copy of a recording can be written beside it without taking the last room from those that are written.
+    pub(crate) async fn has_room_for_another(&self, id: SessionId) -> Result<bool, StoreError> {
+        if self.room.trouble().is_some() {
+            return Ok(false);
+        }
+        let directory = self.layout.directory(id);
+        slowly(&self.slow, move || {
+            let failed =
+                |error| StoreError::io(format!("looking at {}", directory.display()), error);
+            let mut bytes = 0_u64;
+            for entry in std::fs::read_dir(&directory).map_err(failed)? {
+                let about = entry.and_then(|entry| entry.metadata()).map_err(failed)?;
+                bytes = bytes.saturating_add(about.len());
+            }
+            let space = Space::at(&directory).map_err(failed)?;
+            Ok(space.can_take(bytes))
+        })
+        .await
     }
 
     /// Where a recording lies.
@@ -120,9 +148,13 @@ impl RecordingStore for FsStore {
         let layout = Arc::clone(&self.layout);
         let length = beginning.cast.len() as u64;
         let requests = beginning.requests;
-        let begun = slowly(&self.slow, move || layout.create(id, &beginning)).await?;
+        let room = self.room.clone();
+        let begun = slowly(&self.slow, move || {
+            room.with_room_in_store("opening a recording", || layout.create(id, &beginning))
+        })
+        .await?;
         let directory = self.layout.directory(id);
-        let target = Target::new(directory, begun, length, requests);
+        let target = Target::new(directory, begun, length, requests, self.room.clone());
         Ok(Arc::new(FsSink::new(
             target,
             writer,

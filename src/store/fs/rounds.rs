@@ -210,7 +210,8 @@ mod tests {
             note_bytes: 0,
         };
         let directory = PathBuf::from("/nowhere");
-        Arc::new(Target::new(directory, begun, 0, Part::Requests))
+        let room = crate::store::room::Room::default();
+        Arc::new(Target::new(directory, begun, 0, Part::Requests, room))
     }
 
     /// From a write to the end of the round that takes it, where a sync takes this long and another one is under way.

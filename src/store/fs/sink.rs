@@ -49,11 +49,15 @@ impl RecordingSink for FsSink {
             let directory = self.target.directory();
             let failed = |error| StoreError::io(format!("sealing {}", directory.display()), error);
             self.target.sync()?;
+            let room = self.target.room();
+            let sealing = "sealing a recording";
             // In this order, so that whoever finds the checkpoint finds the manifest that it means.
-            draft_manifest(directory, &manifest).map_err(failed)?;
+            room.with_room(sealing, || draft_manifest(directory, &manifest))
+                .map_err(failed)?;
             self.target.write(&Append::Checkpoint(note))?;
             self.target.sync()?;
-            place_manifest(directory).map_err(failed)
+            room.with_room(sealing, || place_manifest(directory))
+                .map_err(failed)
         })
         .await
     }

@@ -9,7 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 
 use super::layout::{Begun, new_file, sync_directory};
+use crate::store::room::Room;
 use crate::store::{Lines, Part, StoreError};
+
+/// What is done here, for whoever reads of an error.
+const WRITING: &str = "writing a recording";
 
 /// A recording that is being written.
 #[derive(Debug)]
@@ -19,6 +23,7 @@ pub(super) struct Target {
     /// It is in line for the next sync.
     dirty: AtomicBool,
     failure: Mutex<Option<String>>,
+    room: Room,
 }
 
 /// What is added to a recording.
@@ -57,6 +62,8 @@ struct Appended {
     length: u64,
     /// Something was written since the last sync began.
     dirty: bool,
+    /// What a failed write left behind could not be cut off: whatever followed it would be lost behind it.
+    torn: bool,
 }
 
 impl Appended {
@@ -65,12 +72,16 @@ impl Appended {
             file: Arc::new(file),
             length,
             dirty: false,
+            torn: false,
         }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
+        }
+        if self.torn {
+            return Err(io::Error::other("half a line is in the way"));
         }
         self.dirty = true;
         (&*self.file).write_all(bytes)
@@ -80,9 +91,9 @@ impl Appended {
         self.length = self.length.saturating_add(bytes.len() as u64);
     }
 
-    fn cut(&self) {
+    fn cut(&mut self) {
         // Half a line may be there. Where even this fails, recovery cuts it off.
-        drop(self.file.set_len(self.length));
+        self.torn = self.file.set_len(self.length).is_err();
     }
 }
 
@@ -91,9 +102,10 @@ impl Files {
         match append {
             Append::Lines(lines) => self.write_lines(lines, directory),
             Append::Checkpoint(note) => {
-                self.checkpoints
-                    .write(note)
-                    .inspect_err(|_| self.checkpoints.cut())?;
+                if let Err(error) = self.checkpoints.write(note) {
+                    self.checkpoints.cut();
+                    return Err(error);
+                }
                 self.checkpoints.grown(note);
                 Ok(())
             }
@@ -114,7 +126,7 @@ impl Files {
             .and_then(|()| self.cast.write(cast));
         if let Err(error) = written {
             self.cast.cut();
-            if let Some(requests) = &self.requests {
+            if let Some(requests) = &mut self.requests {
                 requests.cut();
             }
             return Err(error);
@@ -128,7 +140,13 @@ impl Files {
 }
 
 impl Target {
-    pub(super) fn new(directory: PathBuf, begun: Begun, length: u64, index: Part) -> Self {
+    pub(super) fn new(
+        directory: PathBuf,
+        begun: Begun,
+        length: u64,
+        index: Part,
+        room: Room,
+    ) -> Self {
         Self {
             directory,
             files: Mutex::new(Files {
@@ -140,6 +158,7 @@ impl Target {
             }),
             dirty: AtomicBool::new(false),
             failure: Mutex::new(None),
+            room,
         }
     }
 
@@ -147,9 +166,17 @@ impl Target {
         &self.directory
     }
 
+    /// Where its room comes from.
+    pub(super) fn room(&self) -> &Room {
+        &self.room
+    }
+
     pub(super) fn write(&self, append: &Append) -> Result<(), StoreError> {
         self.check()?;
-        let written = self.files().write(append, &self.directory);
+        // What a failed write left behind is cut off, so it can be made again.
+        let written = self
+            .room
+            .with_room(WRITING, || self.files().write(append, &self.directory));
         written.map_err(|error| self.fail(error))
     }
 
@@ -224,7 +251,8 @@ impl Target {
     }
 
     pub(super) fn fail(&self, error: io::Error) -> StoreError {
-        let error = StoreError::io("writing a recording", error);
+        self.room.note_error(WRITING, &error);
+        let error = StoreError::io(WRITING, error);
         let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert_with(|| error.to_string());
         error

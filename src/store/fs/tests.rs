@@ -254,7 +254,13 @@ async fn a_disk_that_is_full_fails_the_append() {
         checkpoints: full,
         note_bytes: 0,
     };
-    let target = Target::new(PathBuf::from("/nowhere"), begun, 0, Part::Requests);
+    let target = Target::new(
+        PathBuf::from("/nowhere"),
+        begun,
+        0,
+        Part::Requests,
+        Room::default(),
+    );
     let sink = Arc::new(FsSink::new(target, writer, Arc::new(Semaphore::new(1))));
     let append = |text: &'static str| {
         Arc::clone(&sink).append(crate::store::Lines {
@@ -264,4 +270,20 @@ async fn a_disk_that_is_full_fails_the_append() {
     };
     assert!(matches!(append("x").await, Err(StoreError::NoSpace { .. })));
     assert!(matches!(append("x").await, Err(StoreError::Failed(_))));
+}
+
+#[tokio::test]
+async fn nothing_is_copied_while_there_is_no_room() {
+    let state = TempDir::new().unwrap();
+    let room = Room::new(state.path());
+    let store = FsStore::new(state.path()).with_room(room.clone());
+    let recording = begun(&store).await;
+    recording.seal(Ending::Exit(0)).await.unwrap();
+    assert!(store.has_room_for_another(recording.id()).await.unwrap());
+    room.note_error("a test", &rustix::io::Errno::NOSPC.into());
+    assert!(!store.has_room_for_another(recording.id()).await.unwrap());
+    // Nor where it would take nearly all that there is.
+    let space = Space::at(state.path()).unwrap();
+    assert!(space.can_take(space.bytes_free / 2));
+    assert!(!space.can_take(space.bytes_free));
 }

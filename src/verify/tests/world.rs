@@ -79,7 +79,13 @@ impl World {
 
     pub(super) fn over(state: TempDir, signing: Signing) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(now()));
-        let log = EvidenceLog::open(&state.path().join("log"), signing.clone(), &*clock).unwrap();
+        let log = EvidenceLog::open(
+            &state.path().join("log"),
+            signing.clone(),
+            &*clock,
+            crate::store::room::Room::default(),
+        )
+        .unwrap();
         let notary = DaemonNotary::new(signing.clone(), log.clone(), Arc::clone(&clock));
         Self {
             store: FsStore::new(state.path()),

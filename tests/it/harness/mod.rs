@@ -8,6 +8,7 @@ pub(crate) mod joined;
 pub(crate) mod network;
 pub(crate) mod processes;
 pub(crate) mod running;
+pub(crate) mod small_disk;
 pub(crate) mod ssh_client;
 pub(crate) mod terminal;
 pub(crate) mod tls;

@@ -80,7 +80,7 @@ impl Bench {
 }
 
 fn open(state_dir: &Path, clock: Arc<ManualClock>) -> Leases {
-    Leases::open(state_dir, name("main"), clock).unwrap()
+    Leases::open(state_dir, name("main"), clock, Room::default()).unwrap()
 }
 
 fn connect(leases: &Leases, answer: impl FnMut(&Asked) -> Reply + Send + 'static) -> Log {
