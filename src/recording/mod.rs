@@ -2,6 +2,7 @@
 //!
 //! [`OpenRecording`] writes, [`Reader`] reads; what closes a recording is its [`Manifest`].
 
+mod carrying;
 pub mod check;
 mod decode;
 mod encode;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::carrying::{Carrying, Protection};
 use super::error::RecordingError;
 use super::header::{Header, Metadata};
 use super::masking::Secrets;
@@ -15,7 +16,7 @@ use super::pack::ToPack;
 use super::recipients::Recipients;
 use super::spool::{SpoolKey, SpoolWriter};
 use super::statement::{Chain, Encrypted, Standing, Stretch};
-use super::writing::{Carrying, Inner, Protection};
+use super::writing::Inner;
 use crate::clock;
 use crate::config::RecordInput;
 use crate::session::SessionId;

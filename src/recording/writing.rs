@@ -1,8 +1,7 @@
 //! What is known of a recording that is being written, its lines on their way to the store, and the checkpoints over them.
 
 use std::collections::BTreeMap;
-use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Poll;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
+use super::carrying::{Carrying, SealFuture, Taken};
 use super::code;
 use super::encode::Encoder;
 use super::error::RecordingError;
@@ -25,10 +25,10 @@ use super::notary::{Entered, Entry, NotaryError};
 use super::pack::ToPack;
 use super::recorder::{Keeping, Recorder};
 use super::requests::{RequestsSummary, Tally};
-use super::spool::{SpoolKey, SpoolWriter};
-use super::statement::{Chain, Encrypted, Extent, Standing, Stretch, sha256};
+use super::spool::SpoolKey;
+use super::statement::{Chain, Standing, sha256};
 use crate::clock;
-use crate::store::{Lines, Part, RecordingSink, StoreError};
+use crate::store::{RecordingSink, StoreError};
 
 /// From something on record to a checkpoint over it, beside a sync: every second of activity has one.
 pub(super) const CHECKPOINT_AFTER: Duration = Duration::from_millis(600);
@@ -89,108 +89,6 @@ enum Stage {
     Ending(Ending),
     Sealed,
     Failed(String),
-}
-
-/// What is under the second lock.
-pub(super) struct Carrying {
-    protection: Protection,
-    /// The files as far as they have been handed to the store, since the last checkpoint.
-    cast: Stretch,
-    requests: Stretch,
-    /// Size of the cast in clear.
-    plain_cast: u64,
-    plain_requests: u64,
-    /// The last batch that has arrived.
-    arrived: u64,
-    /// The append under way. Kept here, so that it goes on when its caller goes away.
-    under_way: Option<StoreFuture>,
-    sealing: Option<(Sealed, SealFuture)>,
-}
-
-type StoreFuture = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
-/// Answers the digest of the last checkpoint.
-type SealFuture = Pin<Box<dyn Future<Output = Result<String, RecordingError>> + Send>>;
-
-/// How bytes are kept from the disk; nothing of it where they are stored in clear.
-#[derive(Default)]
-pub(super) struct Protection {
-    pub(super) cast: Option<SpoolWriter>,
-    pub(super) requests: Option<SpoolWriter>,
-    pub(super) key: Option<SpoolKey>,
-}
-
-impl Protection {
-    pub(super) fn cast_part(&self) -> Part {
-        match self.cast {
-            Some(_) => Part::CastSpool,
-            None => Part::Cast,
-        }
-    }
-
-    pub(super) fn requests_part(&self) -> Part {
-        match self.requests {
-            Some(_) => Part::RequestsSpool,
-            None => Part::Requests,
-        }
-    }
-
-    fn encrypted(&self) -> Encrypted {
-        Encrypted {
-            cast: self.cast.is_some(),
-            requests: self.requests.is_some(),
-        }
-    }
-
-    /// Lines of the cast as they are stored.
-    pub(super) fn cast(&mut self, lines: Vec<u8>) -> Result<Vec<u8>, RecordingError> {
-        protect(&mut self.cast, lines)
-    }
-}
-
-fn protect(spool: &mut Option<SpoolWriter>, lines: Vec<u8>) -> Result<Vec<u8>, RecordingError> {
-    match spool {
-        Some(spool) => spool.record(&lines),
-        None => Ok(lines),
-    }
-}
-
-impl Carrying {
-    pub(super) fn new(protection: Protection, cast: Stretch, plain_cast: u64) -> Self {
-        Self {
-            requests: Stretch::of(protection.requests_part()),
-            protection,
-            cast,
-            plain_cast,
-            plain_requests: 0,
-            arrived: 0,
-            under_way: None,
-            sealing: None,
-        }
-    }
-
-    /// Lines as they are stored.
-    fn protected(&mut self, taken: Taken) -> Result<Lines, RecordingError> {
-        let grown = |size: &mut u64, lines: &[u8]| *size = size.saturating_add(lines.len() as u64);
-        grown(&mut self.plain_cast, &taken.cast);
-        grown(&mut self.plain_requests, &taken.requests);
-        Ok(Lines {
-            cast: self.protection.cast(taken.cast)?.into(),
-            requests: protect(&mut self.protection.requests, taken.requests)?.into(),
-        })
-    }
-
-    fn extents(&mut self) -> Vec<Extent> {
-        [self.requests.take(), self.cast.take()]
-            .into_iter()
-            .flatten()
-            .collect()
-    }
-}
-
-/// Lines that leave for the store, in clear.
-struct Taken {
-    cast: Vec<u8>,
-    requests: Vec<u8>,
 }
 
 /// What a sealed recording came to.
