@@ -1,14 +1,22 @@
 //! Our side: the daemon as it is built for release, with what an installation has.
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::process::Process;
 use super::ssh::Target;
 use super::stage::Stage;
+
+/// How its recordings are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    InClear,
+    Encrypted,
+}
 
 /// A running daemon. It ends when dropped.
 #[derive(Debug)]
@@ -19,14 +27,14 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(stage: &Stage) -> anyhow::Result<Self> {
+    pub(crate) fn start(stage: &Stage, kept: Kept) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("d-")
             .permissions(std::fs::Permissions::from_mode(0o755))
             .tempdir_in(&stage.dir)?
             .keep();
         let config = dir.join("bastion.yaml");
-        std::fs::write(&config, documents(stage)?)?;
+        std::fs::write(&config, documents(stage, kept)?)?;
         let log = std::fs::File::create(dir.join("daemon.log"))?;
         let process = Process::start(
             // A session of its own, as a service manager gives one: Linux shares processors out by sessions, and each
@@ -69,21 +77,64 @@ impl Daemon {
         self.process.pid()
     }
 
-    /// Recordings of gigabytes would fill the disk before the run is over.
-    pub(crate) fn forget_recordings(&self) -> anyhow::Result<()> {
-        let recordings = self.dir.join("state/recordings");
-        for year in std::fs::read_dir(recordings)? {
-            for month in std::fs::read_dir(year?.path())? {
-                for day in std::fs::read_dir(month?.path())? {
-                    // The day's directory stays: the daemon knows that it is there.
-                    for recording in std::fs::read_dir(day?.path())? {
-                        std::fs::remove_dir_all(recording?.path())?;
-                    }
-                }
+    /// Where the daemon keeps what it has to keep.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    /// Waits until all of its recordings are packed: that is work, and not for whoever is measured next.
+    pub(crate) fn packed(&self) -> anyhow::Result<()> {
+        let until = Instant::now() + Duration::from_secs(120);
+        for recording in self.recordings()? {
+            while !is_packed(&recording)? {
+                ensure!(Instant::now() < until, "a recording is not packed");
+                std::thread::sleep(Duration::from_millis(50));
             }
         }
         Ok(())
     }
+
+    /// Recordings of gigabytes would fill the disk before the run is over.
+    pub(crate) fn forget_recordings(&self) -> anyhow::Result<()> {
+        self.packed()?;
+        for recording in self.recordings()? {
+            std::fs::remove_dir_all(recording)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn recordings(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let mut found = vec![self.state_dir().join("recordings")];
+        // Years, months, days. The day's directory stays: the daemon knows that it is there.
+        for _ in 0..4 {
+            let mut below = Vec::new();
+            for directory in found {
+                for entry in std::fs::read_dir(directory)? {
+                    below.push(entry?.path());
+                }
+            }
+            found = below;
+        }
+        // What was replaced by its packed form lies beside it for a moment, under a name that begins with a dot.
+        found.retain(|path| {
+            let name = path.file_name().unwrap_or_default();
+            !name.to_string_lossy().starts_with('.')
+        });
+        Ok(found)
+    }
+}
+
+fn is_packed(recording: &Path) -> anyhow::Result<bool> {
+    for entry in std::fs::read_dir(recording)? {
+        if entry?
+            .file_name()
+            .to_string_lossy()
+            .starts_with("session.cast.zst")
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 impl Drop for Daemon {
@@ -92,8 +143,12 @@ impl Drop for Daemon {
     }
 }
 
-fn documents(stage: &Stage) -> anyhow::Result<String> {
+fn documents(stage: &Stage, kept: Kept) -> anyhow::Result<String> {
     let key = std::fs::read_to_string(stage.dir.join("keys/client.pub"))?;
+    let recordings = match kept {
+        Kept::InClear => String::new(),
+        Kept::Encrypted => format!("recordings: {{recipients: [\"{}\"]}}", key.trim()),
+    };
     Ok(format!(
         r#"apiVersion: bastion-audit.dev/v1alpha1
 kind: Bastion
@@ -103,6 +158,7 @@ spec:
   hostKeys: [{keys}/host]
   stateDir: state
   limits: {{drain: 1s}}
+  {recordings}
   sandbox: {{tools: [{kubectl}, {load}], readOnlyPaths: [{files}]}}
 ---
 apiVersion: bastion-audit.dev/v1alpha1

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, Kept};
 use super::files::Content;
 use super::harness::{ControlPlane, crate_root};
 use super::peer::Peer;
@@ -74,7 +74,12 @@ impl Stage {
 
     /// A daemon of the row's own: what one row leaves in memory is not the next one's.
     pub(crate) fn daemon(&self) -> anyhow::Result<Daemon> {
-        Daemon::start(self)
+        self.daemon_that_keeps(Kept::InClear)
+    }
+
+    /// The same, with recordings kept so.
+    pub(crate) fn daemon_that_keeps(&self, kept: Kept) -> anyhow::Result<Daemon> {
+        Daemon::start(self, kept)
     }
 
     pub(crate) fn peer(&self) -> Option<&Peer> {

@@ -31,6 +31,8 @@ pub(crate) enum Reach {
     Beyond(f64),
     /// Ours is under this, whatever the peer's.
     Under(f64),
+    /// Ours is over this, whatever the peer's.
+    Over(f64),
     /// Shown for comparison.
     Nothing,
 }
@@ -55,7 +57,7 @@ impl Measured {
         match self.reach {
             Reach::TimesLess(_) => format!("{:.1} times less", peer / self.ours),
             Reach::Beyond(_) => format!("{:+.2} ms", self.ours - peer),
-            Reach::Share(_) | Reach::Under(_) | Reach::Nothing => {
+            Reach::Share(_) | Reach::Under(_) | Reach::Over(_) | Reach::Nothing => {
                 format!("{:.2}", self.ours / peer)
             }
         }
@@ -67,6 +69,7 @@ impl Measured {
             Reach::Share(share) => format!("at least {share}"),
             Reach::Beyond(most) => format!("under +{}", self.unit.show(most)),
             Reach::Under(most) => format!("under {}", self.unit.show(most)),
+            Reach::Over(least) => format!("over {}", self.unit.show(least)),
             Reach::Nothing => "-".to_owned(),
         }
     }
@@ -75,6 +78,7 @@ impl Measured {
         let met = match (self.reach, self.peer) {
             (Reach::Nothing, _) => return "",
             (Reach::Under(most), _) => self.ours < most,
+            (Reach::Over(least), _) => self.ours > least,
             (_, None) => return "no peer",
             (Reach::TimesLess(times), Some(peer)) => peer / self.ours >= times,
             (Reach::Share(share), Some(peer)) => self.ours / peer >= share,

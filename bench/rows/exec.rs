@@ -1,6 +1,7 @@
 //! A gigabyte through a command without a terminal: recorded here, unrecorded there.
 
 use super::pty::throughput;
+use crate::daemon::Kept;
 use crate::files::Content;
 use crate::stage::Stage;
 use crate::table::{Measured, Reach};
@@ -14,6 +15,7 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
         let work = format!("{} MiB over exec, {}", bytes >> 20, content.name());
         rows.push(throughput(
             stage,
+            Kept::InClear,
             work,
             content,
             bytes,
@@ -21,5 +23,16 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
             Reach::Share(0.5),
         )?);
     }
+    let work = format!("{} MiB over exec, text, recorded encrypted", bytes >> 20);
+    let (kept, reach) = (Kept::Encrypted, Reach::Share(0.5));
+    rows.push(throughput(
+        stage,
+        kept,
+        work,
+        Content::Text,
+        bytes,
+        &[],
+        reach,
+    )?);
     Ok(rows)
 }

@@ -7,6 +7,7 @@ mod idle;
 mod keystroke;
 mod pod_exec;
 mod pty;
+mod verify;
 mod watches;
 
 use super::stage::Stage;
@@ -33,6 +34,8 @@ pub(crate) enum Row {
     PodExec,
     /// Memory of watches in which nothing happens
     Watches,
+    /// Proving recordings
+    Verify,
 }
 
 impl Row {
@@ -46,6 +49,7 @@ impl Row {
         Self::List,
         Self::PodExec,
         Self::Watches,
+        Self::Verify,
     ];
 
     pub(crate) fn measure(self, stage: &Stage) -> anyhow::Result<Vec<Measured>> {
@@ -60,6 +64,7 @@ impl Row {
             Self::List => gets::list(stage),
             Self::PodExec => pod_exec::measure(stage),
             Self::Watches => watches::measure(stage),
+            Self::Verify => verify::measure(stage),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::daemon::Kept;
 use crate::files::Content;
 use crate::process;
 use crate::ssh::Target;
@@ -12,26 +13,27 @@ use crate::table::{Measured, Reach, Unit};
 pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
     let bytes = stage.of(256 << 20, 64 << 20);
     let work = format!("{} MiB of text at a PTY", bytes >> 20);
-    Ok(vec![throughput(
-        stage,
-        work,
-        Content::Text,
-        bytes,
-        &["-tt"],
-        Reach::Share(1.0),
-    )?])
+    let row = |kept, work, reach| {
+        let reach = Reach::Share(reach);
+        throughput(stage, kept, work, Content::Text, bytes, &["-tt"], reach)
+    };
+    Ok(vec![
+        row(Kept::InClear, work.clone(), 1.0)?,
+        row(Kept::Encrypted, format!("{work}, recorded encrypted"), 0.9)?,
+    ])
 }
 
 /// `ssh HOST cat FILE`, by turns on both sides, from the start of `ssh` to its end.
 pub(super) fn throughput(
     stage: &Stage,
+    kept: Kept,
     work: String,
     content: Content,
     bytes: u64,
     flags: &[&str],
     reach: Reach,
 ) -> anyhow::Result<Measured> {
-    let daemon = stage.daemon()?;
+    let daemon = stage.daemon_that_keeps(kept)?;
     let (path, size) = stage.file(content, bytes)?;
     let line = format!("cat {}", path.display());
     let rate = |target: &Target| -> anyhow::Result<f64> {
