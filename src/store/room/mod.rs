@@ -1,7 +1,7 @@
 //! Room for recordings: what is done when there is none left.
 //!
 //! A disk that is full must neither let anything run unrecorded nor leave what ran without its end. So some space is
-//! kept back ([`reserve`]) and given up then: the write that found no room is made again, every session is ended, and
+//! kept back (`reserve`) and given up then: the write that found no room is made again, every session is ended, and
 //! each has room for its seal. Until there is room again nothing new is recorded but the sessions of a `rescue` role.
 
 mod reserve;
@@ -61,7 +61,7 @@ impl Measure {
 }
 
 impl Room {
-    /// The room under `state_dir`, which is there. Nothing is kept back before [`Room::keep`].
+    /// The room under `state_dir`, which is there. Nothing is kept back before `Room::keep`.
     pub fn new(state_dir: &Path) -> Self {
         Self(Some(Arc::new(Inner {
             state_dir: state_dir.to_owned(),

@@ -1,6 +1,6 @@
 //! Brings closed recordings to the bucket, for as long as it takes.
 //!
-//! What is to be shipped is found on the disk: every recording that is closed, and of which [`book`] does not say that the
+//! What is to be shipped is found on the disk: every recording that is closed, and of which `book` does not say that the
 //! bucket has it. So nothing is forgotten by a restart, and nothing local goes before the bucket has acknowledged it and
 //! its digest was checked. A server that is gone ends nothing; the queue grows, and one event says so.
 
