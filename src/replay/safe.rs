@@ -45,6 +45,21 @@ impl SafeText {
         }
     }
 
+    /// What brings a filter that has seen nothing to where this one is: the beginning of a sequence that goes on, or nothing.
+    pub(crate) fn beginning(&self) -> String {
+        match self.state {
+            State::Text => String::new(),
+            State::Escape => "\u{1b}".to_owned(),
+            State::EscapeWith(intermediate) => format!("\u{1b}{intermediate}"),
+            State::Csi => format!("\u{1b}[{}", self.sequence),
+            State::CsiIgnored => format!("\u{1b}[{}", "0".repeat(LONGEST.saturating_add(1))),
+            State::String { bel_ends: true } => "\u{1b}]".to_owned(),
+            State::String { bel_ends: false } => "\u{1b}P".to_owned(),
+            State::StringEscape { bel_ends: true } => "\u{1b}]\u{1b}".to_owned(),
+            State::StringEscape { bel_ends: false } => "\u{1b}P\u{1b}".to_owned(),
+        }
+    }
+
     fn take(&mut self, character: char, out: &mut String) {
         // CAN and SUB end whatever goes on; ESC begins anew.
         match (self.state, character) {
@@ -328,6 +343,26 @@ mod tests {
             filter.feed(&a.iter().collect::<String>(), &mut out);
             filter.feed(&b.iter().collect::<String>(), &mut out);
             prop_assert_eq!(out, safe(&text));
+        }
+
+        #[test]
+        fn a_filter_is_where_another_was_by_the_beginning_alone(
+            text in "(\\PC|[\\x00-\\x1f\\[\\]?;0-9mhlP(]|\u{1b}[\\[\\]P]){0,60}",
+            at in any::<prop::sample::Index>(),
+        ) {
+            let characters: Vec<char> = text.chars().collect();
+            let (a, b) = characters.split_at(at.index(characters.len() + 1));
+            let b: String = b.iter().collect();
+            let mut filter = SafeText::default();
+            filter.feed(&a.iter().collect::<String>(), &mut String::new());
+            let mut other = SafeText::default();
+            let mut shown = String::new();
+            other.feed(&filter.beginning(), &mut shown);
+            prop_assert_eq!(shown.as_str(), "");
+            let (mut on, mut anew) = (String::new(), String::new());
+            filter.feed(&b, &mut on);
+            other.feed(&b, &mut anew);
+            prop_assert_eq!(on, anew);
         }
     }
 }

@@ -152,6 +152,7 @@ impl Stage {
             SafeText::default().feed(dump, &mut safe);
             drop(screen.feed(&safe));
         }
+        self.stdout.feed(&keyframe.sequence, &mut String::new());
     }
 
     /// Draws the screen anew.

@@ -30,6 +30,9 @@ pub(crate) struct Keyframe {
     /// What draws what it showed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) screen: Option<String>,
+    /// How a control sequence begins that goes on in the frame: without it, the rest would be shown as text.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) sequence: String,
 }
 
 /// Looks at a cast as it is packed.
@@ -76,6 +79,7 @@ impl Keyframes {
             },
             size: terminal.map(|terminal| terminal.size),
             screen: terminal.and_then(|it| it.screen.as_ref().map(Screen::dump)),
+            sequence: terminal.map_or_else(String::new, |it| it.safe.beginning()),
         });
     }
 
