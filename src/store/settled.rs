@@ -1,13 +1,10 @@
 //! Whether a recording has come to rest: then it may be shipped, and one day deleted.
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::io::AsyncReadExt;
 
-use super::{Part, StoreError, StoredFiles};
+use super::{Part, StoredFiles};
+use crate::recording::check::read_manifest;
 use crate::recording::{Manifest, ReadError, State};
-
-/// A manifest is some kilobytes; what is larger than this was not written by us.
-const MAX_MANIFEST: u64 = 16 << 20;
 
 /// A sealed recording that is not packed by then is not going to be: it is a spool of an earlier daemon, or does not hold
 /// against its checkpoints. It is evidence as it is. If it is packed later all the same, that is another form of the same recording.
@@ -21,15 +18,9 @@ pub(super) async fn settled(
     started: Timestamp,
     now: Timestamp,
 ) -> Result<Option<Manifest>, ReadError> {
-    let Some(file) = files.read(Part::Manifest).await? else {
+    let Some(bytes) = read_manifest(files).await? else {
         return Ok(None);
     };
-    let mut bytes = Vec::new();
-    file.reader
-        .take(MAX_MANIFEST)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(|error| StoreError::io("reading a manifest", error))?;
     let manifest = Manifest::parse(&bytes)?;
     let waits = manifest.state == State::Complete
         && now.duration_since(manifest.closed.max(started)) < PATIENCE

@@ -246,14 +246,7 @@ fn a_full_disk_of_another_kind_is_no_other() {
     ended(all, NO_SPACE);
     sealed(&bastion, &ids, NO_SPACE);
     one_event(&bastion, "storage.failed");
-    refused(
-        &bastion.run_ssh("operator-a", "viewer", "echo it runs"),
-        NO_SPACE,
-    );
-    ran(
-        &bastion.run_ssh("operator-b", "rescue", "echo rescued-here"),
-        "rescued-here\n",
-    );
+    only_the_rescuer_gets_in(&bastion);
     sound(&bastion);
     disk.free();
     one_event(&bastion, "storage.recovered");
@@ -262,6 +255,17 @@ fn a_full_disk_of_another_kind_is_no_other() {
         "it runs\n",
     );
     sound(&bastion);
+}
+
+fn only_the_rescuer_gets_in(bastion: &Bastion) {
+    refused(
+        &bastion.run_ssh("operator-a", "viewer", "echo it runs"),
+        NO_SPACE,
+    );
+    ran(
+        &bastion.run_ssh("operator-b", "rescue", "echo rescued-here"),
+        "rescued-here\n",
+    );
 }
 
 #[test]
@@ -275,14 +279,7 @@ fn a_daemon_starts_on_a_full_disk_and_lets_the_rescuer_in() {
     disk.fill();
     bastion.run();
     one_event(&bastion, "storage.failed");
-    refused(
-        &bastion.run_ssh("operator-a", "viewer", "echo it runs"),
-        NO_SPACE,
-    );
-    ran(
-        &bastion.run_ssh("operator-b", "rescue", "echo rescued-here"),
-        "rescued-here\n",
-    );
+    only_the_rescuer_gets_in(&bastion);
     disk.free();
     one_event(&bastion, "storage.recovered");
     ran(
