@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,7 @@ use super::recipients::Recipients;
 use super::spool::SpoolKey;
 use super::statement::{Chain, Checkpoint, Standing, sha256};
 use crate::session::SessionId;
-use crate::store::{FsStore, Part, RecordingStore, StoreError};
+use crate::store::{FsStore, Part, RecordingStore, StoreError, StoredFiles};
 
 /// A sealed recording, and what it takes to read it.
 #[derive(Debug)]
@@ -167,9 +168,8 @@ impl Packer {
     /// Packs one.
     pub async fn pack(&self, recording: ToPack) -> Result<(), PackError> {
         let session = recording.session;
-        let files = self.store.open(session).await?;
-        let ours = |note: &str| self.notary.is_ours(note).then(String::new);
-        let checked = check::check(session, &*files, &ours).await?;
+        let files: Arc<dyn StoredFiles> = self.store.open(session).await?.into();
+        let checked = self.checked(session, Arc::clone(&files)).await?;
         let Checked {
             first: Some(first),
             closed: Some(closed),
@@ -208,6 +208,21 @@ impl Packer {
         }
     }
 
+    /// A recording, held against its checkpoints.
+    async fn checked(
+        &self,
+        session: SessionId,
+        files: Arc<dyn StoredFiles>,
+    ) -> Result<Checked, PackError> {
+        let runtime = Handle::current();
+        let notary = Arc::clone(&self.notary);
+        let checked = in_background(move || {
+            let ours = |note: &str| notary.is_ours(note).then(String::new);
+            runtime.block_on(check::check(session, &*files, &ours))
+        });
+        Ok(checked.await??)
+    }
+
     /// Where the recording as it was lies then.
     async fn packed_into(
         &self,
@@ -219,15 +234,15 @@ impl Packer {
         manifest: Manifest,
     ) -> Result<PathBuf, PackError> {
         let session = recording.session;
-        let packed = in_background(Source {
+        let source = Source {
             session,
             directory: self.store.directory(session),
             draft: draft.to_owned(),
             recording,
             checked: checked.files.clone(),
             frame: self.frame,
-        })
-        .await?;
+        };
+        let packed = in_background(move || frames::pack(source)).await??;
         let note = self.finish(first, closed, manifest, packed, draft).await?;
         let what = Entered::Packed;
         let entry = Entry {
@@ -286,8 +301,10 @@ async fn discard(store: &FsStore, directory: PathBuf) {
 }
 
 /// On a thread that gives way to those that somebody waits for.
-async fn in_background(source: Source) -> Result<Packed, PackError> {
-    let (done, packed) = oneshot::channel();
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PackError> {
+    let (done, result) = oneshot::channel();
     std::thread::Builder::new()
         .name("recording-pack".to_owned())
         .spawn(move || {
@@ -295,7 +312,7 @@ async fn in_background(source: Source) -> Result<Packed, PackError> {
             if let Err(error) = rustix::process::setpriority_process(None, 5) {
                 tracing::debug!("packing is as eager as the rest: {error}");
             }
-            drop(done.send(frames::pack(source)));
+            drop(done.send(work()));
         })?;
-    packed.await.map_err(|_| PackError::Gone)?
+    result.await.map_err(|_| PackError::Gone)
 }

@@ -39,6 +39,8 @@ struct State {
     dirty: Vec<Arc<Target>>,
     /// Since when the first of them is.
     since: Option<Instant>,
+    /// Being written.
+    writing: u64,
     /// Written since the last round began.
     fresh: u64,
     /// In the round that goes on.
@@ -50,7 +52,18 @@ struct State {
 
 impl State {
     fn unsynced(&self) -> u64 {
-        self.fresh.saturating_add(self.in_round)
+        self.fresh
+            .saturating_add(self.in_round)
+            .saturating_add(self.writing)
+    }
+
+    fn take_place(&mut self, bytes: u64) -> bool {
+        let unsynced = self.unsynced();
+        let fits = unsynced == 0 || unsynced.saturating_add(bytes) <= MOST_UNSYNCED;
+        if fits {
+            self.writing = self.writing.saturating_add(bytes);
+        }
+        fits
     }
 }
 
@@ -64,17 +77,29 @@ impl Rounds {
         }
     }
 
-    /// Waits until so many bytes more may be unsynced. One write alone may be larger than all that may wait.
-    pub(super) fn wait_for_room(&self, bytes: u64) {
+    /// Waits until so many bytes more may be unsynced, which are to be [written](Self::written) then. One write alone may be
+    /// larger than all that may wait.
+    pub(super) fn reserve(&self, bytes: u64) {
         let mut state = self.lock();
-        while state.unsynced() > 0 && state.unsynced().saturating_add(bytes) > MOST_UNSYNCED {
+        while !state.take_place(bytes) {
             state = self.wait(state);
         }
+    }
+
+    /// The same, if that has not to be waited for.
+    pub(super) fn try_reserve(&self, bytes: u64) -> bool {
+        self.lock().take_place(bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn unsynced(&self) -> u64 {
+        self.lock().unsynced()
     }
 
     /// Puts a recording in line for the next round.
     pub(super) fn written(&self, target: &Arc<Target>, bytes: u64) {
         let mut state = self.lock();
+        state.writing = state.writing.saturating_sub(bytes);
         let hurry = state.fresh < HURRY;
         state.fresh = state.fresh.saturating_add(bytes);
         let first = target.make_dirty();
@@ -251,7 +276,7 @@ mod tests {
         scope(|scope| {
             scope.spawn(|| {
                 for _ in 0..64 {
-                    rounds.wait_for_room(PIECE);
+                    rounds.reserve(PIECE);
                     written.fetch_add(PIECE, SeqCst);
                     rounds.written(&target(), PIECE);
                 }
