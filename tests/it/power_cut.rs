@@ -2,7 +2,8 @@
 //! afterwards is what docs/RECORDING-FORMAT.md promises.
 
 use std::io::Read as _;
-use std::process::{Child, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -105,6 +106,7 @@ fn cut(bastion: &mut Bastion, disk: &mut Disk, script: &str, bytes: usize) -> Fo
     assert_eq!(short.code, Some(0), "{short:?}");
     keep_checkpoint(bastion, &witness);
     eventually("output", || (watched.bytes() > bytes).then_some(()));
+    assert!(bastion.metric("recordings_syncs_total") > 0);
     std::thread::sleep(Duration::from_millis(100 + nanoseconds() % 600));
     // What is said to be sealed is.
     let sealed = closed(bastion);
@@ -146,12 +148,23 @@ fn found(seen: &Seen, kept: &[u8], moment: Instant) -> Found {
 }
 
 /// As somebody keeps it who looks whether the log's end is there still.
-fn keep_checkpoint(bastion: &Bastion, witness: &std::path::Path) {
-    let output = bastion.cli(&["log", "checkpoint"]);
-    // One that is just being written is not yet anywhere.
-    if output.status.success() {
-        std::fs::write(witness, output.stdout).unwrap();
-    }
+fn keep_checkpoint(bastion: &Bastion, witness: &Path) {
+    let head = eventually("a checkpoint", || {
+        let output = log(bastion, &["checkpoint"]);
+        // The log may just be written.
+        output.status.success().then_some(output.stdout)
+    });
+    std::fs::write(witness, head).unwrap();
+}
+
+fn log(bastion: &Bastion, args: &[&str]) -> Output {
+    let (word, rest) = args.split_first().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
+        .args(["log", word, "--config"])
+        .arg(bastion.config_path())
+        .args(rest)
+        .output()
+        .unwrap()
 }
 
 /// Sessions of which the daemon has said that they are closed, which it says when they are sealed.
@@ -173,12 +186,8 @@ fn nanoseconds() -> u64 {
 
 /// The audit log too holds after all of these cuts.
 fn audit_holds(bastion: &Bastion) {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
-        .args(["log", "verify-audit", "--config"])
-        .arg(bastion.config_path())
-        .arg(bastion.state_dir().join("audit.jsonl"))
-        .output()
-        .unwrap();
+    let file = bastion.state_dir().join("audit.jsonl");
+    let output = log(bastion, &["verify-audit", file.to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");
 }
 

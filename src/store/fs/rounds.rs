@@ -99,6 +99,11 @@ impl Rounds {
             .map_err(|_| StoreError::WriterGone)
     }
 
+    /// How many have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.lock().begun
+    }
+
     pub(super) fn end(&self) {
         self.lock().over = true;
         self.changed.notify_all();
@@ -300,5 +305,6 @@ mod tests {
         assert_eq!(seen.len(), 200);
         // 2,000 writes.
         assert!(count.load(SeqCst) < 40, "{count:?}");
+        assert_eq!(rounds.begun(), count.load(SeqCst) as u64);
     }
 }
