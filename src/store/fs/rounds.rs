@@ -275,7 +275,7 @@ mod tests {
                 rounds.round_is_over();
             }
             // Held up, and not before.
-            assert_eq!(most, MOST_UNSYNCED);
+            assert_eq!(most, 8 << 20);
             assert_eq!(written.load(SeqCst), 64 * PIECE);
         });
     }
