@@ -16,12 +16,12 @@ use bastion_audit::config::{Name, RecordInput};
 use bastion_audit::log::EvidenceLog;
 use bastion_audit::notary::DaemonNotary;
 use bastion_audit::recording::{
-    Ending, Identities, Keeping, Metadata, Notary, Packer, Recipients, Recorder, Recordings,
-    Stream, ToPack,
+    Ending, Entry, Identities, Keeping, Metadata, Notary, NotaryError, Packer, Recipients,
+    Recorder, Recordings, Stream, ToPack,
 };
 use bastion_audit::replay::{self, Key, Play};
 use bastion_audit::session::SessionId;
-use bastion_audit::signing::{FileSigner, KeyName, Signing, create_key};
+use bastion_audit::signing::{FileSigner, KeyName, NoteKind, Signing, create_key};
 use bastion_audit::store::room::Room;
 use bastion_audit::store::{
     Beginning, FsStore, Lines, Part, RecordingSink, RecordingStore, Span, StoreError, StoredFiles,
@@ -130,7 +130,10 @@ fn record(
     let signing = Signing::new(Arc::new(FileSigner::open(&key)?))?;
     let log = state.join("log");
     let log = EvidenceLog::open(&log, signing.clone(), &*clock, Room::default())?;
-    let notary: Arc<dyn Notary> = Arc::new(DaemonNotary::new(signing, log, clock));
+    let notary: Arc<dyn Notary> = Arc::new(AtOnce {
+        signing: signing.clone(),
+        notary: DaemonNotary::new(signing, log, clock),
+    });
     let about = about()?;
     let session = about.session;
     let directory = state
@@ -199,6 +202,31 @@ fn about() -> anyhow::Result<Metadata> {
         "ends": "2026-11-24T17:00:00Z",
     });
     Ok(serde_json::from_value(about)?)
+}
+
+/// The daemon's notary, but signing at once: the clock may be moved beyond what a signature may take.
+#[derive(Debug)]
+struct AtOnce {
+    signing: Signing,
+    notary: DaemonNotary,
+}
+
+#[async_trait]
+impl Notary for AtOnce {
+    async fn sign(&self, statement: String) -> Result<String, NotaryError> {
+        let first = self.signing.first_line(NoteKind::Recording);
+        let signed = self.signing.sign_blocking(&format!("{first}\n{statement}"));
+        let signed = signed.map_err(|error| NotaryError::Sign(Box::new(error)))?;
+        Ok(signed.as_str().to_owned())
+    }
+
+    async fn enter(&self, entry: Entry) -> Result<(), NotaryError> {
+        self.notary.enter(entry).await
+    }
+
+    fn is_ours(&self, note: &str) -> bool {
+        self.notary.is_ours(note)
+    }
 }
 
 /// A store whose checkpoints do not wait for a sync, of which there would be 30,000.
