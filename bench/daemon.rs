@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
-use super::process::Process;
+use super::process::{self, Process};
 use super::ssh::Target;
 use super::stage::Stage;
 
@@ -71,6 +71,25 @@ impl Daemon {
             dir,
             target,
         })
+    }
+
+    /// A command line of ours on its state and with the key that reads what is encrypted.
+    pub(crate) fn cli(&self, word: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bastion-audit"));
+        command
+            .args([word, "--config"])
+            .arg(self.dir.join("bastion.yaml"))
+            .args(arguments);
+        command
+    }
+
+    /// A number of its own counting, as `bastion-audit metrics` tells it.
+    pub(crate) fn metric(&self, name: &str) -> anyhow::Result<u64> {
+        let text = process::output(&mut self.cli("metrics", &[]))?;
+        let prefix = format!("bastion_audit_{name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&prefix));
+        let value = value.with_context(|| format!("there is no metric {name}"))?;
+        Ok(value.parse()?)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -157,7 +176,7 @@ spec:
   listen: 127.0.0.1:0
   hostKeys: [{keys}/host]
   stateDir: state
-  limits: {{drain: 1s}}
+  limits: {{drain: 1s, maxConnections: 2000}}
   {recordings}
   sandbox: {{tools: [{kubectl}, {load}], readOnlyPaths: [{files}]}}
 ---
@@ -189,7 +208,7 @@ spec:
     clusters: [prod]
     serviceAccount: {{namespace: bastion-editor, name: editor}}
   credentialTtl: 10m
-  sessions: [exec, credential]
+  sessions: [shell, exec, credential]
 ---
 apiVersion: bastion-audit.dev/v1alpha1
 kind: Binding

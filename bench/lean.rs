@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use russh::client::{self, Handler};
+use russh::client::{self, Handle, Handler};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyOrCertificate};
 use russh::{ChannelMsg, Preferred, cipher, kex};
 
@@ -26,49 +26,25 @@ impl LeanClient {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let config = client::Config {
-            // As `ssh` is told, see there.
-            preferred: Preferred {
-                kex: Cow::Borrowed(&[kex::CURVE25519]),
-                cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305]),
-                ..Preferred::DEFAULT
-            },
-            nodelay: true,
-            ..client::Config::default()
-        };
         Ok(Self {
             runtime,
-            config: Arc::new(config),
+            config: config(),
         })
     }
 
     /// Milliseconds from connecting to the last byte of the command's output and its exit status.
     pub(crate) fn time(&self, target: &Target, line: &str) -> anyhow::Result<f64> {
-        let key = russh::keys::load_secret_key(&target.key, None)?;
-        let host = HostKey::of(target)?;
+        let login = Login::of(target)?;
         let began = Instant::now();
-        let run = async { tokio::time::timeout(LIMIT, self.run(target, key, host, line)).await };
+        let run = async { tokio::time::timeout(LIMIT, self.run(&login, line)).await };
         self.runtime
             .block_on(run)
             .context("no answer within 30 s")??;
         Ok(began.elapsed().as_secs_f64() * 1000.0)
     }
 
-    async fn run(
-        &self,
-        target: &Target,
-        key: PrivateKey,
-        host: HostKey,
-        line: &str,
-    ) -> anyhow::Result<()> {
-        let address = ("127.0.0.1", target.port);
-        let mut session = client::connect(Arc::clone(&self.config), address, host).await?;
-        let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
-        let proven = session
-            .authenticate_publickey(&target.login, key)
-            .await?
-            .success();
-        ensure!(proven, "{} does not know the key", target.login);
+    async fn run(&self, login: &Login, line: &str) -> anyhow::Result<()> {
+        let session = login.connect(Arc::clone(&self.config)).await?;
         let mut channel = session.channel_open_session().await?;
         channel.exec(true, line).await?;
         let (mut printed, mut status) = (0, None);
@@ -86,8 +62,55 @@ impl LeanClient {
     }
 }
 
+/// As `ssh` is told, see there.
+pub(crate) fn config() -> Arc<client::Config> {
+    Arc::new(client::Config {
+        preferred: Preferred {
+            kex: Cow::Borrowed(&[kex::CURVE25519]),
+            cipher: Cow::Borrowed(&[cipher::CHACHA20_POLY1305]),
+            ..Preferred::DEFAULT
+        },
+        nodelay: true,
+        ..client::Config::default()
+    })
+}
+
+/// What a client knows before it connects.
+#[derive(Clone)]
+pub(crate) struct Login {
+    name: String,
+    port: u16,
+    key: Arc<PrivateKey>,
+    host: HostKey,
+}
+
+impl Login {
+    pub(crate) fn of(target: &Target) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: target.login.clone(),
+            port: target.port,
+            key: Arc::new(russh::keys::load_secret_key(&target.key, None)?),
+            host: HostKey::of(target)?,
+        })
+    }
+
+    /// A connection on which somebody is proven.
+    pub(crate) async fn connect(
+        &self,
+        config: Arc<client::Config>,
+    ) -> anyhow::Result<Handle<HostKey>> {
+        let address = ("127.0.0.1", self.port);
+        let mut session = client::connect(config, address, self.host.clone()).await?;
+        let key = PrivateKeyWithHashAlg::new(Arc::clone(&self.key), None);
+        let proven = session.authenticate_publickey(&self.name, key).await?;
+        ensure!(proven.success(), "{} does not know the key", self.name);
+        Ok(session)
+    }
+}
+
 /// What the server must prove to be.
-struct HostKey(PublicKey);
+#[derive(Clone)]
+pub(crate) struct HostKey(PublicKey);
 
 impl HostKey {
     fn of(target: &Target) -> anyhow::Result<Self> {

@@ -17,6 +17,7 @@ pub(crate) enum Unit {
     Milliseconds,
     MegabytesPerSecond,
     RequestsPerSecond,
+    PerSecond,
     Kibibytes,
 }
 
@@ -27,6 +28,8 @@ pub(crate) enum Reach {
     TimesLess(f64),
     /// Ours is so much of the peer's.
     Share(f64),
+    /// Ours is less than so much of the peer's.
+    ShareUnder(f64),
     /// Ours less the peer's is under this.
     Beyond(f64),
     /// Ours is under this, whatever the peer's.
@@ -44,6 +47,7 @@ impl Unit {
             Self::Milliseconds => format!("{number:.1} ms"),
             Self::MegabytesPerSecond => format!("{number:.0} MB/s"),
             Self::RequestsPerSecond => format!("{number:.0}/s"),
+            Self::PerSecond => format!("{number:.1}/s"),
             Self::Kibibytes => format!("{number:.0} KiB"),
         }
     }
@@ -57,7 +61,11 @@ impl Measured {
         match self.reach {
             Reach::TimesLess(_) => format!("{:.1} times less", peer / self.ours),
             Reach::Beyond(_) => format!("{:+.2} ms", self.ours - peer),
-            Reach::Share(_) | Reach::Under(_) | Reach::Over(_) | Reach::Nothing => {
+            Reach::Share(_)
+            | Reach::ShareUnder(_)
+            | Reach::Under(_)
+            | Reach::Over(_)
+            | Reach::Nothing => {
                 format!("{:.2}", self.ours / peer)
             }
         }
@@ -67,6 +75,7 @@ impl Measured {
         match self.reach {
             Reach::TimesLess(times) => format!("{times:.0} times less"),
             Reach::Share(share) => format!("at least {share}"),
+            Reach::ShareUnder(share) => format!("under {share}"),
             Reach::Beyond(most) => format!("under +{}", self.unit.show(most)),
             Reach::Under(most) => format!("under {}", self.unit.show(most)),
             Reach::Over(least) => format!("over {}", self.unit.show(least)),
@@ -82,6 +91,7 @@ impl Measured {
             (_, None) => return "no peer",
             (Reach::TimesLess(times), Some(peer)) => peer / self.ours >= times,
             (Reach::Share(share), Some(peer)) => self.ours / peer >= share,
+            (Reach::ShareUnder(share), Some(peer)) => self.ours / peer < share,
             (Reach::Beyond(most), Some(peer)) => self.ours - peer < most,
         };
         if met { "met" } else { "NOT met" }

@@ -214,6 +214,7 @@ impl Daemon {
             signing,
             log,
             recorder,
+            store,
             recordings: Recordings::new(reading, Identities::default()),
             room,
             custody,

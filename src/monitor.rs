@@ -24,6 +24,7 @@ use crate::recording::{Recorder, Recordings};
 use crate::revoke;
 use crate::session::{self, Caller, Live, Tunnels};
 use crate::signing::Signing;
+use crate::store::FsStore;
 use crate::store::room::Room;
 
 /// Questions under way from one connection.
@@ -50,6 +51,8 @@ pub struct Monitor {
     pub log: EvidenceLog,
     /// Opens recordings.
     pub recorder: Recorder,
+    /// Where they are written.
+    pub store: FsStore,
     /// Reads them.
     pub recordings: Recordings,
     /// Whether there is room for more of them.

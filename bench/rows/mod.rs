@@ -7,6 +7,9 @@ mod idle;
 mod keystroke;
 mod pod_exec;
 mod pty;
+mod seek;
+mod size;
+mod typing;
 mod verify;
 mod watches;
 
@@ -34,6 +37,12 @@ pub(crate) enum Row {
     PodExec,
     /// Memory of watches in which nothing happens
     Watches,
+    /// A thousand sessions that type
+    Typing,
+    /// Jumps in a recording of hours
+    Seek,
+    /// What a session takes on disk
+    Size,
     /// Proving recordings
     Verify,
 }
@@ -49,6 +58,9 @@ impl Row {
         Self::List,
         Self::PodExec,
         Self::Watches,
+        Self::Typing,
+        Self::Seek,
+        Self::Size,
         Self::Verify,
     ];
 
@@ -64,6 +76,9 @@ impl Row {
             Self::List => gets::list(stage),
             Self::PodExec => pod_exec::measure(stage),
             Self::Watches => watches::measure(stage),
+            Self::Typing => typing::measure(stage),
+            Self::Seek => seek::measure(stage),
+            Self::Size => size::measure(stage),
             Self::Verify => verify::measure(stage),
         }
     }

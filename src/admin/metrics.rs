@@ -28,6 +28,11 @@ pub(super) async fn text(monitor: &Monitor) -> String {
         "Recordings that could not be opened, written or sealed.",
         monitor.recorder.failures(),
     );
+    metrics.counter(
+        "recordings_syncs_total",
+        "How often open recordings were synced, all of them at once.",
+        monitor.store.syncs(),
+    );
     storage(&mut metrics, &monitor.room);
     if monitor.custody.ships() {
         metrics.gauge(

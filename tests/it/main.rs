@@ -33,6 +33,7 @@ mod mint_check;
 mod mint_faults;
 mod mint_thief;
 mod no_token;
+mod power_cut;
 mod quota;
 mod recorded;
 mod reload;

@@ -121,6 +121,11 @@ impl FsStore {
         slowly(&self.slow, move || replace::discard(&directory)).await
     }
 
+    /// How often recordings were put on stable storage while they went on: all of them at once count once.
+    pub fn syncs(&self) -> u64 {
+        self.writer.started.get().map_or(0, |writer| writer.syncs())
+    }
+
     fn writer(&self) -> Result<Arc<Writer>, StoreError> {
         let LazyWriter { started, starting } = &*self.writer;
         if let Some(writer) = started.get() {

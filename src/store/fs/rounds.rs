@@ -124,6 +124,11 @@ impl Rounds {
             .map_err(|_| StoreError::WriterGone)
     }
 
+    /// How many have begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.lock().begun
+    }
+
     pub(super) fn end(&self) {
         self.lock().over = true;
         self.changed.notify_all();
@@ -295,7 +300,7 @@ mod tests {
                 rounds.round_is_over();
             }
             // Held up, and not before.
-            assert_eq!(most, MOST_UNSYNCED);
+            assert_eq!(most, 8 << 20);
             assert_eq!(written.load(SeqCst), 64 * PIECE);
         });
     }
@@ -325,5 +330,6 @@ mod tests {
         assert_eq!(seen.len(), 200);
         // 2,000 writes.
         assert!(count.load(SeqCst) < 40, "{count:?}");
+        assert_eq!(rounds.begun(), count.load(SeqCst) as u64);
     }
 }

@@ -86,6 +86,11 @@ impl Writer {
         written.await.map_err(|_| StoreError::WriterGone)?
     }
 
+    /// How often recordings were synced: a round counts once, however many there are in it.
+    pub(super) fn syncs(&self) -> u64 {
+        self.rounds.begun()
+    }
+
     /// Returns when everything that was appended before survives a power cut.
     pub(super) async fn synced(&self, target: &Arc<Target>) -> Result<(), StoreError> {
         self.rounds.next(target).await?;

@@ -6,6 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod grants;
 pub(crate) mod joined;
 pub(crate) mod network;
+pub(crate) mod power;
 pub(crate) mod processes;
 pub(crate) mod running;
 pub(crate) mod small_disk;
