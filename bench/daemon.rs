@@ -124,6 +124,8 @@ impl Daemon {
 
     pub(crate) fn recordings(&self) -> anyhow::Result<Vec<PathBuf>> {
         let mut found = vec![self.state_dir().join("recordings")];
+        // The first recording makes it.
+        found.retain(|directory| directory.exists());
         // Years, months, days. The day's directory stays: the daemon knows that it is there.
         for _ in 0..4 {
             let mut below = Vec::new();

@@ -27,7 +27,6 @@ mod table;
 use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::Parser;
 
 use self::rows::Row;
@@ -75,14 +74,20 @@ fn run(options: &Options) -> anyhow::Result<()> {
         [] => Row::ALL,
         some => some,
     };
-    let mut measured = Vec::new();
+    let (mut measured, mut failed) = (Vec::new(), None);
     for row in chosen {
-        let rows = row.measure(&stage);
-        measured.extend(rows.with_context(|| format!("measuring {row:?}"))?);
+        match row.measure(&stage) {
+            Ok(rows) => measured.extend(rows),
+            // What the others came to is told all the same.
+            Err(error) => {
+                say(&format!("{row:?} failed: {error:#}"));
+                failed = Some(error.context(format!("measuring {row:?}")));
+            }
+        }
     }
     let table = table::render(&measured);
     writeln!(std::io::stdout(), "\n{}\n\n{table}", stage.told())?;
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// What goes on, beside the table.
