@@ -441,6 +441,7 @@ impl Inner {
             coverage: Coverage::of(&self.header.bastion),
             encrypted,
             files: BTreeMap::new(),
+            log_head: Some(self.recorder.notary().head()),
             session: clear.metadata,
         }
     }

@@ -166,6 +166,10 @@ impl crate::recording::Notary for OnlyOpened {
         }
     }
 
+    fn head(&self) -> String {
+        self.1.head()
+    }
+
     fn is_ours(&self, note: &str) -> bool {
         self.1.is_ours(note)
     }
