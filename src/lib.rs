@@ -23,6 +23,7 @@ pub mod custody;
 pub mod daemon;
 pub mod export;
 pub mod gateway;
+pub mod https;
 pub mod identity;
 mod lane;
 pub mod launch;

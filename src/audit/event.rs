@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config::{Name, SessionKind};
 use crate::identity::Group;
+use crate::log::WitnessKind;
 use crate::messages::Peer;
 use crate::policy::{Denial, Grant};
 use crate::session::SessionId;
@@ -299,6 +300,22 @@ pub enum Event<'a> {
         session: SessionId,
         /// Under which key, what is there and what was to be put there.
         reason: String,
+    },
+    /// Checkpoints of the evidence log cannot be kept at one of the places where they should be. Said once, until they can.
+    #[serde(rename = "witness.failed")]
+    WitnessFailed {
+        /// `file`, `syslog` or `webhook`.
+        place: WitnessKind,
+        /// Why.
+        reason: &'a str,
+    },
+    /// They are kept there again.
+    #[serde(rename = "witness.recovered")]
+    WitnessRecovered {
+        /// Where.
+        place: WitnessKind,
+        /// Since when they were not.
+        since: Timestamp,
     },
     /// A recording is held: nothing deletes it.
     #[serde(rename = "recording.held")]

@@ -100,8 +100,12 @@ impl Verify {
                 heads.add(&verdict);
                 self.tell(&verdict)?;
             }
-            let leaves = log.as_ref().map(|log| log.reader.size());
-            if later.is_empty() && heads.newest() <= leaves {
+            let is_behind = |log: &Log| {
+                heads
+                    .newest()
+                    .is_some_and(|newest| newest > log.reader.size())
+            };
+            if later.is_empty() && !log.as_ref().is_some_and(is_behind) {
                 return Ok(());
             }
             // A daemon that goes on adds to the log what was not in it when it was read.

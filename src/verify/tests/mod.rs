@@ -2,6 +2,7 @@
 
 mod adversary;
 mod deleted;
+mod heads;
 mod keyframes;
 mod reading;
 mod recovery;
