@@ -41,4 +41,5 @@ pub mod session;
 pub mod signing;
 mod storage;
 pub mod store;
+mod supervise;
 pub mod verify;

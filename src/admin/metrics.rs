@@ -42,6 +42,14 @@ pub(super) async fn text(monitor: &Monitor) -> String {
             monitor.custody.waiting().len(),
         );
     }
+    metrics.head(
+        "task_deaths_total",
+        "How often a task of the daemon died and was begun again.",
+        "counter",
+    );
+    for (task, deaths) in monitor.custody.deaths() {
+        metrics.line(&format!("task_deaths_total{{task=\"{task}\"}}"), deaths);
+    }
     witnesses(&mut metrics, &monitor.witnesses.list());
     let state_dir = monitor.config().bastion.state_dir.clone();
     // A disk that hangs keeps whoever asks waiting, and nobody else.

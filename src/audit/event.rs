@@ -317,6 +317,18 @@ pub enum Event<'a> {
         /// Since when they were not.
         since: Timestamp,
     },
+    /// A task of the daemon died, which is a defect of this program. It is begun again.
+    #[serde(rename = "task.died")]
+    TaskDied {
+        /// `shipping` or `retention`.
+        task: &'a str,
+        /// What it said when it died.
+        reason: &'a str,
+        /// How often it has died since the daemon started.
+        deaths: u64,
+        /// After how many seconds it is begun again; 0: what it was about is tried again at its time.
+        again_in: u64,
+    },
     /// A recording is held: nothing deletes it.
     #[serde(rename = "recording.held")]
     RecordingHeld {

@@ -172,6 +172,57 @@ async fn what_was_cut_off_is_missed_by_the_next_daemon_and_by_the_evidence_log()
     assert_eq!(fault.line, 4);
 }
 
+#[tokio::test]
+async fn a_power_cut_and_a_rotation_before_the_next_start_accuse_nobody() {
+    // What of the last lines, and of the file that says where the chain is, had reached the disk.
+    for (of_log, of_state) in [(0, 5), (3, 5), (5, 0), (5, 3), (5, 5), (0, 0)] {
+        for torn in ["", "{\"v\":1,\"ti"] {
+            let bench = Bench::new();
+            bench.run(2).await;
+            // A new run, of which no head was signed when the power went.
+            let state = bench.dir.path().join("audit.chain");
+            let audit = bench.open();
+            let (mut logs, mut states) = (Vec::new(), Vec::new());
+            for n in 0..=5 {
+                logs.push(std::fs::read(bench.path()).unwrap());
+                states.push(std::fs::read(&state).unwrap());
+                emit(&audit, usize::from(n < 5)).await;
+            }
+            drop(audit);
+            let mut log = logs.swap_remove(of_log);
+            log.extend_from_slice(torn.as_bytes());
+            let moved = bench.dir.path().join("audit.jsonl.1");
+            std::fs::remove_file(bench.path()).unwrap();
+            std::fs::write(&moved, log).unwrap();
+            std::fs::write(&state, states.swap_remove(of_state)).unwrap();
+            // An older one, and what is none.
+            std::fs::write(bench.dir.path().join("audit.jsonl.2"), &logs[0]).unwrap();
+            std::fs::write(bench.dir.path().join("audit.jsonl.1.gz"), b"\x1f\x8b\n\n").unwrap();
+            bench.run(1).await;
+            let found = bench.verify_files(&[moved, bench.path()]);
+            let found =
+                found.unwrap_or_else(|fault| panic!("{of_log} {of_state} {torn:?}: {fault}"));
+            assert_eq!((found.first, found.torn), (1, u64::from(!torn.is_empty())));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_cut_off_a_file_that_was_moved_away_is_missed() {
+    let bench = Bench::new();
+    bench.run(5).await;
+    let last = bench.verify().unwrap().last;
+    let moved = bench.dir.path().join("audit.jsonl.1");
+    std::fs::write(&moved, bench.lines()[..3].concat()).unwrap();
+    std::fs::remove_file(bench.path()).unwrap();
+    bench.run(1).await;
+    let fault = bench.verify_files(&[moved, bench.path()]).unwrap_err();
+    assert!(
+        matches!(fault.fault, Fault::Missing { from: 4, to } if to == last.seq),
+        "{fault}"
+    );
+}
+
 /// Signs until it is told not to.
 #[derive(Debug)]
 struct Moody {

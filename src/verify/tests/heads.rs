@@ -166,6 +166,53 @@ async fn the_head_in_a_manifest_cannot_be_edited_or_exchanged() {
     }
 }
 
+/// As it was before manifests carried heads: sealed by the same key, in the same log.
+#[tokio::test]
+async fn a_manifest_of_old_without_a_head_is_as_good_as_it_was() {
+    use crate::recording::statement::{self, Chain, Standing};
+    let world = World::new();
+    world.start().await;
+    let unlogged = super::recovery::OnlyOpened::over(&world);
+    let recorder = crate::recording::Recorder::new(
+        std::sync::Arc::new(world.store.clone()),
+        std::sync::Arc::new(unlogged),
+    );
+    let recording = world.open_with(recorder, SORTS[0]).await;
+    recording.seal(Ending::Exit(0)).await.unwrap();
+    let id = recording.id();
+    let mut memory = Memory::of(&world, &[id]);
+    let files = memory.0.get_mut(&id).unwrap();
+    let mut old = manifest(&world, id);
+    old.log_head = None;
+    let json = old.to_json().unwrap();
+    assert!(!String::from_utf8_lossy(&json).contains("logHead"));
+    let (mut notes, _, _) = statement::read_whole(files["checkpoints"].as_slice()).unwrap();
+    let said = notes.pop().unwrap().statement;
+    let mut chain = Chain::after(notes.last().unwrap());
+    let manifest = statement::sha256(&json);
+    let text = chain.text(said.at, said.files, Standing::Sealed { manifest });
+    let note = crate::recording::Notary::sign(&*world.notary, text.unwrap()).await;
+    let last = chain.signed(&note.unwrap());
+    let kept: Vec<String> = notes.iter().map(|it| format!("{}\n", it.note)).collect();
+    let written = [kept.concat().as_bytes(), &last].concat();
+    files.insert("checkpoints".to_owned(), written);
+    files.insert("manifest.json".to_owned(), json);
+    let leaf = Leaf::Sealed {
+        session: id,
+        at: now(),
+        note: crate::signing::Digest::parse(chain.last().unwrap()).unwrap(),
+    };
+    world.log.append(leaf).await.unwrap();
+    let verdict = memory.verdict(&world, Some(&world.entries()), id).await;
+    assert_eq!(verdict.problems, []);
+    assert!(verdict.log_head.is_none());
+    let held = Heads::default().hold(&read_log(&world.state.path().join("log"), world.keys()).0);
+    assert_eq!(
+        (held.manifests, held.newest, held.problems.len()),
+        (0, None, 0)
+    );
+}
+
 #[tokio::test]
 async fn a_head_by_a_key_that_no_longer_counts_accuses_no_log() {
     let state = two_keys();

@@ -2,6 +2,7 @@
 
 mod adversary;
 mod deleted;
+mod fixtures;
 mod heads;
 mod keyframes;
 mod reading;
