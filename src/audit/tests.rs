@@ -26,6 +26,18 @@ impl Bench {
         }
     }
 
+    /// Whose signer can be told to sign nothing.
+    fn moody() -> (Self, Arc<AtomicBool>) {
+        let dir = tempfile::tempdir().unwrap();
+        let works = Arc::new(AtomicBool::new(true));
+        let moody = Moody {
+            signer: crate::signing::testing::signer(dir.path(), "key"),
+            works: Arc::clone(&works),
+        };
+        let signing = Signing::new(Arc::new(moody)).unwrap();
+        (Self { dir, signing }, works)
+    }
+
     fn path(&self) -> PathBuf {
         self.dir.path().join("audit.jsonl")
     }
@@ -177,9 +189,10 @@ async fn a_power_cut_and_a_rotation_before_the_next_start_accuse_nobody() {
     // What of the last lines, and of the file that says where the chain is, had reached the disk.
     for (of_log, of_state) in [(0, 5), (3, 5), (5, 0), (5, 3), (5, 5), (0, 0)] {
         for torn in ["", "{\"v\":1,\"ti"] {
-            let bench = Bench::new();
+            let (bench, signs) = Bench::moody();
             bench.run(2).await;
-            // A new run, of which no head was signed when the power went.
+            // A new run, of which no head was signed when the power went: nothing of it had to be on the disk.
+            signs.store(false, Ordering::SeqCst);
             let state = bench.dir.path().join("audit.chain");
             let audit = bench.open();
             let (mut logs, mut states) = (Vec::new(), Vec::new());
@@ -189,15 +202,16 @@ async fn a_power_cut_and_a_rotation_before_the_next_start_accuse_nobody() {
                 emit(&audit, usize::from(n < 5)).await;
             }
             drop(audit);
-            let mut log = logs.swap_remove(of_log);
+            let mut log = logs[of_log].clone();
             log.extend_from_slice(torn.as_bytes());
             let moved = bench.dir.path().join("audit.jsonl.1");
             std::fs::remove_file(bench.path()).unwrap();
             std::fs::write(&moved, log).unwrap();
-            std::fs::write(&state, states.swap_remove(of_state)).unwrap();
+            std::fs::write(&state, &states[of_state]).unwrap();
             // An older one, and what is none.
             std::fs::write(bench.dir.path().join("audit.jsonl.2"), &logs[0]).unwrap();
             std::fs::write(bench.dir.path().join("audit.jsonl.1.gz"), b"\x1f\x8b\n\n").unwrap();
+            signs.store(true, Ordering::SeqCst);
             bench.run(1).await;
             let found = bench.verify_files(&[moved, bench.path()]);
             let found =

@@ -110,7 +110,8 @@ async fn until(mut what: impl FnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), come)
+    // A busy machine, and the pauses between tries.
+    tokio::time::timeout(Duration::from_secs(90), come)
         .await
         .unwrap();
 }
