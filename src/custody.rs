@@ -14,10 +14,11 @@ use crate::config::Config;
 use crate::log::{EvidenceLog, Leaf};
 use crate::replay::Marks;
 use crate::session::SessionId;
-use crate::store::retention::{Deleted, Evidence, Holds, KeepError, Keeper, Remote};
+use crate::store::retention::{self, Deleted, Evidence, Holds, KeepError, Keeper, Remote};
 use crate::store::s3::{Bucket, BucketError, S3Store};
 use crate::store::ship::{self, Pace, ShipError, Shipper, Waiting};
 use crate::store::{FsStore, RecordingStore, Span, StoreError};
+use crate::supervise::Supervisor;
 
 /// Longest reason that somebody gives, in bytes.
 const LONGEST_REASON: usize = 500;
@@ -51,6 +52,7 @@ pub struct Custody {
     keeper: Arc<Keeper>,
     shipper: Option<Arc<Shipper>>,
     audit: Audit,
+    supervisor: Supervisor,
     state_dir: PathBuf,
 }
 
@@ -104,6 +106,10 @@ impl Custody {
             });
         }
         let shipper = remote.as_ref().map(|remote| Arc::clone(&remote.shipper));
+        let supervisor = match &shipper {
+            Some(shipper) => shipper.supervisor().clone(),
+            None => Supervisor::new(audit.clone()),
+        };
         let evidence = Arc::new(OnRecord {
             log: log.clone(),
             audit: audit.clone(),
@@ -121,20 +127,33 @@ impl Custody {
             keeper: Arc::new(keeper),
             shipper,
             audit: audit.clone(),
+            supervisor,
             state_dir: state_dir.clone(),
         };
         Ok((custody, store))
     }
 
-    /// Ships, and deletes what is over. Ends when what is returned is dropped.
+    /// Ships, and deletes what is over; what dies of it is told of and begun again. Ends when what is returned is dropped.
     pub fn spawn(&self, config: watch::Receiver<Arc<Config>>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         if let Some(shipper) = &self.shipper {
-            tasks.spawn(Arc::clone(shipper).run());
+            let shipper = Arc::clone(shipper);
+            let run = move || Arc::clone(&shipper).run();
+            tasks.spawn(self.supervisor.clone().run(ship::TASK, run));
         }
-        let retention = move || config.borrow().bastion.recordings.retention.clone();
-        tasks.spawn(Arc::clone(&self.keeper).run(retention));
+        let keeper = Arc::clone(&self.keeper);
+        let run = move || {
+            let config = config.clone();
+            let retention = move || config.borrow().bastion.recordings.retention.clone();
+            Arc::clone(&keeper).run(retention)
+        };
+        tasks.spawn(self.supervisor.clone().run(retention::TASK, run));
         tasks
+    }
+
+    /// How often each of these has died.
+    pub fn deaths(&self) -> Vec<(&'static str, u64)> {
+        self.supervisor.deaths()
     }
 
     /// What keeps recordings, and what they wait for.

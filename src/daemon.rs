@@ -20,7 +20,7 @@ use crate::config::{self, Bastion, Config, Limits};
 use crate::custody::{Custody, CustodyError};
 use crate::gateway::{Gateway, GatewayError};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
-use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader};
+use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader, Witnesses};
 use crate::mint::{JournalError, Leases};
 use crate::monitor::Monitor;
 use crate::notary::DaemonNotary;
@@ -213,6 +213,7 @@ impl Daemon {
             audit,
             signing,
             log,
+            witnesses: Witnesses::default(),
             recorder,
             store,
             recordings: Recordings::new(reading, Identities::default()),
@@ -275,7 +276,12 @@ impl Daemon {
         let _custody = monitor.custody.spawn(config.clone());
         let report = tokio::spawn(report(reloads, Arc::clone(&monitor)));
         let witness = config.borrow().bastion.witness.clone();
-        let witness = tokio::spawn(witness.follow(monitor.log.clone()));
+        let witness = tokio::spawn(witness.follow(
+            monitor.log.clone(),
+            monitor.audit.clone(),
+            Arc::clone(&monitor.clock),
+            monitor.witnesses.clone(),
+        ));
         let audit_heads = tokio::spawn(audit_heads(Arc::clone(&monitor)));
         let converse = {
             let monitor = Arc::clone(&monitor);

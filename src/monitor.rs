@@ -14,7 +14,7 @@ use crate::custody::Custody;
 use crate::gateway::Gateway;
 use crate::identity::{self, Identity, Proof, Refusal};
 use crate::launch::{LaunchError, Launcher};
-use crate::log::EvidenceLog;
+use crate::log::{EvidenceLog, Witnesses};
 use crate::messages::{
     Answer, Ask, Command, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink,
 };
@@ -49,6 +49,8 @@ pub struct Monitor {
     pub signing: Signing,
     /// What was recorded, in an order that cannot be changed.
     pub log: EvidenceLog,
+    /// How it goes to keep its checkpoints elsewhere.
+    pub witnesses: Witnesses,
     /// Opens recordings.
     pub recorder: Recorder,
     /// Where they are written.

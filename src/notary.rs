@@ -69,6 +69,10 @@ impl Notary for DaemonNotary {
             .map_err(|error| NotaryError::Log(Box::new(error)))
     }
 
+    fn head(&self) -> String {
+        self.log.checkpoint().note().as_str().to_owned()
+    }
+
     fn is_ours(&self, note: &str) -> bool {
         SignedNote::verify(note.as_bytes(), self.signing.keys())
             .is_ok_and(|note| note.kind() == Some(NoteKind::Recording))

@@ -3,6 +3,7 @@
 
 use std::fmt::Display;
 
+use crate::log::Standing;
 use crate::mint::LeaseState;
 use crate::monitor::Monitor;
 use crate::store::Space;
@@ -41,6 +42,15 @@ pub(super) async fn text(monitor: &Monitor) -> String {
             monitor.custody.waiting().len(),
         );
     }
+    metrics.head(
+        "task_deaths_total",
+        "How often a task of the daemon died and was begun again.",
+        "counter",
+    );
+    for (task, deaths) in monitor.custody.deaths() {
+        metrics.line(&format!("task_deaths_total{{task=\"{task}\"}}"), deaths);
+    }
+    witnesses(&mut metrics, &monitor.witnesses.list());
     let state_dir = monitor.config().bastion.state_dir.clone();
     // A disk that hangs keeps whoever asks waiting, and nobody else.
     let space = tokio::task::spawn_blocking(move || Space::at(&state_dir)).await;
@@ -95,6 +105,38 @@ fn storage(metrics: &mut Metrics, room: &Room) {
         "storage_reserved_bytes",
         "Bytes that are kept back for the end of sessions.",
         room.reserved(),
+    );
+}
+
+/// Where checkpoints of the evidence log are kept.
+fn witnesses(metrics: &mut Metrics, places: &[Standing]) {
+    if places.is_empty() {
+        return;
+    }
+    let mut all = |name: &str, help: &str, kind: &str, value: &dyn Fn(&Standing) -> u64| {
+        metrics.head(name, help, kind);
+        for standing in places {
+            let place = standing.place.as_str();
+            metrics.line(&format!("{name}{{place=\"{place}\"}}"), value(standing));
+        }
+    };
+    all(
+        "witness_failed",
+        "Whether checkpoints of the evidence log cannot be kept there.",
+        "gauge",
+        &|it| u64::from(it.failing.is_some()),
+    );
+    all(
+        "witness_failures_total",
+        "How often one could not be kept there.",
+        "counter",
+        &|it| it.failures,
+    );
+    all(
+        "witness_leaves",
+        "Leaves that the last one covers that was kept there.",
+        "gauge",
+        &|it| it.kept.unwrap_or(0),
     );
 }
 

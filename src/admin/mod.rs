@@ -6,6 +6,7 @@ mod serve;
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::Standing;
 use crate::mint::LiveLease;
 use crate::session::LiveSession;
 use crate::store::ship::Waiting;
@@ -71,6 +72,9 @@ pub enum Reply {
         handed_out: Vec<LiveLease>,
         /// Recordings that the object store does not have yet, oldest first.
         waiting: Vec<Waiting>,
+        /// How it goes to keep checkpoints of the evidence log elsewhere.
+        #[serde(default)]
+        witnesses: Vec<Standing>,
     },
     /// To [`Request::Metrics`], in the text format of Prometheus.
     Metrics(String),

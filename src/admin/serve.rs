@@ -114,6 +114,7 @@ async fn act(monitor: &Monitor, uid: u32, request: Request) -> Reply {
                 live: monitor.live.list(),
                 handed_out: handed_out(monitor),
                 waiting: monitor.custody.waiting(),
+                witnesses: monitor.witnesses.list(),
             }
         }
         // Asked every few seconds, and nothing that an auditor would look for.

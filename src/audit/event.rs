@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config::{Name, SessionKind};
 use crate::identity::Group;
+use crate::log::WitnessKind;
 use crate::messages::Peer;
 use crate::policy::{Denial, Grant};
 use crate::session::SessionId;
@@ -299,6 +300,34 @@ pub enum Event<'a> {
         session: SessionId,
         /// Under which key, what is there and what was to be put there.
         reason: String,
+    },
+    /// Checkpoints of the evidence log cannot be kept at one of the places where they should be. Said once, until they can.
+    #[serde(rename = "witness.failed")]
+    WitnessFailed {
+        /// `file`, `syslog` or `webhook`.
+        place: WitnessKind,
+        /// Why.
+        reason: &'a str,
+    },
+    /// They are kept there again.
+    #[serde(rename = "witness.recovered")]
+    WitnessRecovered {
+        /// Where.
+        place: WitnessKind,
+        /// Since when they were not.
+        since: Timestamp,
+    },
+    /// A task of the daemon died, which is a defect of this program. It is begun again.
+    #[serde(rename = "task.died")]
+    TaskDied {
+        /// `shipping` or `retention`.
+        task: &'a str,
+        /// What it said when it died.
+        reason: &'a str,
+        /// How often it has died since the daemon started.
+        deaths: u64,
+        /// After how many seconds it is begun again; 0: what it was about is tried again at its time.
+        again_in: u64,
     },
     /// A recording is held: nothing deletes it.
     #[serde(rename = "recording.held")]

@@ -117,7 +117,7 @@ fn open_append(path: &Path, room: &Room) -> Result<(File, End), AuditError> {
         .map_err(|error| AuditError::write(path, &error))
 }
 
-fn end_of(file: &File) -> std::io::Result<End> {
+pub(super) fn end_of(file: &File) -> std::io::Result<End> {
     let length = file.metadata()?.len();
     let mut look = 64 << 10;
     loop {

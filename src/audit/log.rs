@@ -12,6 +12,7 @@ use super::Event;
 use super::chain::{Link, STATE, State};
 use super::file::{End, LogFile, WRITING};
 use super::heads::{Heads, Signed};
+use super::moved::moved_away;
 use crate::clock::{self, Clock};
 use crate::lane::{self, Next, Receiver, lane};
 use crate::signing::{Digest, Signing, SigningError};
@@ -223,7 +224,12 @@ impl Writer {
         let state_path = state_dir.join(STATE);
         let (state, kept) =
             State::open(&state_path).map_err(|error| AuditError::write(&state_path, &error))?;
-        let (file, end) = LogFile::open(path, room.for_files_at(path))?;
+        let (file, mut end) = LogFile::open(path, room.for_files_at(path))?;
+        if end.link.is_none() && end.torn.is_empty() && kept.is_some() {
+            // The file says it better than what stands beside it: a power cut may have taken the end of either.
+            let known = |end: &End| end.link.is_some_and(|it| it.seq >= state.synced());
+            end = moved_away(path).filter(known).unwrap_or(end);
+        }
         let at = match (end.link, kept) {
             (Some(link), Some(kept)) if link.seq < state.synced() => {
                 tracing::error!(

@@ -10,6 +10,7 @@ mod event;
 mod file;
 mod heads;
 mod log;
+mod moved;
 #[cfg(test)]
 mod tests;
 mod verify;

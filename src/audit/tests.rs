@@ -26,6 +26,18 @@ impl Bench {
         }
     }
 
+    /// Whose signer can be told to sign nothing.
+    fn moody() -> (Self, Arc<AtomicBool>) {
+        let dir = tempfile::tempdir().unwrap();
+        let works = Arc::new(AtomicBool::new(true));
+        let moody = Moody {
+            signer: crate::signing::testing::signer(dir.path(), "key"),
+            works: Arc::clone(&works),
+        };
+        let signing = Signing::new(Arc::new(moody)).unwrap();
+        (Self { dir, signing }, works)
+    }
+
     fn path(&self) -> PathBuf {
         self.dir.path().join("audit.jsonl")
     }
@@ -170,6 +182,59 @@ async fn what_was_cut_off_is_missed_by_the_next_daemon_and_by_the_evidence_log()
         "{fault}"
     );
     assert_eq!(fault.line, 4);
+}
+
+#[tokio::test]
+async fn a_power_cut_and_a_rotation_before_the_next_start_accuse_nobody() {
+    // What of the last lines, and of the file that says where the chain is, had reached the disk.
+    for (of_log, of_state) in [(0, 5), (3, 5), (5, 0), (5, 3), (5, 5), (0, 0)] {
+        for torn in ["", "{\"v\":1,\"ti"] {
+            let (bench, signs) = Bench::moody();
+            bench.run(2).await;
+            // A new run, of which no head was signed when the power went: nothing of it had to be on the disk.
+            signs.store(false, Ordering::SeqCst);
+            let state = bench.dir.path().join("audit.chain");
+            let audit = bench.open();
+            let (mut logs, mut states) = (Vec::new(), Vec::new());
+            for n in 0..=5 {
+                logs.push(std::fs::read(bench.path()).unwrap());
+                states.push(std::fs::read(&state).unwrap());
+                emit(&audit, usize::from(n < 5)).await;
+            }
+            drop(audit);
+            let mut log = logs[of_log].clone();
+            log.extend_from_slice(torn.as_bytes());
+            let moved = bench.dir.path().join("audit.jsonl.1");
+            std::fs::remove_file(bench.path()).unwrap();
+            std::fs::write(&moved, log).unwrap();
+            std::fs::write(&state, &states[of_state]).unwrap();
+            // An older one, and what is none.
+            std::fs::write(bench.dir.path().join("audit.jsonl.2"), &logs[0]).unwrap();
+            std::fs::write(bench.dir.path().join("audit.jsonl.1.gz"), b"\x1f\x8b\n\n").unwrap();
+            signs.store(true, Ordering::SeqCst);
+            bench.run(1).await;
+            let found = bench.verify_files(&[moved, bench.path()]);
+            let found =
+                found.unwrap_or_else(|fault| panic!("{of_log} {of_state} {torn:?}: {fault}"));
+            assert_eq!((found.first, found.torn), (1, u64::from(!torn.is_empty())));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_cut_off_a_file_that_was_moved_away_is_missed() {
+    let bench = Bench::new();
+    bench.run(5).await;
+    let last = bench.verify().unwrap().last;
+    let moved = bench.dir.path().join("audit.jsonl.1");
+    std::fs::write(&moved, bench.lines()[..3].concat()).unwrap();
+    std::fs::remove_file(bench.path()).unwrap();
+    bench.run(1).await;
+    let fault = bench.verify_files(&[moved, bench.path()]).unwrap_err();
+    assert!(
+        matches!(fault.fault, Fault::Missing { from: 4, to } if to == last.seq),
+        "{fault}"
+    );
 }
 
 /// Signs until it is told not to.

@@ -127,6 +127,9 @@ pub fn verify(files: &[PathBuf], keys: &Keys, elsewhere: &[Link]) -> Result<Veri
     for file in files {
         end = (file.clone(), walk.file(file)?);
     }
+    if let Some(unfinished) = walk.unfinished.take() {
+        return Err(unfinished.fault());
+    }
     walk.finish().map_err(|fault| AuditFault {
         file: end.0,
         line: end.1,
@@ -141,9 +144,31 @@ struct Walk<'a> {
     last: Link,
     signed: u64,
     torn: u64,
-    /// A line that is no event, which the next one must account for.
-    unfinished: Option<Vec<u8>>,
+    /// A line that is no event, which the next one must account for, if need be in the next file.
+    unfinished: Option<Unfinished>,
     recent: VecDeque<Link>,
+}
+
+/// A line that is no event.
+struct Unfinished {
+    content: Vec<u8>,
+    /// It does not even end.
+    open: bool,
+    file: PathBuf,
+    line: u64,
+}
+
+impl Unfinished {
+    fn fault(self) -> AuditFault {
+        AuditFault {
+            file: self.file,
+            line: self.line,
+            fault: match self.open {
+                true => Fault::Torn,
+                false => Fault::NotAnEvent,
+            },
+        }
+    }
 }
 
 /// Of a line, what ties it to others.
@@ -176,13 +201,16 @@ impl Walk<'_> {
                 break;
             }
             number += 1;
-            let Some(content) = line.strip_suffix(b"\n") else {
-                return Err(at(number, Fault::Torn));
-            };
-            let event = serde_json::from_slice::<Known>(content).ok();
+            let ends = line.strip_suffix(b"\n");
+            let content = ends.unwrap_or(&line);
+            let event = ends.and_then(|line| serde_json::from_slice::<Known>(line).ok());
             match self.unfinished.take() {
-                Some(before) if !event.as_ref().is_some_and(|event| event.tells_of(&before)) => {
-                    return Err(at(number - 1, Fault::NotAnEvent));
+                Some(before)
+                    if !event
+                        .as_ref()
+                        .is_some_and(|event| event.tells_of(&before.content)) =>
+                {
+                    return Err(before.fault());
                 }
                 Some(_) => self.torn += 1,
                 None if event.as_ref().is_some_and(|event| event.event == TORN) => {
@@ -194,13 +222,17 @@ impl Walk<'_> {
                 Some(event) => self
                     .event(content, &event)
                     .map_err(|fault| at(number, fault))?,
-                None => self.unfinished = Some(content.to_vec()),
+                None => {
+                    self.unfinished = Some(Unfinished {
+                        content: content.to_vec(),
+                        open: ends.is_none(),
+                        file: path.to_owned(),
+                        line: number,
+                    });
+                }
             }
         }
-        match self.unfinished.take() {
-            Some(_) => Err(at(number, Fault::NotAnEvent)),
-            None => Ok(number),
-        }
+        Ok(number)
     }
 
     fn event(&mut self, line: &[u8], event: &Known) -> Result<(), Fault> {

@@ -237,6 +237,11 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
         let opened = bucket.map(|_| format!("bucket {}, not asked for", s3.bucket));
         say("object store", opened.map_err(|error| error.to_string()))?;
     }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    for (place, usable) in config.bastion.witness.check(&clock) {
+        let usable = usable.map_err(|error| error.to_string());
+        say(&format!("witness {}", place.as_str()), usable)?;
+    }
     say("bubblewrap", program(&config.bastion.sandbox.bubblewrap))?;
     for tool in &config.bastion.sandbox.tools {
         say("tool", program(tool))?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bastion_audit::admin::{self, Reply, Request};
 use bastion_audit::clock::to_the_second;
+use bastion_audit::log::Standing;
 use bastion_audit::recording::{Identities, Recordings};
 use bastion_audit::replay;
 use bastion_audit::session::SessionId;
@@ -142,6 +143,36 @@ pub(super) fn waiting_lines(waiting: &[Waiting]) -> Result<String, serde_json::E
     for waiting in waiting {
         out.push_str(&serde_json::to_string(
             &serde_json::json!({ "notShipped": waiting }),
+        )?);
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// A line for each place where checkpoints of the evidence log cannot be kept; empty if all is well.
+pub(super) fn witness_table(witnesses: &[Standing]) -> String {
+    let mut out = String::new();
+    for standing in witnesses {
+        let Some(failing) = &standing.failing else {
+            continue;
+        };
+        out.push_str(&format!(
+            "\nCheckpoints of the log are not kept ({}) since {}; it was tried {} times: {}\n",
+            standing.place.as_str(),
+            to_the_second(failing.since),
+            failing.tries,
+            replay::printable(&failing.reason),
+        ));
+    }
+    out
+}
+
+/// The same as JSON lines.
+pub(super) fn witness_lines(witnesses: &[Standing]) -> Result<String, serde_json::Error> {
+    let mut out = String::new();
+    for standing in witnesses.iter().filter(|it| it.failing.is_some()) {
+        out.push_str(&serde_json::to_string(
+            &serde_json::json!({ "notWitnessed": standing }),
         )?);
         out.push('\n');
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bastion_audit::admin::{self, AdminError, Reply, Request};
+use bastion_audit::log::Standing;
 use bastion_audit::messages::WindowSize;
 use bastion_audit::mint::LiveLease;
 use bastion_audit::recording::{Identities, Recordings};
@@ -20,6 +21,7 @@ pub(super) struct Live {
     pub(super) sessions: HashSet<SessionId>,
     pub(super) handed_out: Vec<LiveLease>,
     pub(super) waiting: Vec<Waiting>,
+    pub(super) witnesses: Vec<Standing>,
 }
 
 /// Asks the daemon of `state_dir` what goes on. Where none runs, nothing does.
@@ -29,10 +31,12 @@ pub(super) fn live_sessions(state_dir: &Path) -> anyhow::Result<Live> {
             live,
             handed_out,
             waiting,
+            witnesses,
         }) => Ok(Live {
             sessions: live.iter().map(|session| session.session).collect(),
             handed_out,
             waiting,
+            witnesses,
         }),
         Ok(other) => super::unexpected(other),
         Err(AdminError::NoDaemon { source, .. })

@@ -57,6 +57,7 @@ impl Sessions {
             reading::print(&replay::lease_lines(&live.handed_out)?)?;
             reading::print(&replay::unsearched_lines(&found.unsearched))?;
             reading::print(&keep::waiting_lines(&live.waiting)?)?;
+            reading::print(&keep::witness_lines(&live.witnesses)?)?;
         } else {
             let width = reading::terminal().map_or(WIDTH, |size| size.cols.into());
             reading::print(&replay::table(&found.sessions, width))?;
@@ -66,6 +67,7 @@ impl Sessions {
             reading::print(&replay::unsearched(&found.unsearched))?;
             reading::print(&replay::lease_table(&live.handed_out))?;
             reading::print(&keep::waiting_table(&live.waiting))?;
+            reading::print(&keep::witness_table(&live.witnesses))?;
         }
         for (id, error) in &found.unreadable {
             drop(writeln!(std::io::stderr(), "bastion-audit: {id}: {error}"));

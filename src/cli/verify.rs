@@ -10,7 +10,7 @@ use bastion_audit::log::{self, LogReader, witness_notes};
 use bastion_audit::session::SessionId;
 use bastion_audit::signing::Keys;
 use bastion_audit::store::retention;
-use bastion_audit::verify::{self, Entries, State, Verdict};
+use bastion_audit::verify::{self, Entries, Heads, Held, State, Verdict};
 use bastion_audit::{recording::Recordings, replay};
 
 use super::log::KeyFile;
@@ -27,9 +27,9 @@ const INTERRUPTED: u8 = 3;
 ///
 /// Needs no daemon, and no key to what is encrypted; what only the object store has is read from there (not with
 /// --state-dir: that directory is looked at and nothing else). Each recording is held against its signed
-/// checkpoints, and against the log of recordings. What the log's end covers can be proven only against a checkpoint of it
-/// that was kept elsewhere (--witness): files alone cannot show that the newest recordings were not taken away with the
-/// end of the log.
+/// checkpoints, and against the log of recordings, and that log against the heads of it that the manifests carry. What the
+/// log's end covers can be proven only against a checkpoint of it that was kept elsewhere (--witness): files alone cannot
+/// show that the newest recordings were not taken away with the end of the log.
 ///
 /// Exit status: 0 all is sound and complete; 1 something is not sound; 2 it could not be found out; 3 all is sound, but
 /// some were interrupted.
@@ -78,16 +78,18 @@ impl Verify {
     }
 
     fn verify(self) -> anyhow::Result<Tally> {
+        let json = self.json;
         let opened = self.keys.store()?;
         let state_dir = &opened.state_dir;
         let keys = self.keys.keys()?;
         let mut tally = Tally::default();
-        let log = self.read_log(state_dir, &keys, &mut tally)?;
+        let mut log = self.read_log(state_dir, &keys, &mut tally)?;
+        let mut heads = Heads::default();
         let live = reading::live_sessions(state_dir)?.sessions;
         let recordings = reading::recordings(&opened, &self.identities)?;
-        let entries = log.as_ref().map(|log| &log.entries);
-        let mut later = Vec::new();
         reading::block_on(async {
+            let entries = log.as_ref().map(|log| &log.entries);
+            let mut later = Vec::new();
             for session in wanted(&recordings, self.id.as_deref(), entries, &live).await? {
                 let verdict = verify::recording(&recordings, session, &keys, entries).await?;
                 if entries.is_some() && verdict.may_be_early() {
@@ -95,27 +97,39 @@ impl Verify {
                     continue;
                 }
                 tally.count(&verdict, live.contains(&session));
+                heads.add(&verdict);
                 self.tell(&verdict)?;
             }
-            if later.is_empty() {
+            let is_behind = |log: &Log| {
+                heads
+                    .newest()
+                    .is_some_and(|newest| newest > log.reader.size())
+            };
+            if later.is_empty() && !log.as_ref().is_some_and(is_behind) {
                 return Ok(());
             }
             // A daemon that goes on adds to the log what was not in it when it was read.
             tokio::time::sleep(A_MOMENT).await;
-            let newer = match tally.log {
-                0 => self.read_log(state_dir, &keys, &mut tally)?,
-                _ => None,
-            };
-            let entries = newer.as_ref().map(|log| &log.entries).or(entries);
+            if tally.log == 0
+                && let Some(newer) = self.read_log(state_dir, &keys, &mut tally)?
+            {
+                log = Some(newer);
+            }
+            let entries = log.as_ref().map(|log| &log.entries);
             for session in later {
                 let verdict = verify::recording(&recordings, session, &keys, entries).await?;
                 tally.count(&verdict, live.contains(&session));
+                heads.add(&verdict);
                 self.tell(&verdict)?;
             }
-            Ok(())
+            anyhow::Ok(())
         })?;
-        if !self.json {
-            print(&tally.summary(log.as_ref()))?;
+        let held = log.as_ref().map(|log| heads.hold(&log.reader));
+        for problem in held.iter().flat_map(|held| &held.problems) {
+            tally.log_problem(json, &problem.to_string())?;
+        }
+        if !json {
+            print(&tally.summary(log.as_ref().zip(held.as_ref())))?;
         }
         Ok(tally)
     }
@@ -189,7 +203,7 @@ impl Verify {
             }
         }
         Ok(Some(Log {
-            leaves: reader.size(),
+            reader,
             entries,
             proven,
         }))
@@ -197,7 +211,7 @@ impl Verify {
 }
 
 struct Log {
-    leaves: u64,
+    reader: LogReader,
     entries: Entries,
     /// Leaves that a checkpoint covers that was kept elsewhere.
     proven: Option<u64>,
@@ -260,18 +274,24 @@ impl Tally {
         }
     }
 
-    fn summary(&self, log: Option<&Log>) -> String {
+    fn summary(&self, log: Option<(&Log, &Held)>) -> String {
         let mut text = format!(
             "{} recordings: {} not sound, {} interrupted\n",
             self.recordings, self.unsound, self.interrupted
         );
-        let Some(log) = log else {
+        let Some((log, held)) = log else {
             text.push_str(
                 "There is no log of recordings: that none is missing cannot be proven.\n",
             );
             return text;
         };
-        let leaves = log.leaves;
+        let leaves = log.reader.size();
+        if let Some(newest) = held.newest {
+            text.push_str(&format!(
+                "The heads of the log in {} manifests fit it; the newest covers {newest} leaves.\n",
+                held.manifests
+            ));
+        }
         text.push_str(&match log.proven {
             Some(proven) if proven == leaves => {
                 format!("The log has {leaves} leaves, and a checkpoint kept elsewhere covers them all.\n")
@@ -281,8 +301,13 @@ impl Tally {
                 since(&log.entries, proven)
             ),
             None => format!(
-                "The log has {leaves} leaves. Without a checkpoint kept elsewhere (--witness), that nothing was removed since {} is unproven.\n",
-                since(&log.entries, 0)
+                "The log has {leaves} leaves. Without a checkpoint kept elsewhere (--witness), that nothing was removed since {}{} is unproven.\n",
+                since(&log.entries, 0),
+                match held.newest {
+                    // What was closed after it and is still there would carry a head that the log is behind.
+                    Some(_) => ", together with everything that was closed after it,",
+                    None => "",
+                }
             ),
         });
         text

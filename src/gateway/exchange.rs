@@ -14,6 +14,7 @@ use super::answer::BodyError;
 use super::bodies::Capture;
 use super::session::ApiSession;
 use super::status::Sorry;
+use crate::recording::RecordingError;
 use crate::recording::requests::{Intent, Outcome, RequestNumber};
 
 /// A request whose intent is on record. When it is dropped, its outcome is on its way there.
@@ -104,6 +105,8 @@ impl Exchange {
         let recording = &self.session.parts().recording;
         match recording.outcome_soon(self.number, outcome) {
             Ok(()) => self.session.carry_soon(),
+            // It is on record: the session is what ends, as with whatever else exceeds the quota.
+            Err(error @ RecordingError::Quota { .. }) => self.session.unrecorded(error),
             Err(error) => {
                 tracing::error!("a request's outcome: {error}");
                 self.session.unrecorded(error);

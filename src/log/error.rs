@@ -97,21 +97,25 @@ pub enum LogError {
         position: u64,
     },
     /// A checkpoint that was kept elsewhere is newer than the log: the log was rolled back.
-    #[error("the log {} was rolled back: the checkpoint that was kept elsewhere covers {size} leaves, and {held} are there: {} are gone", directory.display(), span(*held, *size))]
+    #[error("the log {} was rolled back: {witness} covers {size} leaves, and {held} are there: {} are gone", directory.display(), span(*held, *size))]
     RolledBack {
         /// The log.
         directory: PathBuf,
-        /// How many leaves the checkpoint covers.
+        /// Where the checkpoint was kept.
+        witness: String,
+        /// How many leaves it covers.
         size: u64,
         /// How many are there.
         held: u64,
     },
     /// A checkpoint that was kept elsewhere is of another history.
-    #[error("the log {} is not the one that was: the checkpoint that was kept elsewhere covers {size} leaves, and the first {size} of this log are others", directory.display())]
+    #[error("the log {} is not the one that was: {witness} covers {size} leaves, and the first {size} of this log are others", directory.display())]
     Forked {
         /// The log.
         directory: PathBuf,
-        /// How many leaves the checkpoint covers.
+        /// Where the checkpoint was kept.
+        witness: String,
+        /// How many leaves it covers.
         size: u64,
     },
     /// A file or directory could not be read or written.

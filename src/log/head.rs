@@ -48,6 +48,13 @@ impl Head {
         Ok(Self { note, size, root })
     }
 
+    /// One that somebody else kept. `None`: it is not signed by one of `keys`, or is no checkpoint.
+    pub fn kept(note: &[u8], keys: &Keys) -> Option<Self> {
+        let note = SignedNote::verify(note, keys).ok()?;
+        let (size, root) = parse(&note)?;
+        Some(Self { note, size, root })
+    }
+
     /// The signed note, as it is kept elsewhere.
     pub fn note(&self) -> &SignedNote {
         &self.note
@@ -65,6 +72,11 @@ impl Head {
 
     pub(super) fn hash(&self) -> Hash {
         self.root
+    }
+
+    /// Whose log it is of: the name of whoever signs there.
+    pub fn origin(&self) -> &str {
+        self.note.text().lines().next().unwrap_or_default()
     }
 
     /// Whether this key signed it.

@@ -27,7 +27,9 @@ pub use error::LogError;
 pub use head::Head;
 pub use leaf::{LONGEST_LEAF, Leaf, Position};
 pub use reader::LogReader;
-pub use witness::{Witness, witness_notes};
+pub use witness::{
+    Failing, Standing, Webhook, Witness, WitnessError, WitnessKind, Witnesses, witness_notes,
+};
 
 use crate::clock::Clock;
 use crate::lane::{self, lane};

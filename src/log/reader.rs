@@ -110,25 +110,33 @@ impl LogReader {
     pub fn check_witness(&self, checkpoint: &[u8]) -> Result<Head, LogError> {
         let place = "the checkpoint that was kept elsewhere";
         let witness = Head::read(&self.directory, place, checkpoint, &self.keys)?;
-        if origin(&witness) != origin(&self.head) {
+        self.check_head(&witness, place)?;
+        Ok(witness)
+    }
+
+    /// The same with a head that was read already. `place` says where it was kept, for messages.
+    pub fn check_head(&self, witness: &Head, place: &str) -> Result<(), LogError> {
+        if witness.origin() != self.head.origin() {
             return Err(LogError::NotACheckpoint {
                 directory: self.directory.clone(),
                 place: place.to_owned(),
-                origin: origin(&self.head).unwrap_or_default().to_owned(),
+                origin: self.head.origin().to_owned(),
             });
         }
         let (size, held) = (witness.size(), self.size());
         if size > held {
             return Err(LogError::RolledBack {
                 directory: self.directory.clone(),
+                witness: place.to_owned(),
                 size,
                 held,
             });
         }
         match self.root_at(size)? == Some(witness.hash()) {
-            true => Ok(witness),
+            true => Ok(()),
             false => Err(LogError::Forked {
                 directory: self.directory.clone(),
+                witness: place.to_owned(),
                 size,
             }),
         }
@@ -139,10 +147,6 @@ impl LogReader {
         self.check_witness(other.head.note().as_str().as_bytes())
             .map(drop)
     }
-}
-
-fn origin(head: &Head) -> Option<&str> {
-    head.note().text().lines().next()
 }
 
 impl LogReader {

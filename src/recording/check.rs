@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use tokio::io::{AsyncReadExt, BufReader};
 
 use super::error::ReadError;
+use super::manifest::Manifest;
 use super::moved::moved;
 use super::statement::{Checkpoint, Checkpoints, Extent, Standing, sha256};
 use super::writing::hex;
@@ -147,6 +148,8 @@ pub struct Checked {
     pub files: BTreeMap<String, (u64, String)>,
     /// Bytes of each file that no checkpoint covers: of a recording that is not closed, its end.
     pub uncovered: BTreeMap<String, u64>,
+    /// The head of the evidence log that the manifest carries. Not proven by this check.
+    pub log_head: Option<String>,
 }
 
 impl Checked {
@@ -179,6 +182,7 @@ pub async fn check(
         checkpoints: 0,
         files: BTreeMap::new(),
         uncovered: BTreeMap::new(),
+        log_head: None,
     };
     let extents = statements(session, files, signer, &mut checked).await?;
     for part in Part::ALL {
@@ -479,6 +483,7 @@ async fn manifest(files: &dyn StoredFiles, checked: &mut Checked) -> Result<(), 
             Standing::Opened { .. } | Standing::Live { .. } | Standing::Packing { .. } => None,
         });
     let there = read_manifest(files).await?;
+    checked.log_head = there.as_deref().and_then(Manifest::log_head_of);
     match (said, there) {
         (Some(said), Some(there)) if sha256(&there) == said => {}
         (Some(_), Some(_)) => checked.add(Problem::Manifest),

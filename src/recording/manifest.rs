@@ -48,6 +48,10 @@ pub struct Manifest {
     /// Of a packed recording, its files as they are stored, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, CastSummary>,
+    /// The newest signed head of the evidence log when this was written, a note of c2sp.org/tlog-checkpoint, all of it: so each
+    /// recording is a witness of the log. Manifests of old have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_head: Option<String>,
     /// Who, why, what, where; of an encrypted recording without commands and names of objects.
     pub session: Metadata,
 }
@@ -181,6 +185,16 @@ impl Manifest {
                 manifest.version
             )))
         }
+    }
+
+    /// The head of the log in a manifest, whatever else is in it.
+    pub(super) fn log_head_of(bytes: &[u8]) -> Option<String> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Carries {
+            log_head: Option<String>,
+        }
+        serde_json::from_slice::<Carries>(bytes).ok()?.log_head
     }
 
     pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {

@@ -13,6 +13,9 @@ pub trait Notary: Send + Sync + std::fmt::Debug {
     /// Enters what became of a recording into the log. When this returns, the entry survives a power cut.
     async fn enter(&self, entry: Entry) -> Result<(), NotaryError>;
 
+    /// The newest signed head of that log (a note of c2sp.org/tlog-checkpoint, all of it). It covers every entry that was made.
+    fn head(&self) -> String;
+
     /// Whether one of this daemon's keys, the present one or an earlier one, signed this note.
     fn is_ours(&self, note: &str) -> bool;
 }

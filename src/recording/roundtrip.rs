@@ -404,6 +404,44 @@ async fn beyond_its_quota_a_recording_takes_nothing_but_its_end() {
 }
 
 #[tokio::test]
+async fn an_outcome_beyond_the_quota_is_on_record_and_ends_the_session() {
+    use super::requests::{CopiedFile, Direction, Intent, Note, Outcome};
+    let store = FaultyStore::default();
+    let (recording, _) = crate::recording::testing::open_within(&store, metadata(true), 8192)
+        .await
+        .unwrap();
+    let mut numbers = Vec::new();
+    for _ in 0..3 {
+        numbers.push(recording.intent(Intent::default()).await.unwrap());
+    }
+    let small = Outcome::default();
+    recording.outcome_soon(numbers[0], small.clone()).unwrap();
+    // It is as long as it is: a tar of many files.
+    let file = |n: u64| CopiedFile {
+        name: format!("a/file/of/a/long/name/{n}"),
+        direction: Direction::FromPod,
+        bytes: n,
+        sha256: None,
+    };
+    let long = Outcome {
+        files: (0..400).map(file).collect(),
+        ..Outcome::default()
+    };
+    let is_over = |result: Result<(), RecordingError>| {
+        matches!(result, Err(RecordingError::Quota { quota: 8192 }))
+    };
+    assert!(is_over(recording.outcome_soon(numbers[1], long)));
+    assert!(is_over(recording.outcome(numbers[2], small).await));
+    let files = Note::Files(vec![file(0)]);
+    assert!(is_over(recording.note(numbers[2], files).await));
+    assert!(recording.intent(Intent::default()).await.is_err());
+    recording.seal(Ending::Exit(0)).await.unwrap();
+    let summary = store.manifest(recording.id()).unwrap();
+    let summary = Manifest::parse(&summary).unwrap().requests.unwrap();
+    assert_eq!((summary.counts.total, summary.counts.unanswered), (3, 0));
+}
+
+#[tokio::test]
 async fn what_could_not_be_opened_or_written_is_counted_once() {
     let full = FaultyStore::new(Fault::NoSpaceAt(0));
     let (recording, recorder) =

@@ -79,6 +79,7 @@ impl Survivors {
         cast: CastSummary,
         requests: Option<RequestsSummary>,
         encrypted: Encrypted,
+        log_head: String,
     ) -> Manifest {
         let session = bastion.metadata.clone();
         let length = SignedDuration::try_from(self.last).unwrap_or(SignedDuration::MAX);
@@ -95,6 +96,7 @@ impl Survivors {
             coverage: Coverage::of(bastion),
             encrypted,
             files: std::collections::BTreeMap::new(),
+            log_head: Some(log_head),
             session,
         }
     }

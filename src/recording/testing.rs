@@ -58,6 +58,10 @@ impl Notary for TestNotary {
         Ok(())
     }
 
+    fn head(&self) -> String {
+        "of no log\n".to_owned()
+    }
+
     fn is_ours(&self, note: &str) -> bool {
         let Some((text, signature)) = note.split_once("\n\n\u{2014} test ") else {
             return false;

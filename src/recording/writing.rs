@@ -190,6 +190,15 @@ impl Inner {
         Ok(told)
     }
 
+    /// Fails once it has reached its quota.
+    pub(super) fn within_quota(&self) -> Result<(), RecordingError> {
+        let quota = self.keeping.quota;
+        match self.lock().bytes() > quota {
+            true => Err(RecordingError::Quota { quota }),
+            false => Ok(()),
+        }
+    }
+
     /// Puts something that happens now into lines, which go with the next batch. Whoever lets many of them wait
     /// without having them carried has them in memory.
     pub(super) fn put<T>(
@@ -441,6 +450,7 @@ impl Inner {
             coverage: Coverage::of(&self.header.bastion),
             encrypted,
             files: BTreeMap::new(),
+            log_head: Some(self.recorder.notary().head()),
             session: clear.metadata,
         }
     }

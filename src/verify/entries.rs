@@ -13,6 +13,8 @@ pub struct Entries {
     recordings: BTreeMap<SessionId, InLog>,
     /// From which leaf on which key signs.
     keys: BTreeMap<u64, String>,
+    /// How many leaves there are.
+    leaves: u64,
     /// When the leaves were entered: the first, and every thousandth.
     times: BTreeMap<u64, Timestamp>,
     /// Deletions that are on record and not carried out yet.
@@ -57,6 +59,7 @@ impl Entries {
     /// Takes a leaf in. Of the same log given twice, the later one counts.
     pub fn add(&mut self, position: Position, leaf: Leaf) {
         let position = position.0;
+        self.leaves = self.leaves.max(position.saturating_add(1));
         if position.is_multiple_of(EVERY) {
             self.times.insert(position, at(&leaf));
         }
@@ -114,6 +117,11 @@ impl Entries {
     pub fn key_at(&self, position: u64) -> Option<&str> {
         let (_, key) = self.keys.range(..=position).next_back()?;
         Some(key)
+    }
+
+    /// The key that signs heads over so many leaves, by its name and id; `None` of more than there are.
+    pub(super) fn key_of_head(&self, size: u64) -> Option<&str> {
+        (size <= self.leaves).then(|| self.key_at(size.checked_sub(1)?))?
     }
 
     /// About when a leaf was entered, never later.

@@ -1,6 +1,7 @@
 //! Whether recordings are what they were, and whether all of them are there. Offline: nothing but files and public keys.
 
 mod entries;
+mod heads;
 mod place;
 mod report;
 #[cfg(test)]
@@ -12,7 +13,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use self::entries::{Entries, Entry, InLog};
+pub use self::heads::{Heads, Held};
 pub use self::report::{json_lines, text};
+use crate::log::Head;
 use crate::recording::check::{Checked, Problem, check};
 use crate::recording::{Checkpoint, Recordings, Standing};
 use crate::session::SessionId;
@@ -37,6 +40,13 @@ pub struct Verdict {
     /// Until when they do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// The head of the log that its manifest carries, if it may be one: signed by the key that was in force then.
+    #[serde(
+        rename = "logSize",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "report::size"
+    )]
+    pub log_head: Option<Head>,
     /// Everything that is wrong; nothing if the recording is what it was.
     #[serde(serialize_with = "report::sentences")]
     pub problems: Vec<Finding>,
@@ -100,6 +110,23 @@ pub enum Finding {
         "it is closed, and the log does not say so: the next start of the daemon enters it, if it was the daemon that closed it"
     )]
     NotEntered,
+    /// Its manifest carries something else than a head of the log.
+    #[error(
+        "manifest.json: the head of the log in it is none, or is signed by no key that is known here"
+    )]
+    NoHead,
+    /// The head of the log in its manifest is signed by a key that was not in force at its place in the log.
+    #[error(
+        "manifest.json: the head of the log in it covers {size} leaves and is signed by {by}, and by this log the key in force there is {expected}: it was signed again, or the log was"
+    )]
+    HeadKey {
+        /// How many leaves it covers.
+        size: u64,
+        /// Name and id of the key.
+        by: String,
+        /// Those of the one that should have.
+        expected: String,
+    },
     /// Signed by a key that was not in force when it was begun, or closed.
     #[error("it is signed by {by}, and the key in force then was {expected}: it was signed again")]
     OtherKey {
@@ -181,6 +208,12 @@ async fn look(
             place,
         });
     }
+    if let Some(note) = &checked.log_head {
+        match Head::kept(note.as_bytes(), keys) {
+            Some(head) => carry(head, log, &mut verdict),
+            None => verdict.problems.push(Finding::NoHead),
+        }
+    }
     if let Some(log) = log {
         against_log(&checked, in_log, log, keys, &mut verdict.problems);
     }
@@ -213,6 +246,7 @@ impl Verdict {
                     | Finding::OtherEnd(_)
                     | Finding::OtherPacking
                     | Finding::Missing(_)
+                    | Finding::HeadKey { .. }
             )
         })
     }
@@ -225,6 +259,7 @@ impl Verdict {
             checkpoints: 0,
             bytes: 0,
             until: None,
+            log_head: None,
             problems: Vec::new(),
         }
     }
@@ -304,6 +339,22 @@ fn against_log(
         && !in_log.packed.iter().any(|note| is_note(last, note))
     {
         findings.push(Finding::OtherPacking);
+    }
+}
+
+/// A head that a key signed that was not in force then says nothing of the log.
+fn carry(head: Head, log: Option<&Entries>, verdict: &mut Verdict) {
+    let expected = log.and_then(|log| log.key_of_head(head.size()));
+    let by: Vec<String> = head.note().by().iter().map(|key| key.label()).collect();
+    match expected {
+        Some(expected) if !by.iter().any(|by| by == expected) => {
+            verdict.problems.push(Finding::HeadKey {
+                size: head.size(),
+                by: by.join(", "),
+                expected: expected.to_owned(),
+            });
+        }
+        _ => verdict.log_head = Some(head),
     }
 }
 

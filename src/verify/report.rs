@@ -1,9 +1,10 @@
 //! Verdicts for people and for programs.
 
-use serde::Serializer;
+use serde::{Serialize as _, Serializer};
 
 use super::{Finding, State, Verdict};
 use crate::clock;
+use crate::log::Head;
 use crate::replay::printable;
 
 /// A line for a sound recording, and one more for each thing that is wrong.
@@ -45,6 +46,10 @@ pub fn text(verdict: &Verdict) -> String {
 /// One JSON object a line.
 pub fn json_lines(verdict: &Verdict) -> serde_json::Result<String> {
     serde_json::to_string(verdict).map(|line| line + "\n")
+}
+
+pub(super) fn size<S: Serializer>(head: &Option<Head>, serializer: S) -> Result<S::Ok, S::Error> {
+    head.as_ref().map(Head::size).serialize(serializer)
 }
 
 pub(super) fn sentences<S: Serializer>(

@@ -21,6 +21,7 @@ mod evidence;
 mod faults_cluster;
 mod faults_disk;
 mod faults_process;
+mod fixtures;
 mod front;
 mod full_disk;
 mod gateway_inside;

@@ -10,6 +10,7 @@ use crate::config::problem::{At, Gathered};
 use crate::config::recordings::{LockMode, ObjectLock, Retention, Sse};
 use crate::config::scalar;
 use crate::config::yaml::{Node, Value};
+use crate::https::is_loopback;
 
 #[derive(Debug)]
 pub(in crate::config) struct RawS3 {
@@ -121,19 +122,13 @@ fn endpoint(text: &str) -> Result<String, String> {
     let bare = uri.path() == "/" && uri.query().is_none() && !authority.as_str().contains('@');
     match scheme {
         "https" if bare => Ok(format!("https://{authority}")),
-        "http" if bare && loopback(authority.host()) => Ok(format!("http://{authority}")),
+        "http" if bare && is_loopback(authority.host()) => Ok(format!("http://{authority}")),
         "http" if bare => Err(format!(
             "'{}' would send recordings in clear: http:// is for loopback only, use https://",
             text.escape_debug()
         )),
         _ => Err(wrong()),
     }
-}
-
-fn loopback(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host.parse::<std::net::IpAddr>()
-        .is_ok_and(|address| address.is_loopback())
 }
 
 /// `AES256`, `aws:kms`, or `aws:kms:KEY`.

@@ -11,7 +11,7 @@ use crate::config::model::{
 use crate::config::problem::{At, Place};
 use crate::config::raw::{Document, Kind, RawBastion, RawS3, RequestIndex, Spec};
 use crate::config::recordings::S3;
-use crate::log::Witness;
+use crate::log::{Webhook, Witness};
 use crate::recording::Recipients;
 use crate::signing::KeySource;
 
@@ -203,6 +203,13 @@ impl Documents<'_> {
             .chain(bastion.signing.paths())
             .chain(
                 bastion
+                    .witness
+                    .webhook
+                    .iter()
+                    .flat_map(|webhook| &webhook.token_file),
+            )
+            .chain(
+                bastion
                     .recordings
                     .s3
                     .iter()
@@ -265,6 +272,18 @@ fn witness(document: &Document, spec: &RawBastion) -> Witness {
             .as_ref()
             .map(|at| document_path(document, &at.value)),
         daemon_log: raw.daemon_log,
+        syslog: raw
+            .syslog
+            .as_ref()
+            .map(|at| document_path(document, &at.value)),
+        webhook: raw.webhook.as_ref().map(|raw| {
+            let path = |at: &At<String>| document_path(document, &at.value);
+            Webhook {
+                url: raw.url.clone(),
+                ca_file: raw.ca_file.as_ref().map(path),
+                token_file: raw.token_file.as_ref().map(path),
+            }
+        }),
         every: raw.every.unwrap_or(default.every),
     }
 }

@@ -265,26 +265,3 @@ async fn checkpoints_that_were_kept_elsewhere_are_held_against_the_log() {
         "{error}"
     );
 }
-
-#[tokio::test]
-async fn a_witness_file_gets_the_last_head_too() {
-    let dir = tempfile::tempdir().unwrap();
-    let signing = crate::signing::testing::signing();
-    let file = dir.path().join("witness");
-    let log = open(&dir.path().join("log"), &signing).unwrap();
-    let witness = Witness {
-        file: Some(file.clone()),
-        every: std::time::Duration::from_secs(3600),
-        ..Witness::default()
-    };
-    let following = tokio::spawn(witness.follow(log.clone()));
-    append(&log, 0..5).await;
-    log.close().await;
-    following.await.unwrap();
-    let notes = witness_notes(&std::fs::read(&file).unwrap());
-    let (reader, _) = read(&dir.path().join("log"), &signing).unwrap();
-    let last = reader
-        .check_witness(notes.last().unwrap().as_bytes())
-        .unwrap();
-    assert_eq!(last.size(), 5);
-}

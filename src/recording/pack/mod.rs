@@ -277,6 +277,8 @@ impl Packer {
         }
         manifest.cast.sha256 = packed.plain_sha256;
         manifest.files = packed.files;
+        // A later one than at sealing: it covers that leaf, too.
+        manifest.log_head = Some(self.notary.head());
         let json = manifest.to_json()?;
         let standing = Standing::Packed {
             manifest: sha256(&json),

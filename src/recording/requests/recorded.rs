@@ -68,14 +68,18 @@ impl OpenRecording {
             .await
     }
 
-    /// Records what came of a request, exactly once.
+    /// Records what came of a request, exactly once. Also once the recording has reached its quota, because an end is on
+    /// record where its beginning is; then this fails with [`RecordingError::Quota`] all the same, and the session has to end.
     pub async fn outcome(
         &self,
         request: RequestNumber,
         outcome: Outcome,
     ) -> Result<(), RecordingError> {
-        self.outcome_soon(request, outcome)?;
-        self.carried().await
+        match self.outcome_soon(request, outcome) {
+            over @ Err(RecordingError::Quota { .. }) => self.carried().await.and(over),
+            Ok(()) => self.carried().await,
+            failed => failed,
+        }
     }
 
     /// The same without waiting for the store: it goes with whatever is recorded next, or with [`Self::carried`], which
@@ -145,7 +149,8 @@ impl OpenRecording {
                 .event(at, code::ANSWER, &event, &mut writing.cast);
             Ok(())
         };
-        inner.put(put).map(drop)
+        inner.put(put)?;
+        inner.within_quota()
     }
 
     /// Returns when everything that was recorded until now has reached the kernel.

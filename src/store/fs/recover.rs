@@ -378,7 +378,8 @@ impl Closing<'_> {
             cast: lengths.contains_key(&Part::CastSpool),
             requests: lengths.contains_key(&Part::RequestsSpool),
         };
-        Ok(survivors.manifest(bastion, reason.clone(), cast, requests, encrypted))
+        let head = self.notary.head();
+        Ok(survivors.manifest(bastion, reason.clone(), cast, requests, encrypted, head))
     }
 
     async fn read_cast(&self) -> Result<(Survivors, Option<ReadError>), ReadError> {

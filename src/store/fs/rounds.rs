@@ -185,9 +185,10 @@ impl Rounds {
 
     fn sync(&self, targets: &[Arc<Target>], file_system: &mut Option<File>) {
         if let [_, _, ..] = targets {
-            for target in targets {
-                target.synced_with_all();
-            }
+            let unnamed: Vec<_> = targets
+                .iter()
+                .filter(|target| target.synced_with_all())
+                .collect();
             // Held open from the first time on: errors are told to who was there when they happened.
             let synced = match file_system {
                 Some(file) => Ok(file),
@@ -197,7 +198,10 @@ impl Rounds {
             if synced.is_ok() {
                 return;
             }
-            // Somebody's error. Whose, each file says.
+            // Somebody's error, or none that this system tells. Whose, each file says, and each directory.
+            for target in unnamed {
+                target.is_unnamed_again();
+            }
         }
         for target in targets {
             let synced = match targets {
@@ -303,6 +307,39 @@ mod tests {
             assert_eq!(most, 8 << 20);
             assert_eq!(written.load(SeqCst), 64 * PIECE);
         });
+    }
+
+    #[test]
+    fn where_no_file_system_can_be_synced_directories_are_too() {
+        let state = tempfile::tempdir().unwrap();
+        let new = |directory: &std::path::Path| {
+            std::fs::create_dir(directory).unwrap();
+            let file = |name| File::create_new(directory.join(name)).unwrap();
+            let begun = Begun {
+                cast: file("cast"),
+                checkpoints: file("checkpoints"),
+                note_bytes: 0,
+            };
+            let room = crate::store::room::Room::default();
+            let target = Target::new(directory.to_owned(), begun, 0, Part::Requests, room);
+            let lines = crate::store::Lines {
+                cast: bytes::Bytes::new(),
+                requests: bytes::Bytes::from_static(b"{}\n"),
+            };
+            // The first request makes a file: its name is in no directory on disk yet.
+            target
+                .write(&super::super::target::Append::Lines(lines))
+                .unwrap();
+            Arc::new(target)
+        };
+        let there = new(&state.path().join("there"));
+        let gone = new(&state.path().join("gone"));
+        std::fs::remove_dir_all(gone.directory()).unwrap();
+        let rounds = Rounds::new(state.path().join("nowhere"));
+        rounds.sync(&[Arc::clone(&there), Arc::clone(&gone)], &mut None);
+        assert!(there.check().is_ok());
+        // What cannot be done was tried.
+        assert!(gone.check().is_err());
     }
 
     #[test]

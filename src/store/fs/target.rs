@@ -222,15 +222,20 @@ impl Target {
         synced.map_err(|error| self.fail(error))
     }
 
-    /// Everything of it is being synced with everything else of its file system.
-    pub(super) fn synced_with_all(&self) {
+    /// Everything of it is being synced with everything else of its file system. Whether its directory, too, needs that.
+    pub(super) fn synced_with_all(&self) -> bool {
         let mut files = self.files();
         files.cast.dirty = false;
         files.checkpoints.dirty = false;
-        files.unnamed = false;
         if let Some(requests) = &mut files.requests {
             requests.dirty = false;
         }
+        std::mem::take(&mut files.unnamed)
+    }
+
+    /// That did not happen: its directory still needs it.
+    pub(super) fn is_unnamed_again(&self) {
+        self.files().unnamed = true;
     }
 
     /// Whether it was clean until now.

@@ -31,6 +31,9 @@ use crate::config::{Retention, show_age};
 use crate::recording::{Manifest, ReadError};
 use crate::session::SessionId;
 
+/// What it is called where it is told that it died.
+pub const TASK: &str = "retention";
+
 /// How often ages are looked at.
 const EVERY: Duration = Duration::from_secs(3600);
 

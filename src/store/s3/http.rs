@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use http_body_util::{BodyExt, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
@@ -14,14 +14,10 @@ use object_store::ClientOptions;
 use object_store::client::{
     HttpClient, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody, HttpResponse, HttpService,
 };
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::error::BucketError;
+use crate::https;
 
-/// TCP alone: a server that is gone is not waited for.
-const CONNECT: Duration = Duration::from_secs(10);
 /// One request with its answer. The largest carry a part of some MiB: 30 KiB a second are enough.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// After which a connection that nobody uses is closed.
@@ -39,16 +35,8 @@ pub(super) struct Http {
 impl Http {
     /// Trusts the CAs of `ca_file`, or the system's.
     pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, BucketError> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT));
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(roots(ca_file)?)?)
-            // Which plain addresses are allowed is judged for each request.
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
+        // Which plain addresses are allowed is judged for each request.
+        let connector = https::connector(ca_file)?;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
@@ -123,40 +111,6 @@ fn of_request(error: legacy::Error) -> HttpError {
         HttpErrorKind::Interrupted
     };
     HttpError::new(kind, error)
-}
-
-fn tls(roots: RootCertStore) -> Result<ClientConfig, BucketError> {
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    Ok(ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| BucketError::Trust(error.to_string()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
-}
-
-fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, BucketError> {
-    let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(path) => {
-            let wrong = |why: String| BucketError::Trust(format!("{}: {why}", path.display()));
-            for certificate in
-                CertificateDer::pem_file_iter(path).map_err(|error| wrong(error.to_string()))?
-            {
-                let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| wrong(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(wrong("there is no certificate in it".to_owned()));
-            }
-        }
-        // Without any, a server on loopback can still be spoken to; every other is refused by its certificate.
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]

@@ -34,6 +34,10 @@ use super::{FsStore, RecordingStore, Span, StoreError};
 use crate::audit::{Audit, Event};
 use crate::clock::Clock;
 use crate::session::SessionId;
+use crate::supervise::Supervisor;
+
+/// What shipping is called where it is told that it died.
+pub const TASK: &str = "shipping";
 
 /// Recordings on their way at once: each takes memory for one part.
 const AT_ONCE: usize = 4;
@@ -52,6 +56,7 @@ pub struct Shipper {
     keep_local: Option<Duration>,
     clock: Arc<dyn Clock>,
     audit: Audit,
+    supervisor: Supervisor,
     started: Timestamp,
     state: Mutex<State>,
 }
@@ -92,6 +97,7 @@ impl Shipper {
             book,
             keep_local,
             clock,
+            supervisor: Supervisor::new(audit.clone()),
             audit,
             started,
             state: Mutex::new(state),
@@ -124,7 +130,8 @@ impl Shipper {
             tokio::select! {
                 ended = under_way.join_next() => match ended {
                     Some(Ok(())) => {}
-                    Some(Err(error)) => tracing::error!(%error, "shipping ended badly"),
+                    // Its recording is taken back by the next round.
+                    Some(Err(error)) => self.supervisor.died(TASK, error, None).await,
                     None => break,
                 },
                 _ = look.tick() => {
@@ -137,6 +144,11 @@ impl Shipper {
         }
         self.tell().await;
         self.make_room().await;
+    }
+
+    /// Who counts and tells what dies of it.
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// What the bucket does not have yet, oldest first.

@@ -10,7 +10,7 @@ use crate::verify::{Entries, Finding, State, Verdict, recording};
 use std::sync::Arc;
 
 /// Everything that lies in the store, closed.
-async fn closed(world: &World) -> Vec<SessionId> {
+pub(super) async fn closed(world: &World) -> Vec<SessionId> {
     let mut ids = Vec::new();
     for sort in SORTS {
         ids.push(world.sealed(sort).await);
@@ -376,7 +376,7 @@ async fn what_is_no_file_hides_nothing_and_is_not_waited_for() {
     );
 }
 
-fn copy(from: &std::path::Path, to: &std::path::Path) {
+pub(super) fn copy(from: &std::path::Path, to: &std::path::Path) {
     drop(std::fs::remove_dir_all(to));
     let copied = std::process::Command::new("cp")
         .arg("-a")

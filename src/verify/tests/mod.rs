@@ -2,6 +2,8 @@
 
 mod adversary;
 mod deleted;
+mod fixtures;
+mod heads;
 mod keyframes;
 mod reading;
 mod recovery;

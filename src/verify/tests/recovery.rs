@@ -132,10 +132,7 @@ fn with_note(files: &Files, note: &[u8]) -> Files {
 async fn sealed_unlogged(world: &World, sort: Sort) -> (SessionId, Files) {
     let recorder = crate::recording::Recorder::new(
         Arc::new(world.store.clone()),
-        Arc::new(OnlyOpened(
-            super::world::Unlogged(world.notary.clone()),
-            world.notary.clone(),
-        )),
+        Arc::new(OnlyOpened::over(world)),
     );
     let recording = world.open_with(recorder, sort).await;
     recording
@@ -148,7 +145,16 @@ async fn sealed_unlogged(world: &World, sort: Sort) -> (SessionId, Files) {
 
 /// Dies before it enters how a recording was closed.
 #[derive(Debug)]
-struct OnlyOpened(super::world::Unlogged, Arc<crate::notary::DaemonNotary>);
+pub(super) struct OnlyOpened(super::world::Unlogged, Arc<crate::notary::DaemonNotary>);
+
+impl OnlyOpened {
+    pub(super) fn over(world: &World) -> Self {
+        Self(
+            super::world::Unlogged(world.notary.clone()),
+            world.notary.clone(),
+        )
+    }
+}
 
 #[async_trait::async_trait]
 impl crate::recording::Notary for OnlyOpened {
@@ -164,6 +170,10 @@ impl crate::recording::Notary for OnlyOpened {
             crate::recording::Entered::Opened { .. } => self.1.enter(entry).await,
             _ => self.0.enter(entry).await,
         }
+    }
+
+    fn head(&self) -> String {
+        self.1.head()
     }
 
     fn is_ours(&self, note: &str) -> bool {

@@ -261,6 +261,10 @@ impl Notary for Unlogged {
         Ok(())
     }
 
+    fn head(&self) -> String {
+        self.0.head()
+    }
+
     fn is_ours(&self, note: &str) -> bool {
         self.0.is_ours(note)
     }
