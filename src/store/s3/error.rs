@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use crate::config::secrets::SecretError;
-use crate::https::TrustError;
 
 /// Longest sentence of a server that is repeated, in characters.
 const SHOWN: usize = 200;
@@ -63,7 +62,7 @@ pub enum BucketError {
     },
     /// The CAs that may vouch for the server cannot be used.
     #[error("the CAs for the object store: {0}")]
-    Trust(#[from] TrustError),
+    Trust(String),
     /// The credentials file cannot be used.
     #[error(transparent)]
     Secret(#[from] SecretError),

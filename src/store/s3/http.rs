@@ -36,7 +36,8 @@ impl Http {
     /// Trusts the CAs of `ca_file`, or the system's.
     pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, BucketError> {
         // Which plain addresses are allowed is judged for each request.
-        let connector = https::connector(ca_file)?;
+        let connector =
+            https::connector(ca_file).map_err(|error| BucketError::Trust(error.to_string()))?;
         let client = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
