@@ -224,6 +224,10 @@ impl Notary for AtOnce {
         self.notary.enter(entry).await
     }
 
+    fn head(&self) -> String {
+        self.notary.head()
+    }
+
     fn is_ours(&self, note: &str) -> bool {
         self.notary.is_ours(note)
     }
