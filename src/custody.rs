@@ -151,7 +151,12 @@ impl Custody {
         tasks
     }
 
-    /// How often each of these has died.
+    /// What begins the daemon's tasks again.
+    pub(crate) fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
+    }
+
+    /// How often each task has died.
     pub fn deaths(&self) -> Vec<(&'static str, u64)> {
         self.supervisor.deaths()
     }

@@ -1,6 +1,7 @@
 //! The daemon, whole: everything is opened, checked and recovered before the first operator is let in.
 
 use std::collections::BTreeSet;
+use std::future::Future;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,11 @@ use crate::storage;
 use crate::store::fs::InLog;
 use crate::store::room::Room;
 use crate::store::{self, FsStore, StoreError};
+
+/// What [`Supervisor`](crate::supervise::Supervisor) calls the task that ends what is no longer allowed,
+const ENFORCEMENT: &str = "enforcement";
+/// and the one that looks at the disk.
+const STORAGE: &str = "storage";
 
 /// What an ended session may take to seal and release after its drain is over.
 const LAST_SEALS: Duration = Duration::from_secs(20);
@@ -269,8 +275,8 @@ impl Daemon {
             _lock: lock,
         } = self;
         let admin = tokio::spawn(admin.serve(Arc::clone(&monitor)));
-        let enforce = tokio::spawn(Arc::clone(&monitor).enforce());
-        let storage = tokio::spawn(storage::watch(Arc::clone(&monitor)));
+        let enforce = supervised(&monitor, ENFORCEMENT, Monitor::enforce);
+        let storage = supervised(&monitor, STORAGE, storage::watch);
         let config = reloads.current.clone();
         // What is under way at the end is taken up again by the next daemon.
         let _custody = monitor.custody.spawn(config.clone());
@@ -339,6 +345,20 @@ impl Daemon {
         drop(tokio::time::timeout(LAST_WORDS, witness).await);
         drop(lock);
     }
+}
+
+/// A task without which sessions would go on that must end. Whichever way it begins, it looks at all of them first.
+fn supervised<F>(
+    monitor: &Arc<Monitor>,
+    task: &'static str,
+    begin: fn(Arc<Monitor>) -> F,
+) -> tokio::task::JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let supervisor = monitor.custody.supervisor().clone();
+    let monitor = Arc::clone(monitor);
+    tokio::spawn(supervisor.run(task, move || begin(Arc::clone(&monitor))))
 }
 
 /// The key and the log. Off the runtime's threads: a log of many years takes seconds to read.

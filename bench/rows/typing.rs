@@ -125,14 +125,22 @@ async fn type_all(open: Vec<Open>, keys: u32) -> anyhow::Result<Vec<f64>> {
         let first = PAUSE * (number * 7919 % all) / all;
         typing.spawn(type_keys(session, first, keys));
     }
-    let mut times = Vec::new();
+    let (mut times, mut open) = (Vec::new(), Vec::new());
     while let Some(typed) = typing.join_next().await {
-        times.extend(typed??);
+        let (of_one, session) = typed??;
+        times.extend(of_one);
+        // None ends while others type: that is another work.
+        open.push(session);
     }
+    drop(open);
     Ok(times)
 }
 
-async fn type_keys(mut session: Open, first: Duration, keys: u32) -> anyhow::Result<Vec<f64>> {
+async fn type_keys(
+    mut session: Open,
+    first: Duration,
+    keys: u32,
+) -> anyhow::Result<(Vec<f64>, Open)> {
     tokio::time::sleep(first).await;
     let mut rhythm = tokio::time::interval(PAUSE);
     let mut times = Vec::new();
@@ -144,7 +152,7 @@ async fn type_keys(mut session: Open, first: Duration, keys: u32) -> anyhow::Res
         ensure!(back.context("no echo")?? == [key], "another key came back");
         times.push(began.elapsed().as_secs_f64() * 1000.0);
     }
-    Ok(times)
+    Ok((times, session))
 }
 
 async fn echo(channel: &mut Channel<Msg>) -> anyhow::Result<Vec<u8>> {

@@ -1,5 +1,5 @@
 //! Recordings of every state that the format has had, which today's programs must go on reading. See the test
-//! `make_fixtures` for how one is made.
+//! `fixtures_can_be_made` for how one is made.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

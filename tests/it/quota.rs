@@ -44,6 +44,11 @@ fn what_is_open_and_how_full_the_disk_is_can_be_counted() {
     assert_eq!(bastion.metric("sessions_open"), 1);
     assert_eq!(bastion.metric("leases_out"), 1);
     assert_eq!(bastion.metric("leases_handed_out"), 0);
+    // Those that end sessions are looked after like the others.
+    for task in ["enforcement", "storage", "retention"] {
+        let deaths = format!("task_deaths_total{{task=\"{task}\"}}");
+        assert_eq!(bastion.metric(&deaths), 0);
+    }
     let (all, free) = (
         bastion.metric("storage_bytes"),
         bastion.metric("storage_free_bytes"),

@@ -66,7 +66,9 @@ impl Writer {
         append: Append,
     ) -> Result<(), StoreError> {
         let bytes = append.bytes();
-        if bytes <= FEW
+        // Nobody waits for a checkpoint, and many come at the end of a round.
+        if matches!(append, Append::Lines(_))
+            && bytes <= FEW
             && has_other_threads()
             && let Ok(_place) = self.on_the_spot.try_acquire()
             && self.rounds.try_reserve(bytes)

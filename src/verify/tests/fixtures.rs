@@ -7,13 +7,21 @@ use age::secrecy::ExposeSecret as _;
 use super::world::{SORTS, World};
 use crate::verify::Verdict;
 
-/// Writes the fixtures of the format as it is now. Run it once when the format changes, with another name for the directory:
-/// `cargo test --lib make_fixtures -- --ignored`.
+/// Where the fixtures go, under `tests/fixtures/recordings`, instead of being made and thrown away.
+const KEEP: &str = "BASTION_KEEP_FIXTURES";
+
+/// Makes fixtures of the format as it is now. Run it once when the format changes:
+/// `BASTION_KEEP_FIXTURES=manifest-3 cargo test --lib fixtures_can_be_made`.
 #[tokio::test]
-#[ignore = "writes into the repository"]
-async fn make_fixtures() {
-    let to =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recordings/manifest-2-log-head");
+async fn fixtures_can_be_made() {
+    let thrown_away = tempfile::tempdir().unwrap();
+    let to = match std::env::var_os(KEEP) {
+        Some(name) => Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fixtures/recordings")
+            .join(name),
+        None => thrown_away.path().join("fixtures"),
+    };
+    assert!(!to.exists(), "{} is for ever", to.display());
     let world = World::new();
     world.start().await;
     // In clear and encrypted, as they were written and packed, with requests and a terminal here and there; one interrupted.
@@ -23,7 +31,6 @@ async fn make_fixtures() {
     world.left(SORTS[0]).await;
     world.recover().await;
     world.log.close().await;
-    drop(std::fs::remove_dir_all(&to));
     std::fs::create_dir_all(&to).unwrap();
     for part in ["recordings", "log"] {
         super::adversary::copy(&world.state.path().join(part), &to.join(part));
@@ -36,4 +43,5 @@ async fn make_fixtures() {
         .verdict(world.entries().sessions().next().unwrap())
         .await;
     assert_eq!(verdict.problems, []);
+    assert_eq!(world.entries().sessions().count(), 5);
 }
