@@ -21,7 +21,7 @@ use crate::store::StoreError;
 /// Appends under way at once; more wait their turn.
 const QUEUE: usize = 256;
 /// Most bytes that are written on the spot. More take long enough for two threads to share the work.
-const FEW: u64 = 8 * 1024;
+const FEW: u64 = 2 * 1024;
 /// Tasks that write on the spot at once: as many threads as a disk that hangs can hold up beside our own.
 const ON_THE_SPOT: usize = 4;
 
