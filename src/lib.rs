@@ -16,6 +16,7 @@
 
 pub mod admin;
 pub mod audit;
+mod causes;
 pub mod clock;
 pub mod config;
 pub mod connection;

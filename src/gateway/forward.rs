@@ -19,6 +19,7 @@ use super::session::{Admission, ApiSession};
 use super::status::Sorry;
 use super::streams::{Ask, PodStream, StreamParts};
 use super::upstream::{Arriving, AskError};
+use crate::causes::causes;
 use crate::recording::requests::{Note, RecordedBody, RequestNumber};
 
 /// `Audit-ID`, by which our record and the API server's audit log are joined.
@@ -281,18 +282,6 @@ async fn ask(
             )
         }
     })
-}
-
-/// An error and what it came from. None of them holds a header of the request.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 fn own(sorry: &Sorry) -> Response<AnswerBody> {

@@ -1,6 +1,7 @@
 //! The steps from a proven identity to an open session. Each is on record before the next.
 
 use crate::audit::Event;
+use crate::causes::causes;
 use crate::config::SessionKind;
 use crate::identity::Proof;
 use crate::messages::{Command, Open};
@@ -211,7 +212,7 @@ pub(super) async fn fail(
     step: &str,
     error: &(dyn std::error::Error + Sync),
 ) {
-    let reason = with_causes(error);
+    let reason = causes(error);
     let identity = caller.identity.name();
     monitor
         .audit
@@ -222,20 +223,6 @@ pub(super) async fn fail(
             reason,
         })
         .await;
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Many errors repeat their cause in their own words.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// What must be on record before it happens.

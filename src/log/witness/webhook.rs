@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use super::WitnessError;
 use super::places::in_background;
+use crate::causes::causes;
 use crate::config::secrets::read_secret;
 use crate::https;
 
@@ -156,16 +157,4 @@ impl Caller {
         value.set_sensitive(true);
         Ok(Some(value))
     }
-}
-
-/// An error and what it came from. None of them holds a header of the request.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::world::{SORTS, World, files, now, put};
-use crate::log::Leaf;
+use super::world::{SORTS, World, files, put};
 use crate::session::SessionId;
 use crate::verify::{Entries, Finding, State, Verdict, recording};
 
@@ -19,13 +18,7 @@ async fn a_deletion_on_record_is_no_gap_and_what_comes_back_is_seen() {
     world.start().await;
     let deleted = world.sealed(SORTS[2]).await;
     let taken = world.sealed(SORTS[2]).await;
-    let leaf = Leaf::Deleted {
-        session: deleted,
-        at: now(),
-        who: "retention".to_owned(),
-        why: "30d after it was closed".to_owned(),
-    };
-    world.log.append(leaf).await.unwrap();
+    world.deletes(deleted).await;
     let directory = world.directory(deleted);
     let copy = files(&directory);
 

@@ -262,13 +262,7 @@ async fn honest_logs_are_not_accused_after_another_key_a_crash_a_deletion_and_pa
     packer.pack(ToPack::in_clear(unpacked)).await.unwrap();
     world.sealed(SORTS[3]).await;
     let deleted = ids[2];
-    let leaf = Leaf::Deleted {
-        session: deleted,
-        at: now(),
-        who: "retention".to_owned(),
-        why: "30d after it was closed".to_owned(),
-    };
-    world.log.append(leaf).await.unwrap();
+    world.deletes(deleted).await;
     std::fs::remove_dir_all(world.directory(deleted)).unwrap();
     let found = held(&world).await;
     assert_eq!(found.problems.len(), 0, "{found:?}");

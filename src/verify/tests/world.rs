@@ -177,6 +177,17 @@ impl World {
         leave(self.open(sort).await).await
     }
 
+    /// Puts on record that retention deletes one. Its files are still there.
+    pub(super) async fn deletes(&self, session: SessionId) {
+        let leaf = Leaf::Deleted {
+            session,
+            at: now(),
+            who: "retention".to_owned(),
+            why: "30d after it was closed".to_owned(),
+        };
+        self.log.append(leaf).await.unwrap();
+    }
+
     pub(super) fn entries(&self) -> Entries {
         read_log(&self.state.path().join("log"), self.keys()).1
     }
