@@ -192,12 +192,17 @@ mod tests {
                 runtime.spawn(async move { writer.append(target, line(10)).await })
             })
             .collect();
+        for _ in 0..5 {
+            let (moves, moved) = std::sync::mpsc::channel();
+            runtime.spawn(async move {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+                moves.send(()).unwrap();
+            });
+            // Not by the runtime's clock, which would stand still with its only thread.
+            let moved = moved.recv_timeout(Duration::from_secs(20));
+            moved.expect("the loop does not wait for the disk");
+        }
         runtime.block_on(async {
-            for _ in 0..5 {
-                let other = tokio::spawn(tokio::time::sleep(Duration::from_millis(10)));
-                let moved = tokio::time::timeout(Duration::from_secs(20), other).await;
-                moved.expect("the loop does not wait for the disk").unwrap();
-            }
             assert!(waiting.iter().all(|write| !write.is_finished()));
             assert_eq!(writer.on_the_spot.available_permits(), 0);
             drop(OwnedFd::from(disk));
