@@ -121,6 +121,7 @@ pub struct Terminal {
     /// Size.
     pub size: WindowSize,
     /// Encoded terminal modes (RFC 4254, 8), known opcodes only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modes: Vec<(u8, u32)>,
 }
 

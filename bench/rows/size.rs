@@ -13,15 +13,58 @@ use crate::ssh::Target;
 use crate::stage::Stage;
 use crate::table::{Measured, Reach, Unit};
 
-/// Between two keys.
-const PAUSE: Duration = Duration::from_millis(15);
+/// Between two keys at the least. It varies, as fingers do: what is regular takes less room.
+const PAUSE: Duration = Duration::from_micros(8_000);
+/// How far it varies.
+const VARIES: u64 = 14_000;
 /// Until whatever a line does has been silent for so long, it is not over.
 const SILENCE: Duration = Duration::from_millis(900);
 /// Nobody waits longer for a line.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Keys as an operator types them, line by line: a look around, and something that is put right in an editor.
-fn script() -> Vec<String> {
+/// What an operator does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    /// A look around, and something that is put right in an editor: a dozen commands.
+    Short,
+    /// The same, and then what is wrong is looked for, put right and watched: as many commands again, and as many again.
+    Long,
+}
+
+/// Keys as an operator types them, line by line.
+fn script(work: Work) -> Vec<String> {
+    let mut lines = look_around();
+    if work == Work::Long {
+        lines.extend(search());
+        lines.extend(search());
+    }
+    lines.push("exit\r".to_owned());
+    lines
+}
+
+fn search() -> Vec<String> {
+    let mut lines: Vec<_> = (0..3)
+        .flat_map(|pod| {
+            [
+                format!("kubectl describe pod pod-{pod} -n {NAMESPACE}\r"),
+                format!("kubectl logs pod-{pod} -n {NAMESPACE} --tail 50\r"),
+            ]
+        })
+        .collect();
+    lines.extend([
+        format!("kubectl get pod pod-2 -n {NAMESPACE} -o yaml | less\r"),
+        " ".to_owned(),
+        "q".to_owned(),
+        format!("kubectl label pod pod-2 -n {NAMESPACE} seen=yes --overwrite\r"),
+        format!("timeout 3 kubectl get pods -n {NAMESPACE} -w\r"),
+        format!("kubectl get pods -n {NAMESPACE} -o wide\r"),
+        format!("kubectl get configmaps,services,deployments -n {NAMESPACE}\r"),
+    ]);
+    lines
+}
+
+/// A dozen commands.
+fn look_around() -> Vec<String> {
     let mut lines = vec![
         "kubectl get pods -A\r".to_owned(),
         format!("kubectl get pods -n {NAMESPACE} -o wide\r"),
@@ -39,26 +82,31 @@ fn script() -> Vec<String> {
     lines.extend([
         format!("kubectl get pods -n {NAMESPACE} --show-labels\r"),
         "kubectl get poss\u{7f}\u{7f}ds -A | head -3\r".to_owned(),
-        "exit\r".to_owned(),
     ]);
     lines
 }
 
 pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
     let api = Api::start(stage)?;
-    let mut rows = vec![row(stage, &api.daemon, "in clear")?];
+    let short = "a dozen commands with kubectl, on disk (peer: its asciicast)";
+    let clear = "three dozen commands with kubectl, on disk (peer: its asciicast)";
+    let secret = "three dozen commands with kubectl, on disk, encrypted (peer: its asciicast)";
+    let mut rows = vec![
+        row(stage, &api.daemon, Work::Short, short)?,
+        row(stage, &api.daemon, Work::Long, clear)?,
+    ];
     let encrypted = stage.daemon_that_keeps(Kept::Encrypted)?;
-    rows.push(row(stage, &encrypted, "encrypted")?);
+    rows.push(row(stage, &encrypted, Work::Long, secret)?);
     Ok(rows)
 }
 
-fn row(stage: &Stage, daemon: &Daemon, kept: &str) -> anyhow::Result<Measured> {
+fn row(stage: &Stage, daemon: &Daemon, work: Work, title: &str) -> anyhow::Result<Measured> {
     let editor = Target {
         login: "editor".into(),
         ..daemon.target.clone()
     };
     let before = daemon.recordings()?;
-    operate(&editor)?;
+    operate(&editor, work)?;
     daemon.packed()?;
     let mut new = daemon.recordings()?;
     new.retain(|recording| !before.contains(recording));
@@ -77,7 +125,7 @@ fn row(stage: &Stage, daemon: &Daemon, kept: &str) -> anyhow::Result<Measured> {
     );
     let cast = cast.len() as f64;
     Ok(Measured {
-        work: format!("a session with kubectl on disk, {kept} (peer: its asciicast)"),
+        work: title.to_owned(),
         unit: Unit::Kibibytes,
         ours: stored as f64 / 1024.0,
         peer: Some(cast / 1024.0),
@@ -86,7 +134,7 @@ fn row(stage: &Stage, daemon: &Daemon, kept: &str) -> anyhow::Result<Measured> {
 }
 
 /// Types all of it at a shell.
-fn operate(target: &Target) -> anyhow::Result<()> {
+fn operate(target: &Target, work: Work) -> anyhow::Result<()> {
     let (terminal, pts) = pty_process::blocking::open()?;
     terminal.resize(pty_process::Size::new(40, 120))?;
     let command = pty_process::blocking::Command::new("ssh")
@@ -105,7 +153,7 @@ fn operate(target: &Target) -> anyhow::Result<()> {
             }
         })
     };
-    let typed = type_lines(&terminal, &last);
+    let typed = type_lines(&terminal, &last, work);
     let until = Instant::now() + LIMIT;
     while ssh.try_wait()?.is_none() && Instant::now() < until && typed.is_ok() {
         std::thread::sleep(Duration::from_millis(20));
@@ -118,13 +166,21 @@ fn operate(target: &Target) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn type_lines(terminal: &pty_process::blocking::Pty, last: &Mutex<Instant>) -> anyhow::Result<()> {
+fn type_lines(
+    terminal: &pty_process::blocking::Pty,
+    last: &Mutex<Instant>,
+    work: Work,
+) -> anyhow::Result<()> {
     silence(last);
-    for line in script() {
+    let mut varied: u64 = 1;
+    for line in script(work) {
         for key in line.as_bytes() {
             let mut terminal = terminal;
             terminal.write_all(&[*key])?;
-            std::thread::sleep(PAUSE);
+            varied = varied
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            std::thread::sleep(PAUSE + Duration::from_micros((varied >> 33) % VARIES));
         }
         *lock(last) = Instant::now();
         silence(last);

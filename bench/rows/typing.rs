@@ -12,6 +12,7 @@ use russh::{Channel, ChannelMsg};
 use tokio::task::JoinSet;
 
 use crate::lean::{self, HostKey, Login};
+use crate::ssh::Target;
 use crate::stage::Stage;
 use crate::stats::{median, percentile};
 use crate::table::{Measured, Reach, Unit};
@@ -30,36 +31,47 @@ const SETTLE: Duration = Duration::from_secs(3);
 
 pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
     let daemon = stage.daemon()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
     let sessions: u32 = stage.of(1000, 200);
     let keys = stage.of(100, 50);
-    let login = Login::of(&daemon.target)?;
-    let typed = runtime.block_on(async {
-        let open = open(&login, sessions).await?;
-        tokio::time::sleep(SETTLE).await;
-        let (before, began) = (daemon.metric("recordings_syncs_total")?, Instant::now());
-        let times = type_all(open, keys).await?;
-        let seconds = began.elapsed().as_secs_f64();
-        let syncs = daemon
-            .metric("recordings_syncs_total")?
-            .saturating_sub(before);
-        anyhow::Ok((times, syncs as f64 / seconds))
-    });
-    let (times, syncs) = typed?;
-    let row = |work: &str, unit, ours, reach| Measured {
+    let typing = |target: &Target, syncs: &dyn Fn() -> anyhow::Result<u64>| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let login = Login::of(target)?;
+        runtime.block_on(async {
+            let open = open(&login, sessions).await?;
+            tokio::time::sleep(SETTLE).await;
+            let (before, began) = (syncs()?, Instant::now());
+            let times = type_all(open, keys).await?;
+            let seconds = began.elapsed().as_secs_f64();
+            anyhow::Ok((times, syncs()?.saturating_sub(before) as f64 / seconds))
+        })
+    };
+    let (ours, syncs) = typing(&daemon.target, &|| daemon.metric("recordings_syncs_total"))?;
+    let peer = match stage.peer() {
+        Some(peer) => Some(typing(&peer.target, &|| Ok(0))?.0),
+        None => None,
+    };
+    let row = |work: &str, unit, of: &dyn Fn(&[f64]) -> f64, reach| Measured {
         work: format!("{sessions} sessions typing at 5 keys/s, {work}"),
         unit,
-        ours,
-        peer: None,
+        ours: of(&ours),
+        peer: peer.as_deref().map(of),
         reach,
     };
-    let (p50, p99) = (median(&times), percentile(&times, 0.99));
+    let ms = Unit::Milliseconds;
     Ok(vec![
-        row("echo p50", Unit::Milliseconds, p50, Reach::Nothing),
-        row("echo p99", Unit::Milliseconds, p99, Reach::Under(5.0)),
-        row("syncs", Unit::PerSecond, syncs, Reach::Under(10.0)),
+        row("echo p50", ms, &median, Reach::Nothing),
+        row(
+            "echo p99",
+            ms,
+            &|times| percentile(times, 0.99),
+            Reach::Under(5.0),
+        ),
+        Measured {
+            peer: None,
+            ..row("syncs", Unit::PerSecond, &|_| syncs, Reach::Under(10.0))
+        },
     ])
 }
 

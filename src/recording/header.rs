@@ -143,10 +143,13 @@ pub struct Bastion {
 }
 
 impl Bastion {
-    /// What may be read by everybody who can read the store: of an encrypted recording neither commands nor the names of
-    /// objects.
+    /// What stands beside the cast, for everybody who can read the store: of an encrypted recording neither commands nor
+    /// the names of objects. How a terminal was set up is long, and in the header only.
     pub(super) fn in_clear(&self, encrypted: Encrypted) -> Self {
         let mut clear = self.clone();
+        if let Some(terminal) = &mut clear.metadata.terminal {
+            terminal.modes.clear();
+        }
         if encrypted.cast {
             clear.metadata.command = None;
             clear.metadata.pod = None;

@@ -198,7 +198,8 @@ impl Manifest {
     }
 
     pub(crate) fn to_json(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let mut json = serde_json::to_vec_pretty(self)?;
+        // In one line: of a short session the manifest is most of what is stored.
+        let mut json = serde_json::to_vec(self)?;
         json.push(b'\n');
         Ok(json)
     }

@@ -22,8 +22,11 @@ use crate::store::Part;
 /// What of a file is in one frame, before it is packed: as much as a reader unpacks to begin in the middle.
 pub(super) const FRAME: usize = 1 << 20;
 
-/// Fast, and JSON of terminals becomes a tenth by it.
+/// Of long files. Fast, and JSON of terminals becomes a tenth by it.
 const LEVEL: i32 = 3;
+
+/// Of what goes into one frame: most recordings do. A sixth less, for at most a seventh of a second.
+const SMALL_LEVEL: i32 = 15;
 
 /// The longest line of a cast or an index that is packed. Longer ones are not written.
 const MAX_LINE: u64 = 8 << 20;
@@ -75,7 +78,7 @@ fn cast(source: &Source, packed: &mut Packed) -> Result<(), PackError> {
         ),
     };
     let mut input = source.input(from)?;
-    let mut output = source.output(to)?;
+    let mut output = source.output(to, source.level(from))?;
     let mut keyframes = Keyframes::default();
     let mut plain = digest::Context::new(&SHA256);
     let mut frame = Vec::with_capacity(source.frame);
@@ -103,7 +106,7 @@ fn cast(source: &Source, packed: &mut Packed) -> Result<(), PackError> {
     packed.plain_sha256 = (!encrypted).then(|| hex(plain.finish().as_ref()));
     // Who unpacks a single frame does not look for the right one.
     if let Some(lines) = keyframes.lines()? {
-        let mut output = source.output(index)?;
+        let mut output = source.output(index, LEVEL)?;
         packed.rest.extend(output.frame(&lines)?);
         packed.add(index, output)?;
     }
@@ -119,7 +122,7 @@ fn requests(source: &Source, packed: &mut Packed) -> Result<(), PackError> {
             continue;
         }
         let mut input = source.input(from)?;
-        let mut output = source.output(to)?;
+        let mut output = source.output(to, source.level(from))?;
         let mut frame = Vec::with_capacity(source.frame);
         loop {
             frame.clear();
@@ -170,7 +173,16 @@ impl Source {
         })
     }
 
-    fn output(&self, part: Part) -> Result<Output, PackError> {
+    /// How hard a file is packed.
+    fn level(&self, part: Part) -> i32 {
+        let bytes = self.checked.get(part.name()).map(|(bytes, _)| *bytes);
+        match bytes {
+            Some(bytes) if bytes <= FRAME as u64 => SMALL_LEVEL,
+            _ => LEVEL,
+        }
+    }
+
+    fn output(&self, part: Part, level: i32) -> Result<Output, PackError> {
         let tee = Tee::create(&self.draft.join(part.name()), part)?;
         let encrypted = matches!(
             part,
@@ -183,7 +195,7 @@ impl Source {
             (None, true) => return Err(PackError::NotSealed),
             (_, false) => Writer::Clear(Shared(Arc::clone(&tee))),
         };
-        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+        let mut compressor = zstd::bulk::Compressor::new(level)?;
         compressor.include_checksum(true)?;
         Ok(Output {
             writer,

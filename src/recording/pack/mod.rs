@@ -260,7 +260,7 @@ impl Packer {
         first: &Checkpoint,
         closed: &Checkpoint,
         mut manifest: Manifest,
-        packed: Packed,
+        mut packed: Packed,
         draft: &Path,
     ) -> Result<String, PackError> {
         let mut notes = Vec::new();
@@ -270,6 +270,11 @@ impl Packer {
         }
         let mut chain = Chain::after(closed);
         let at = manifest.closed;
+        if let [(only, _)] = packed.frames.as_slice() {
+            // A cast of one frame has no need of a checkpoint of its own: the last one is right behind it.
+            packed.rest.insert(0, only.clone());
+            packed.frames.clear();
+        }
         for (extent, since) in packed.frames {
             let standing = Standing::Packing { since };
             let text = chain.text(at, vec![extent], standing)?;
