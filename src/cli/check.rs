@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::config::{self, Cluster, ClusterAccess, Config, Name, RoleAccess, secrets};
+use bastion_audit::launch::confine::supported_landlock_abi;
 use bastion_audit::mint::check::{Level, check_cluster};
 use bastion_audit::policy::available_to;
 use bastion_audit::store::s3::Bucket;
@@ -243,10 +244,24 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
         say(&format!("witness {}", place.as_str()), usable)?;
     }
     say("bubblewrap", program(&config.bastion.sandbox.bubblewrap))?;
+    say("Landlock", landlock(config.bastion.sandbox.landlock_abi))?;
     for tool in &config.bastion.sandbox.tools {
         say("tool", program(tool))?;
     }
     Ok(fine)
+}
+
+/// Asked of the kernel: that it is enabled shows only so.
+fn landlock(wanted: u8) -> Result<String, String> {
+    if wanted == 0 {
+        return Ok("not used (landlockAbi: 0)".to_owned());
+    }
+    let has = supported_landlock_abi().map_err(|error| error.to_string())?;
+    let compared = format!("ABI {has} (0: none, or not enabled at boot), {wanted} is needed");
+    match has >= wanted {
+        true => Ok(format!("ABI {has}, at least {wanted} is needed")),
+        false => Err(compared),
+    }
 }
 
 fn state_dir(path: &Path) -> Result<String, String> {

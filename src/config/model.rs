@@ -198,6 +198,16 @@ pub struct Sandbox {
     pub uid_start: u32,
     /// How many uids from there on; default 65536.
     pub uid_count: u32,
+    /// The oldest Landlock ABI of the kernel that will do; default 2. 0: none is needed, and no rules are made.
+    pub landlock_abi: u8,
+    /// Processes and threads of a session at once; default 512.
+    pub processes: u32,
+    /// Open files of each of its processes; default 4096.
+    pub open_files: u32,
+    /// Memory of each of its processes, in bytes; default 4 GiB.
+    pub memory: u64,
+    /// What may lie in its home directory, in bytes, and as much in its `/tmp`; default 256 MiB.
+    pub tmp_size: u64,
 }
 
 /// `kind: Cluster`: an API server and the daemon's credential for it.

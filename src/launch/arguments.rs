@@ -36,6 +36,8 @@ const ETC: &[&str] = &[
     "timezone",
     "vim",
 ];
+/// Of memory in files where hardly any are, in bytes: 16 MiB.
+const SMALL: &str = "16777216";
 /// Links into /usr on a merged-usr system, directories on others.
 const ROOT: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
@@ -67,8 +69,8 @@ pub(super) fn of_session(
     for (name, value) in environment(launch, &home) {
         args.add(["--setenv", name, &value]);
     }
-    let socket = format!("{INSIDE}/init.sock");
-    args.add(["--", INIT, "sandbox-init", &socket, "--"]);
+    args.init(sandbox, &home);
+    args.add([&format!("{INSIDE}/init.sock"), "--"]);
     args.command(launch);
     args.0
 }
@@ -79,6 +81,16 @@ pub(super) fn of_probe(sandbox: &Sandbox) -> Vec<OsString> {
     args.namespaces();
     args.root(sandbox);
     args.add(["--", "/usr/bin/true"]);
+    args.0
+}
+
+/// A sandbox that is confined, and runs nothing.
+pub(super) fn of_confined_probe(sandbox: &Sandbox, init: &Path) -> Vec<OsString> {
+    let mut args = Arguments::default();
+    args.namespaces();
+    args.root(sandbox);
+    args.show(init, INIT);
+    args.init(sandbox, "/home");
     args.0
 }
 
@@ -135,7 +147,17 @@ impl Arguments {
             self.show_if_there(&Path::new("/etc").join(name));
         }
         self.add(["--proc", "/proc", "--dev", "/dev"]);
-        self.add(["--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/home"]);
+        let most = sandbox.tmp_size.to_string();
+        for (path, size) in [
+            ("/tmp", most.as_str()),
+            ("/home", most.as_str()),
+            ("/run", SMALL),
+            ("/dev/shm", SMALL),
+        ] {
+            self.add(["--size", size, "--tmpfs", path]);
+        }
+        // The devices in it are as writable as before; there is no room for files.
+        self.add(["--remount-ro", "/dev"]);
         for tool in &sandbox.tools {
             if let Some(name) = tool.file_name() {
                 self.show(tool, Path::new(TOOLS).join(name));
@@ -143,6 +165,19 @@ impl Arguments {
         }
         for path in &sandbox.read_only_paths {
             self.show(path, path);
+        }
+    }
+
+    /// The init and what it confines itself to.
+    fn init(&mut self, sandbox: &Sandbox, home: &str) {
+        self.add(["--", INIT, "sandbox-init", "--home", home]);
+        for (name, value) in [
+            ("--landlock-abi", u64::from(sandbox.landlock_abi)),
+            ("--processes", sandbox.processes.into()),
+            ("--open-files", sandbox.open_files.into()),
+            ("--memory", sandbox.memory),
+        ] {
+            self.add([name, &value.to_string()]);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Runs the operator's command, out of reach of everything that is the daemon's.
 
 mod arguments;
+pub mod confine;
 mod handover;
 pub mod init;
 mod io;
@@ -105,6 +106,12 @@ pub enum LaunchError {
     )]
     Refused {
         /// bubblewrap's own words.
+        stderr: String,
+    },
+    /// The sandbox cannot be confined as it has to be.
+    #[error("the sandbox cannot be confined: {stderr}")]
+    Unconfined {
+        /// The init's own words.
         stderr: String,
     },
     /// A path of the configuration cannot be shown in the sandbox.

@@ -65,29 +65,36 @@ impl BubblewrapLauncher {
         Ok(launcher)
     }
 
-    /// One run of `true` in an empty sandbox, so that a refusal is known before the first operator comes.
+    /// One run of `true` in an empty sandbox, and one of the init in one that is confined, so that a refusal is known before
+    /// the first operator comes.
     async fn probe(&self) -> Result<(), LaunchError> {
+        let args = arguments::of_probe(&self.sandbox);
+        self.try_out(args, |stderr| LaunchError::Refused { stderr })
+            .await?;
+        let args = arguments::of_confined_probe(&self.sandbox, &self.init);
+        self.try_out(args, |stderr| LaunchError::Unconfined { stderr })
+            .await
+    }
+
+    async fn try_out(
+        &self,
+        args: Vec<OsString>,
+        refused: impl Fn(String) -> LaunchError,
+    ) -> Result<(), LaunchError> {
         let uid = self.take_uid()?;
         let mut command = tokio::process::Command::new(&self.sandbox.bubblewrap);
-        command.args(arguments::of_probe(&self.sandbox));
+        command.args(args);
         command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
         if let Some(uid) = &uid {
             command.uid(uid.uid).gid(uid.uid);
         }
         let output = match tokio::time::timeout(START, command.output()).await {
             Ok(output) => output.map_err(|source| self.cannot_run(source))?,
-            Err(_) => {
-                return Err(LaunchError::Refused {
-                    stderr: "no answer within 10 s".into(),
-                });
-            }
+            Err(_) => return Err(refused("no answer within 10 s".into())),
         };
-        if output.status.success() {
-            Ok(())
-        } else {
-            Err(LaunchError::Refused {
-                stderr: first_line(&output.stderr),
-            })
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(refused(first_line(&output.stderr))),
         }
     }
 

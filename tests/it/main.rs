@@ -15,6 +15,7 @@
 mod admin;
 mod audit_over_ssh;
 mod clients;
+mod confined;
 mod credential;
 mod documents;
 mod evidence;

@@ -53,6 +53,11 @@ pub(in crate::config) struct RawSandbox {
     pub(in crate::config) read_only_paths: Vec<At<String>>,
     pub(in crate::config) uid_start: Option<At<u32>>,
     pub(in crate::config) uid_count: Option<At<u32>>,
+    pub(in crate::config) landlock_abi: Option<At<u8>>,
+    pub(in crate::config) processes: Option<At<u32>>,
+    pub(in crate::config) open_files: Option<At<u32>>,
+    pub(in crate::config) memory: Option<At<u64>>,
+    pub(in crate::config) tmp_size: Option<At<u64>>,
 }
 
 pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<RawBastion> {
@@ -185,6 +190,19 @@ fn sandbox(gathered: &Gathered, node: &Node) -> Option<RawSandbox> {
         // Below 1000 are the host's own accounts; above 2^31 tools begin to disagree.
         uid_start: spec.optional("uidStart", |g, n| number(g, n, 1000, 2_147_000_000)),
         uid_count: spec.optional("uidCount", |g, n| number(g, n, 1, 1_000_000)),
+        landlock_abi: spec.optional("landlockAbi", |g, n| {
+            let abi = number(g, n, 0, 8)?;
+            u8::try_from(abi).ok()
+        }),
+        // Fewer, and a shell with a pipeline of kubectl does not start: each is a dozen threads.
+        processes: spec.optional("processes", |g, n| number(g, n, 64, 32_768)),
+        open_files: spec.optional("openFiles", |g, n| number(g, n, 256, 1_048_576)),
+        memory: spec.optional("memory", |g, n| {
+            parsed(g, n, |text| scalar::size_within(text, "256MiB", "1TiB"))
+        }),
+        tmp_size: spec.optional("tmpSize", |g, n| {
+            parsed(g, n, |text| scalar::size_within(text, "1MiB", "1TiB"))
+        }),
     };
     spec.close();
     Some(raw)

@@ -17,6 +17,13 @@ use crate::signing::KeySource;
 
 const UID_START: u32 = 1_900_000_000;
 const UID_COUNT: u32 = 65_536;
+/// Debian 12's. Before it a file could not be moved to another directory.
+const LANDLOCK_ABI: u8 = 2;
+/// Each kubectl is a dozen.
+const PROCESSES: u32 = 512;
+const OPEN_FILES: u32 = 4096;
+const MEMORY: u64 = 4 << 30;
+const TMP_SIZE: u64 = 256 << 20;
 /// `nobody`: shared by whatever else runs under it.
 const NOBODY: u32 = 65_534;
 
@@ -155,8 +162,8 @@ impl Documents<'_> {
 
     fn sandbox(&self, document: &Document, spec: &RawBastion) -> Sandbox {
         let raw = &spec.sandbox;
-        let uid_start = raw.uid_start.as_ref().map_or(UID_START, |at| at.value);
-        let uid_count = raw.uid_count.as_ref().map_or(UID_COUNT, |at| at.value);
+        let uid_start = value(&raw.uid_start, UID_START);
+        let uid_count = value(&raw.uid_count, UID_COUNT);
         if (uid_start..uid_start.saturating_add(uid_count)).contains(&NOBODY)
             && let Some(at) = raw.uid_start.as_ref()
         {
@@ -180,6 +187,11 @@ impl Documents<'_> {
                 .paths_once(document, &raw.read_only_paths, |path| path.to_owned()),
             uid_start,
             uid_count,
+            landlock_abi: value(&raw.landlock_abi, LANDLOCK_ABI),
+            processes: value(&raw.processes, PROCESSES),
+            open_files: value(&raw.open_files, OPEN_FILES),
+            memory: value(&raw.memory, MEMORY),
+            tmp_size: value(&raw.tmp_size, TMP_SIZE),
         }
     }
 
@@ -305,4 +317,8 @@ fn s3(document: &Document, raw: &RawS3) -> S3 {
         object_lock: raw.object_lock,
         keep_local: raw.keep_local,
     }
+}
+
+fn value<T: Copy>(given: &Option<At<T>>, default: T) -> T {
+    given.as_ref().map_or(default, |at| at.value)
 }
