@@ -25,6 +25,9 @@ pub struct Offer {
     pub principal: String,
     /// The public key, OpenSSH format (`ssh-ed25519 AAAA...`).
     pub public_key: String,
+    /// The certificate of that key, OpenSSH format (`ssh-ed25519-cert-v01@openssh.com AAAA...`), if it came with one. A
+    /// probe never has one.
+    pub certificate: Option<String>,
     /// The algorithm of the signature.
     pub algorithm: String,
 }
@@ -34,7 +37,7 @@ pub struct Offer {
 pub enum Ask {
     /// Would this key be worth a signature? Changes nothing, grants nothing.
     Probe(Offer),
-    /// The client's signature by this key was verified.
+    /// The client's signature by this key was verified. Whether its certificate is worth anything was not.
     Authenticate(Offer),
     /// A session channel asks to run something. Goes with a [`SessionLink`].
     Open(Open),

@@ -225,7 +225,8 @@ impl Conversation {
 
     /// Whether a key is worth a signature.
     fn probe(&mut self, offer: &Offer) -> bool {
-        let known = identity::is_known(&self.monitor.config(), offer);
+        let config = self.monitor.config();
+        let known = identity::is_known(&config, offer);
         if !known && self.declined.len() < DECLINED {
             let declined = (
                 session::shown_principal(&offer.principal),
@@ -235,7 +236,7 @@ impl Conversation {
                 self.declined.push(declined);
             }
         }
-        known
+        identity::is_worth_a_signature(&config, offer)
     }
 
     /// Puts the keys on record that proved nobody. Not before the end: who has several keys offers one after the other until
@@ -249,6 +250,7 @@ impl Conversation {
                 peer: &self.peer,
                 principal,
                 fingerprint,
+                certificate: None,
                 reason: format!("{}; it was offered, not signed with", Refusal::UnknownKey),
             };
             self.monitor.audit.tell(event).await;
@@ -262,14 +264,18 @@ impl Conversation {
         }
         let monitor = Arc::clone(&self.monitor);
         let principal = session::shown_principal(&offer.principal);
+        let fingerprint = identity::fingerprint_of(&offer);
+        // It is signed with now, whatever becomes of it.
+        self.declined
+            .retain(|(_, declined)| *declined != fingerprint);
         match identity::identify(&monitor.config(), &offer, &self.peer, monitor.clock.now()) {
             Ok(identity) => {
-                let Proof::Key { fingerprint, .. } = identity.proof();
                 let event = Event::AuthenticationOk {
                     peer: &self.peer,
                     identity: identity.name(),
                     groups: identity.groups(),
-                    fingerprint,
+                    fingerprint: &fingerprint,
+                    certificate: identity.proof().certificate_facts(),
                     principal: &principal,
                 };
                 if let Err(error) = monitor.audit.emit(event).await {
@@ -280,11 +286,12 @@ impl Conversation {
                 true
             }
             Err(refusal) => {
-                let fingerprint = identity::fingerprint_of(&offer);
+                let facts = identity::certificate_facts(&monitor.config(), &offer);
                 let event = Event::AuthenticationRefused {
                     peer: &self.peer,
                     principal: &principal,
                     fingerprint: &fingerprint,
+                    certificate: facts.as_ref(),
                     reason: refusal.to_string(),
                 };
                 monitor.audit.tell(event).await;
@@ -326,11 +333,15 @@ impl Conversation {
             return;
         };
         let config = self.monitor.config();
-        match identity::identify(&config, offer, &self.peer, self.monitor.clock.now()) {
+        match identity::identify_again(&config, offer, &self.peer, self.monitor.clock.now()) {
             Ok(again) if again.name() == identity.name() => *identity = again,
             _ => {
+                let what = match identity.proof() {
+                    Proof::Key { .. } => "key",
+                    Proof::Certificate(_) => "certificate",
+                };
                 let reason =
-                    "your key no longer proves who you are; ask your administrator".to_owned();
+                    format!("your {what} no longer proves who you are; ask your administrator");
                 // First, so that their records say more than that the client went away.
                 self.cut_own(&reason);
                 // One order under way is enough: it ends the connection.

@@ -63,6 +63,7 @@ pub(crate) async fn no_longer_allowed(monitor: &Arc<Monitor>, config: &Config) {
         let held = policy::Held {
             identity: &lease.identity,
             fingerprint: &lease.fingerprint,
+            certificate: lease.certificate.as_deref(),
             role: &lease.role,
             cluster: &lease.cluster,
             subject: &lease.subject,

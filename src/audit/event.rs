@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::config::{Name, SessionKind};
 use crate::identity::Group;
+use crate::identity::certificate::CertificateFacts;
 use crate::log::WitnessKind;
 use crate::messages::Peer;
 use crate::policy::{Denial, Grant};
@@ -68,6 +69,8 @@ pub enum Event<'a> {
         groups: &'a BTreeSet<Group>,
         /// By which key, `SHA256:...`.
         fingerprint: &'a str,
+        /// By which certificate of that key, if it was one.
+        certificate: Option<&'a CertificateFacts>,
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
     },
@@ -80,6 +83,8 @@ pub enum Event<'a> {
         principal: &'a str,
         /// Of the offered key.
         fingerprint: &'a str,
+        /// What the offered certificate says of itself, if it was one.
+        certificate: Option<&'a CertificateFacts>,
         /// Why.
         reason: String,
     },
@@ -102,6 +107,8 @@ pub enum Event<'a> {
         peer: &'a Peer,
         /// The key that proved the identity.
         fingerprint: &'a str,
+        /// The certificate of that key, if it was one.
+        certificate: Option<&'a CertificateFacts>,
         /// The groups that were known of it.
         groups: &'a BTreeSet<Group>,
         /// The login name.
@@ -120,6 +127,8 @@ pub enum Event<'a> {
         identity: &'a Name,
         /// The key that proved the identity.
         fingerprint: &'a str,
+        /// The certificate of that key, if it was one.
+        certificate: Option<&'a CertificateFacts>,
         /// The groups that were known of it.
         groups: &'a BTreeSet<Group>,
         /// The login name, escaped and cut to 256 characters.

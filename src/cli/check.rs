@@ -8,10 +8,12 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bastion_audit::clock::{Clock, SystemClock};
-use bastion_audit::config::{self, Cluster, ClusterAccess, Config, Name, RoleAccess, secrets};
+use bastion_audit::config::{
+    self, CertificateAuthority, Cluster, ClusterAccess, Config, Name, RoleAccess, secrets,
+};
 use bastion_audit::launch::confine::supported_landlock_abi;
 use bastion_audit::mint::check::{Level, check_cluster};
-use bastion_audit::policy::available_to;
+use bastion_audit::policy::{Somebody, available_to};
 use bastion_audit::store::s3::Bucket;
 
 /// Say whether a configuration is valid, and what a daemon would do with it
@@ -115,6 +117,19 @@ fn summary(path: &Path, config: &Config) -> String {
             some(config.bindings.keys())
         ),
     ];
+    if !config.authorities.is_empty() {
+        let keys: usize = config
+            .authorities
+            .values()
+            .map(|authority| authority.keys.len())
+            .sum();
+        let authorities = format!(
+            "authorities {}, with {keys} keys: {}",
+            config.authorities.len(),
+            some(config.authorities.keys())
+        );
+        lines.push(authorities);
+    }
     lines.extend(
         notes(config)
             .into_iter()
@@ -150,8 +165,12 @@ fn notes(config: &Config) -> Vec<String> {
     {
         notes.push("clients cannot call a wildcard address; say spec.advertise".to_owned());
     }
+    let certified = config
+        .authorities
+        .values()
+        .any(|authority| authority.identities.iter().any(|rule| rule.listed));
     for identity in config.identities.values() {
-        if identity.keys.is_empty() {
+        if identity.keys.is_empty() && !certified {
             notes.push(format!(
                 "{} has no key, so nobody can log in as it",
                 identity.name
@@ -160,12 +179,16 @@ fn notes(config: &Config) -> Vec<String> {
             .bindings_of(&identity.name, &identity.groups)
             .next()
             .is_none()
+            && !certified
         {
             notes.push(format!(
                 "no binding speaks of {}, so it can do nothing",
                 identity.name
             ));
         }
+    }
+    for authority in config.authorities.values() {
+        notes.extend(of_authority(authority));
     }
     for (role, identity) in ambiguous_defaults(config) {
         notes.push(format!(
@@ -190,11 +213,22 @@ fn notes(config: &Config) -> Vec<String> {
     notes
 }
 
+fn of_authority(authority: &CertificateAuthority) -> Option<String> {
+    let name = &authority.name;
+    match (&authority.revoked, authority.keys.is_empty()) {
+        (_, true) => Some(format!("{name} has no key, so no certificate is of it")),
+        (None, false) => Some(format!(
+            "{name} names no file under 'revoked', so its certificates are good until they end"
+        )),
+        (Some(_), false) => None,
+    }
+}
+
 fn ambiguous_defaults(config: &Config) -> impl Iterator<Item = (&Name, &Name)> {
     let now = SystemClock.now();
     config.identities.values().filter_map(move |identity| {
         let default = identity.default_role.as_ref()?;
-        let clusters: usize = available_to(config, identity, now)
+        let clusters: usize = available_to(config, &Somebody::listed(identity), now)
             .iter()
             .filter(|one| one.role == *default)
             .map(|one| one.gives.clusters().len())
@@ -228,6 +262,16 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
             )
         });
         say("host key", key.map_err(|error| error.to_string()))?;
+    }
+    for authority in config.authorities.values() {
+        if let Some(revoked) = &authority.revoked {
+            let found = format!(
+                "version {}, {} entries",
+                revoked.version(),
+                revoked.entries()
+            );
+            say(&format!("revoked by {}", authority.name), Ok(found))?;
+        }
     }
     say("state directory", state_dir(&config.bastion.state_dir))?;
     for cluster in config.clusters.values() {

@@ -1,14 +1,14 @@
 //! `bastion-audit explain`.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use bastion_audit::clock::{Clock, SystemClock};
-use bastion_audit::config::{
-    self, Config, IdentityDocument, Name, Pattern, SessionKind, show_duration,
-};
-use bastion_audit::policy::{self, Available, Decision, Denial, Gives, Request};
+use bastion_audit::config::{self, Config, Name, Pattern, SessionKind, show_duration};
+use bastion_audit::identity::certificate::{self, CertificateFacts};
+use bastion_audit::policy::{self, Decision, Denial, Gives, Request, Somebody};
 use jiff::Timestamp;
 
 /// Show what an identity may do, by which binding, and why
@@ -20,10 +20,14 @@ pub(crate) struct Explain {
     #[command(flatten)]
     config: super::ConfigPath,
     /// Whose rights
-    identity: String,
+    #[arg(required_unless_present = "certificate")]
+    identity: Option<String>,
     /// The login name to decide about; by default the identity's own name
     #[arg(value_name = "ROLE[+CLUSTER]")]
     login: Option<String>,
+    /// Instead of an identity: whom does this certificate (id-cert.pub) prove, and what may they do
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
 }
 
 const KINDS: [SessionKind; 4] = [
@@ -37,18 +41,26 @@ impl Explain {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let config = config::load(&self.config.path())?;
         let now = SystemClock.now();
-        let identity = Name::new(&self.identity)
-            .ok()
-            .and_then(|name| config.identities.get(&name))
-            .ok_or_else(|| anyhow!("no Identity '{}' is defined", self.identity.escape_debug()))?;
         let mut out = std::io::stdout().lock();
-        about(
-            &mut out,
-            identity,
-            &policy::available_to(&config, identity, now),
-        )?;
-        let login = self.login.as_deref().unwrap_or(&self.identity);
-        let granted = decisions(&mut out, &config, identity, login, now)?;
+        let (somebody, login) = match &self.certificate {
+            None => self.listed(&config)?,
+            Some(file) => {
+                // Only LOGIN can have been meant by a word beside it.
+                let login = self.login.as_ref().or(self.identity.as_ref());
+                let login = login.map_or("", String::as_str);
+                match certified(&mut out, &config, file, login, now)? {
+                    Some(somebody) => (somebody, login.to_owned()),
+                    None => return Ok(ExitCode::FAILURE),
+                }
+            }
+        };
+        let login = if login.is_empty() {
+            somebody.name().to_string()
+        } else {
+            login
+        };
+        about(&mut out, &config, &somebody, now)?;
+        let granted = decisions(&mut out, &config, &somebody, &login, now)?;
         Ok(if granted {
             ExitCode::SUCCESS
         } else {
@@ -57,22 +69,83 @@ impl Explain {
     }
 }
 
+impl Explain {
+    fn listed<'c>(&self, config: &'c Config) -> anyhow::Result<(Somebody<'c>, String)> {
+        let asked = self.identity.as_deref().unwrap_or_default();
+        let document = Name::new(asked)
+            .ok()
+            .and_then(|name| config.identities.get(&name))
+            .ok_or_else(|| anyhow!("no Identity '{}' is defined", asked.escape_debug()))?;
+        let login = self.login.clone().unwrap_or_default();
+        Ok((Somebody::listed(document), login))
+    }
+}
+
+/// What a certificate says, and whom it proves; nobody, with the reason, if it would be refused.
+fn certified<'c>(
+    out: &mut impl Write,
+    config: &'c Config,
+    file: &Path,
+    login: &str,
+    now: Timestamp,
+) -> anyhow::Result<Option<Somebody<'c>>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let certificate = certificate::read(&text)
+        .map_err(|_| anyhow!("{} is not an OpenSSH certificate", file.display()))?;
+    let facts = CertificateFacts::of(config, &certificate);
+    writeln!(out, "{facts}")?;
+    writeln!(out, "  signed by   {}", facts.signed_by)?;
+    writeln!(
+        out,
+        "  principals  {}",
+        or_none(facts.principals.join(", "))
+    )?;
+    if let Some(end) = facts.valid_before {
+        writeln!(out, "  valid       until {end}")?;
+    }
+    if let Some(from) = certificate.critical_options().get("source-address") {
+        writeln!(out, "  only from   {}", from.escape_debug())?;
+    }
+    let lacks = ["permit-pty", "permit-port-forwarding"]
+        .into_iter()
+        .filter(|one| !certificate.extensions().contains_key(*one));
+    for extension in lacks {
+        writeln!(out, "  without     {extension}")?;
+    }
+    match Somebody::certified(config, &certificate, login, now) {
+        Ok(somebody) => Ok(Some(somebody)),
+        Err(refusal) => {
+            writeln!(out, "\nproves nobody: {refusal}")?;
+            Ok(None)
+        }
+    }
+}
+
+fn or_none(text: String) -> String {
+    if text.is_empty() {
+        "none".to_owned()
+    } else {
+        text
+    }
+}
+
 fn about(
     out: &mut impl Write,
-    identity: &IdentityDocument,
-    roles: &[Available],
+    config: &Config,
+    somebody: &Somebody<'_>,
+    now: Timestamp,
 ) -> anyhow::Result<()> {
-    let groups: Vec<&str> = identity.groups.iter().map(|group| group.as_str()).collect();
-    let or_none = |text: String| {
-        if text.is_empty() {
-            "none".to_owned()
-        } else {
-            text
-        }
-    };
-    writeln!(out, "{}", identity.name)?;
+    let groups: Vec<&str> = somebody
+        .groups()
+        .iter()
+        .map(|group| group.as_str())
+        .collect();
+    let roles = policy::available_to(config, somebody, now);
+    writeln!(out, "{}", somebody.name())?;
     writeln!(out, "  groups  {}", or_none(groups.join(", ")))?;
-    writeln!(out, "  keys    {}", identity.keys.len())?;
+    if let Some(document) = config.identities.get(somebody.name()) {
+        writeln!(out, "  keys    {}", document.keys.len())?;
+    }
     if roles.is_empty() {
         writeln!(out, "  roles   none")?;
     }
@@ -131,7 +204,7 @@ fn why(until: Option<Timestamp>, reason: Option<&str>) -> String {
 fn decisions(
     out: &mut impl Write,
     config: &Config,
-    identity: &IdentityDocument,
+    somebody: &Somebody<'_>,
     login: &str,
     now: Timestamp,
 ) -> anyhow::Result<bool> {
@@ -143,8 +216,7 @@ fn decisions(
             principal: login.to_owned(),
             kind,
         };
-        let decided = policy::explain(config, &identity.name, &request, now)
-            .context("the identity is not in the configuration")?;
+        let decided = policy::explain(config, somebody, &request, now);
         let text = match &decided {
             Ok(decision) => {
                 granted = true;

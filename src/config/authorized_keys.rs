@@ -60,6 +60,21 @@ pub(super) fn line(line: &str) -> Result<Option<AuthorizedKey>, Wrong> {
     }))
 }
 
+/// Reads a line that holds a key and no options: a certificate authority's. `None` if it is empty or a comment.
+pub(super) fn bare_key(text: &str) -> Result<Option<PublicKey>, Wrong> {
+    let Some(read) = line(text)? else {
+        return Ok(None);
+    };
+    let first = text.split_whitespace().next().unwrap_or("");
+    if is_key_type(first) {
+        return Ok(Some(read.key));
+    }
+    Err(Wrong::new(
+        text.len() - text.trim_start().len(),
+        "a certificate authority's key has no options; write the key alone",
+    ))
+}
+
 impl Wrong {
     fn moved(mut self, by: usize) -> Self {
         self.offset += by;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use russh::keys::PublicKey;
 use russh::keys::ssh_key::public::KeyData;
 
+use super::authority::CertificateAuthority;
 use super::model::{AuthorizedKey, Binding, Config, IdentityDocument, Name, Subject};
 use crate::identity::Group;
 
@@ -12,6 +13,7 @@ use crate::identity::Group;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Index {
     keys: HashMap<KeyData, KeyOwner>,
+    authorities: HashMap<KeyData, Name>,
     of_identity: HashMap<Name, Vec<Name>>,
     of_group: HashMap<Group, Vec<Name>>,
 }
@@ -25,6 +27,7 @@ struct KeyOwner {
 impl Index {
     pub(super) fn build(
         identities: &BTreeMap<Name, IdentityDocument>,
+        authorities: &BTreeMap<Name, CertificateAuthority>,
         bindings: &BTreeMap<Name, Binding>,
     ) -> Self {
         let mut index = Self::default();
@@ -35,6 +38,12 @@ impl Index {
                     position,
                 };
                 index.keys.insert(line.key.key_data().clone(), owner);
+            }
+        }
+        for authority in authorities.values() {
+            for key in &authority.keys {
+                let key = key.key_data().clone();
+                index.authorities.insert(key, authority.name.clone());
             }
         }
         for binding in bindings.values() {
@@ -56,6 +65,19 @@ impl Config {
         let owner = self.index.keys.get(key.key_data())?;
         let identity = self.identities.get(&owner.identity)?;
         Some((identity, identity.keys.get(owner.position)?))
+    }
+
+    /// The authority whose key this is. A key is one authority's at most.
+    pub fn authority_of(&self, key: &KeyData) -> Option<&CertificateAuthority> {
+        self.authorities.get(self.index.authorities.get(key)?)
+    }
+
+    /// Whether any authority has taken this key back, whatever it is used for: who lost a key has lost it everywhere.
+    pub fn has_revoked(&self, key: &KeyData) -> bool {
+        self.authorities
+            .values()
+            .filter_map(|authority| authority.revoked.as_ref())
+            .any(|revoked| revoked.has_key(key))
     }
 
     /// The bindings that speak of an identity or of one of its groups, by name, each once. Past ones too.

@@ -1,13 +1,11 @@
 //! The options before a key, each honoured or refused.
 
-use std::net::IpAddr;
-
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use super::authorized_keys::Wrong;
-use super::model::SourceNetwork;
+use super::network::SourceNetwork;
 
 /// What we enforce of a key's options.
 #[derive(Debug, Default, PartialEq)]
@@ -98,7 +96,9 @@ fn refusal(name: &str) -> String {
             "commands are not forced per key; bind the identity to a role that allows less"
         }
         "environment" => "sessions have a clean environment",
-        "cert-authority" | "principals" => "this version trusts no certificate authority",
+        "cert-authority" | "principals" => {
+            "a certificate authority has a document of its own, of kind CertificateAuthority"
+        }
         "permitopen" | "permitlisten" | "tunnel" => {
             "a tunnel leads to the gateway and nowhere else; whether there is one is said by the role"
         }
@@ -179,49 +179,9 @@ fn network(entry: &str) -> Result<SourceNetwork, String> {
         Some(rest) => (true, rest),
         None => (false, entry),
     };
-    let shown = entry.escape_debug();
-    if text.contains(['*', '?']) {
-        return Err(format!(
-            "'{shown}' in from= is a pattern; write a network instead, such as 10.2.0.0/16"
-        ));
-    }
-    let (address, prefix) = match text.split_once('/') {
-        Some((address, prefix)) => (address, Some(prefix)),
-        None => (text, None),
-    };
-    let address: IpAddr = address.parse().map_err(|_| {
-        format!(
-            "'{shown}' in from= is not an address; names are not looked up: write 192.0.2.7 or 10.2.0.0/16"
-        )
-    })?;
-    if address.to_canonical() != address {
-        return Err(format!(
-            "'{shown}' in from= is an IPv4 address in IPv6 clothes; write {}",
-            address.to_canonical()
-        ));
-    }
-    let width = if address.is_ipv4() { 32 } else { 128 };
-    let prefix = match prefix {
-        None => width,
-        // `parse` alone would take `+8`.
-        Some(digits) => Some(digits)
-            .filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|digits| digits.parse().ok())
-            .filter(|prefix| *prefix <= width)
-            .ok_or_else(|| format!("'{shown}' in from= has no prefix length from 0 to {width}"))?,
-    };
-    let network = SourceNetwork {
-        address,
-        prefix,
-        negated,
-    };
-    if network.first_address() != address {
-        return Err(format!(
-            "'{shown}' in from= has bits beyond its prefix: write {}/{prefix} or the address alone",
-            network.first_address()
-        ));
-    }
-    Ok(network)
+    let network = SourceNetwork::parse(text)
+        .map_err(|error| format!("'{}' in from= {error}", entry.escape_debug()))?;
+    Ok(SourceNetwork { negated, ..network })
 }
 
 #[cfg(test)]

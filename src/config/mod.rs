@@ -4,11 +4,13 @@
 //! what they mean together. All of them report into one list, so that an administrator reads everything
 //! that is wrong at once.
 
+mod authority;
 mod authorized_keys;
 mod fields;
 mod index;
 mod key_options;
 mod model;
+mod network;
 mod problem;
 mod raw;
 mod recordings;
@@ -24,7 +26,9 @@ mod yaml;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use authority::*;
 pub use model::*;
+pub use network::*;
 pub use problem::{Place, Problem, Problems};
 pub use recordings::*;
 pub use scalar::{show_age, show_duration, show_size};
@@ -107,7 +111,7 @@ impl<'r> Loading<'r> {
     }
 
     fn take(&mut self, file: &Path, text: &str) {
-        match self.reader.note(file, text) {
+        match self.reader.note(file, text.as_bytes()) {
             Ok(()) => self.documents(file, text),
             Err(error) => self.unreadable(file, &error),
         }

@@ -1,7 +1,7 @@
 //! What a valid configuration is. Only [`crate::config`] makes these values.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::{CertificateAuthority, SourceNetwork};
 use crate::recording::{Keeping, Recipients};
 
 /// A name of ours: an identity's, role's, cluster's or binding's. Lower-case letters, digits and `-`,
@@ -75,6 +76,8 @@ pub struct Config {
     pub clusters: BTreeMap<Name, Cluster>,
     /// Who may be proven.
     pub identities: BTreeMap<Name, IdentityDocument>,
+    /// Whose certificates prove somebody.
+    pub authorities: BTreeMap<Name, CertificateAuthority>,
     /// What may be taken.
     pub roles: BTreeMap<Name, Role>,
     /// Who may take what.
@@ -256,47 +259,6 @@ pub struct AuthorizedKey {
     pub no_pty: bool,
     /// `restrict`/`no-port-forwarding`: a tunnel is refused.
     pub no_forwarding: bool,
-}
-
-/// An address prefix, such as `10.0.0.0/8`; a `negated` one (`!10.1.0.0/16`) refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceNetwork {
-    /// Network address.
-    pub address: IpAddr,
-    /// Prefix length in bits.
-    pub prefix: u8,
-    /// Refuses what it matches.
-    pub negated: bool,
-}
-
-impl SourceNetwork {
-    /// The address with every bit beyond the prefix cleared.
-    pub fn first_address(&self) -> IpAddr {
-        mask(self.address, self.prefix)
-    }
-
-    /// Whether `address` lies within. An IPv4 address that arrived over an IPv6 socket counts as IPv4.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let (own, other) = (self.address.to_canonical(), address.to_canonical());
-        own.is_ipv4() == other.is_ipv4() && mask(own, self.prefix) == mask(other, self.prefix)
-    }
-}
-
-fn mask(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX
-                .checked_shl(32_u32.saturating_sub(prefix.into()))
-                .unwrap_or(0);
-            IpAddr::V4((v4.to_bits() & mask).into())
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX
-                .checked_shl(128_u32.saturating_sub(prefix.into()))
-                .unwrap_or(0);
-            IpAddr::V6((v6.to_bits() & mask).into())
-        }
-    }
 }
 
 /// `kind: Role`.

@@ -116,8 +116,23 @@ impl Reader {
         }
     }
 
-    /// Reads one file whole. Remembered even if that fails, since it may be there a second later.
+    /// Reads one file of text whole.
     pub(super) fn read(&mut self, path: &Path) -> Result<Arc<str>, Unreadable> {
+        let bytes = self.whole(path)?;
+        let text = String::from_utf8(bytes).map_err(|_| Unreadable::Encoding)?;
+        self.note(path, text.as_bytes())?;
+        Ok(Arc::from(text))
+    }
+
+    /// Reads one file whole, whatever is in it.
+    pub(super) fn read_bytes(&mut self, path: &Path) -> Result<Vec<u8>, Unreadable> {
+        let bytes = self.whole(path)?;
+        self.note(path, &bytes)?;
+        Ok(bytes)
+    }
+
+    /// Remembered even if that fails, since it may be there a second later.
+    fn whole(&mut self, path: &Path) -> Result<Vec<u8>, Unreadable> {
         self.read.push(path.to_owned());
         // Before it is opened, because opening a pipe waits for its writer.
         if !fs::metadata(path)?.is_file() {
@@ -130,14 +145,12 @@ impl Reader {
         if size > MAX_FILE {
             return Err(Unreadable::FileSize);
         }
-        let text = String::from_utf8(bytes).map_err(|_| Unreadable::Encoding)?;
-        self.note(path, &text)?;
-        Ok(Arc::from(text))
+        Ok(bytes)
     }
 
     /// Takes a file's content into the digest. Framed by lengths, so that no two sets of files look alike.
-    pub(super) fn note(&mut self, path: &Path, text: &str) -> Result<(), Unreadable> {
-        let size = u64::try_from(text.len()).unwrap_or(u64::MAX);
+    pub(super) fn note(&mut self, path: &Path, content: &[u8]) -> Result<(), Unreadable> {
+        let size = u64::try_from(content.len()).unwrap_or(u64::MAX);
         self.total = self.total.saturating_add(size);
         if self.total > MAX_TOTAL {
             return Err(Unreadable::TotalSize);
@@ -145,7 +158,7 @@ impl Reader {
         // Relative, so that the same documents elsewhere are the same configuration.
         let path = absolute(path);
         let shown = path.strip_prefix(&self.root).unwrap_or(&path);
-        for part in [shown.as_os_str().as_encoded_bytes(), text.as_bytes()] {
+        for part in [shown.as_os_str().as_encoded_bytes(), content] {
             let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
             self.digest.update(length.to_be_bytes());
             self.digest.update(part);

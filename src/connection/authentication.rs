@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use russh::keys::Certificate;
 use russh::keys::ssh_key::{Algorithm, PublicKey};
 use tokio::sync::oneshot;
 
@@ -64,12 +65,33 @@ impl Authentication {
         key: &PublicKey,
         algorithm: &Algorithm,
     ) -> bool {
+        match offer(user, key, algorithm) {
+            Some(offer) => self.proves(offer).await,
+            None => false,
+        }
+    }
+
+    /// The same for a certificate, whose key's signature russh has verified.
+    pub(super) async fn certified(&mut self, user: &str, certificate: &Certificate) -> bool {
+        let key = PublicKey::new(certificate.public_key().clone(), "");
+        // These kinds of key sign under their own name and no other, as russh has made sure.
+        let offer = offer(user, &key, &key.algorithm());
+        match (offer, certificate.to_openssh()) {
+            (Some(offer), Ok(text)) => {
+                self.proves(Offer {
+                    certificate: Some(text),
+                    ..offer
+                })
+                .await
+            }
+            _ => false,
+        }
+    }
+
+    async fn proves(&mut self, offer: Offer) -> bool {
         if self.proven.is_none() {
             return false;
         }
-        let Some(offer) = offer(user, key, algorithm) else {
-            return false;
-        };
         if !self.yes(Ask::Authenticate(offer)).await {
             return false;
         }
@@ -96,6 +118,7 @@ fn offer(user: &str, key: &PublicKey, algorithm: &Algorithm) -> Option<Offer> {
     Some(Offer {
         principal: user.to_owned(),
         public_key: key.to_openssh().ok()?,
+        certificate: None,
         algorithm: algorithm.to_string(),
     })
 }

@@ -111,10 +111,11 @@ impl Handler for Callbacks {
 
     async fn auth_openssh_certificate(
         &mut self,
-        _user: &str,
-        _certificate: &Certificate,
+        user: &str,
+        certificate: &Certificate,
     ) -> Result<Auth, Error> {
-        Ok(self.refuse_method("certificate authentication"))
+        let ok = self.authentication.certified(user, certificate).await;
+        Ok(answer(ok))
     }
 
     async fn auth_publickey_offered(

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Name;
+
 /// A group with the source that vouches for it, so that one source cannot speak for another:
 /// `sre` is the configuration's, `ca/NAME:sre` a certificate authority's, `oidc/NAME:sre` a provider's.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -16,21 +18,37 @@ impl Group {
     /// A group that the configuration names. `:` and `/` are refused, since with them it would name another
     /// source's.
     pub fn from_file(name: &str) -> Result<Self, NotAGroup> {
-        let fine = (1..=63).contains(&name.len())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-        if fine {
-            Ok(Self(name.to_owned()))
-        } else {
-            Err(NotAGroup)
-        }
+        plain(name).map(|name| Self(name.to_owned()))
+    }
+
+    /// A group that a certificate authority puts somebody into: `ca/AUTHORITY:name`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Group::from_file`]: what an authority says can name no group but its own.
+    pub fn from_authority(authority: &Name, name: &str) -> Result<Self, NotAGroup> {
+        plain(name).map(|name| Self(format!("{OF_AN_AUTHORITY}{authority}:{name}")))
+    }
+
+    /// Whether a certificate authority vouches for it.
+    pub fn is_of_an_authority(&self) -> bool {
+        self.0.starts_with(OF_AN_AUTHORITY)
     }
 
     /// The group with its source, as bindings write it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+const OF_AN_AUTHORITY: &str = "ca/";
+
+fn plain(name: &str) -> Result<&str, NotAGroup> {
+    let fine = (1..=63).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    if fine { Ok(name) } else { Err(NotAGroup) }
 }
 
 impl std::fmt::Display for Group {
@@ -48,6 +66,22 @@ mod tests {
         assert!(Group::from_file("sre").is_ok());
         for wrong in ["", "ca/corp:sre", "oidc/corp:sre", "a b", "ü", "a\u{1b}"] {
             assert_eq!(Group::from_file(wrong), Err(NotAGroup), "{wrong}");
+            let corp = Name::new("corp").unwrap();
+            assert_eq!(
+                Group::from_authority(&corp, wrong),
+                Err(NotAGroup),
+                "{wrong}"
+            );
         }
+    }
+
+    #[test]
+    fn an_authority_names_groups_of_its_own_and_no_others() {
+        let corp = Name::new("corp").unwrap();
+        let group = Group::from_authority(&corp, "sre").unwrap();
+        assert_eq!(group.as_str(), "ca/corp:sre");
+        assert!(group.is_of_an_authority());
+        assert_ne!(group, Group::from_file("sre").unwrap());
+        assert!(!Group::from_file("ca").unwrap().is_of_an_authority());
     }
 }

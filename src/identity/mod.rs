@@ -1,17 +1,21 @@
 //! Who was proven, and by what.
 
+pub mod certificate;
 mod group;
+pub mod krl;
 mod provider;
 
 use std::collections::BTreeSet;
 
-use serde::{Deserialize, Serialize};
-
 pub use group::{Group, NotAGroup};
 pub(crate) use provider::fingerprint;
-pub use provider::{Refusal, fingerprint_of, identify, is_known};
+pub use provider::{
+    Refusal, certificate_facts, fingerprint_of, identify, identify_again, is_known,
+    is_worth_a_signature,
+};
 
 use crate::config::Name;
+use certificate::{CertificateFacts, Certified};
 
 /// Who was proven. Only [`identify`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +26,9 @@ pub struct Identity {
 }
 
 /// What proved an identity.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// A public key of the configuration, after its signature was verified.
-    #[serde(rename_all = "camelCase")]
     Key {
         /// `SHA256:...`, as `ssh-keygen -l` prints it.
         fingerprint: String,
@@ -37,6 +39,53 @@ pub enum Proof {
         /// The key's line forbids a tunnel.
         no_forwarding: bool,
     },
+    /// A certificate of an authority of the configuration, after a signature by the certified key was verified.
+    Certificate(Box<Certified>),
+}
+
+impl Proof {
+    /// `SHA256:...` of the key that was signed with.
+    pub fn fingerprint(&self) -> &str {
+        match self {
+            Self::Key { fingerprint, .. } => fingerprint,
+            Self::Certificate(certified) => certified.fingerprint(),
+        }
+    }
+
+    /// The certificate, if it was one.
+    pub fn certificate(&self) -> Option<&Certified> {
+        match self {
+            Self::Key { .. } => None,
+            Self::Certificate(certified) => Some(certified),
+        }
+    }
+
+    /// What is told of the certificate, if it was one.
+    pub fn certificate_facts(&self) -> Option<&CertificateFacts> {
+        self.certificate().map(Certified::facts)
+    }
+}
+
+impl std::fmt::Display for Proof {
+    /// As its owner reads it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Key {
+                fingerprint,
+                algorithm,
+                ..
+            } => write!(f, "{algorithm} {fingerprint}"),
+            Self::Certificate(certified) => {
+                let algorithm = certified.certificate().algorithm();
+                let (fingerprint, facts) = (certified.fingerprint(), certified.facts());
+                write!(f, "{algorithm} {fingerprint}, {facts}")?;
+                match facts.valid_before {
+                    Some(end) => write!(f, ", until {}", crate::clock::to_the_second(end)),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
 }
 
 impl Identity {

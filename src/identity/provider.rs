@@ -1,10 +1,11 @@
-//! The configuration's own keys as proof.
+//! Offers to identities: by the configuration's own keys, or by certificates of its authorities.
 
 use jiff::Timestamp;
 use russh::keys::ssh_key::public::KeyData;
 use russh::keys::{HashAlg, PublicKey};
 use serde::{Deserialize, Serialize};
 
+use super::certificate::{self, CertificateFacts, CertificateRefusal, When};
 use super::{Identity, Proof};
 use crate::config::{AuthorizedKey, Config};
 use crate::messages::{Offer, Peer};
@@ -13,7 +14,7 @@ use crate::messages::{Offer, Peer};
 const MAX_KEY_TEXT: usize = 1024;
 
 /// Why nobody was proven. For the audit log: the client itself is never told which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase")]
 pub enum Refusal {
     /// What was offered is no public key.
@@ -31,11 +32,17 @@ pub enum Refusal {
     /// The key's `from` does not allow this address.
     #[error("the key may not be used from this address")]
     SourceNotAllowed,
+    /// A certificate authority has taken the key back.
+    #[error("the key was revoked")]
+    KeyRevoked,
+    /// The certificate proves nobody.
+    #[error(transparent)]
+    Certificate(#[from] CertificateRefusal),
 }
 
 /// Says who a client is, whose signature by the offered key *was verified*. Constant in the number of identities.
 ///
-/// The login name in the offer has no part in this.
+/// The login name in the offer proves nothing. Of a certificate that proves several identities it says which is meant.
 ///
 /// # Errors
 ///
@@ -46,8 +53,51 @@ pub fn identify(
     peer: &Peer,
     now: Timestamp,
 ) -> Result<Identity, Refusal> {
+    by(config, offer, peer, now, When::At(now))
+}
+
+/// Says who a client is that was proven before, under another configuration. That its certificate has ended since is no reason
+/// against it; what is new on the connection is judged by that all the same.
+///
+/// # Errors
+///
+/// As [`identify`].
+pub fn identify_again(
+    config: &Config,
+    offer: &Offer,
+    peer: &Peer,
+    now: Timestamp,
+) -> Result<Identity, Refusal> {
+    by(config, offer, peer, now, When::Before)
+}
+
+fn by(
+    config: &Config,
+    offer: &Offer,
+    peer: &Peer,
+    now: Timestamp,
+    when: When,
+) -> Result<Identity, Refusal> {
     let key = offered(offer)?;
-    let (document, line) = config.key_owner(&key).ok_or(Refusal::UnknownKey)?;
+    let Some(text) = &offer.certificate else {
+        return by_key(config, offer, &key, peer, now);
+    };
+    let (principal, address) = (&offer.principal, peer.address.ip());
+    let identity = certificate::identify(config, key.key_data(), text, principal, address, when)?;
+    Ok(identity)
+}
+
+fn by_key(
+    config: &Config,
+    offer: &Offer,
+    key: &PublicKey,
+    peer: &Peer,
+    now: Timestamp,
+) -> Result<Identity, Refusal> {
+    let (document, line) = config.key_owner(key).ok_or(Refusal::UnknownKey)?;
+    if config.has_revoked(key.key_data()) {
+        return Err(Refusal::KeyRevoked);
+    }
     if line.expires.is_some_and(|expires| expires <= now) {
         return Err(Refusal::KeyExpired);
     }
@@ -58,7 +108,7 @@ pub fn identify(
         name: document.name.clone(),
         groups: document.groups.clone(),
         proof: Proof::Key {
-            fingerprint: fingerprint(&key),
+            fingerprint: fingerprint(key),
             algorithm: offer.algorithm.clone(),
             no_pty: line.no_pty,
             no_forwarding: line.no_forwarding,
@@ -66,9 +116,24 @@ pub fn identify(
     })
 }
 
-/// Whether the offered key is somebody's: what a probe may learn. Grants nothing.
+/// Whether the offered key is somebody's by the configuration. Grants nothing.
 pub fn is_known(config: &Config, offer: &Offer) -> bool {
     offered(offer).is_ok_and(|key| config.key_owner(&key).is_some())
+}
+
+/// Whether a key is worth a signature: what a probe may learn. Grants nothing.
+///
+/// A client asks about a certificate as about a key, and russh shows only the key: where certificates are taken, every key
+/// that could be certified is worth one.
+pub fn is_worth_a_signature(config: &Config, offer: &Offer) -> bool {
+    let certifiable = !config.authorities.is_empty() && offered(offer).is_ok();
+    certifiable || is_known(config, offer)
+}
+
+/// What the offered certificate says of itself, for the audit log.
+pub fn certificate_facts(config: &Config, offer: &Offer) -> Option<CertificateFacts> {
+    let certificate = certificate::read(offer.certificate.as_ref()?).ok()?;
+    Some(CertificateFacts::of(config, &certificate))
 }
 
 /// The fingerprint of what was offered, for the audit log; empty if it is no key.

@@ -27,6 +27,7 @@ fn offer(key: &str) -> Offer {
     Offer {
         principal: "somebody-else".to_owned(),
         public_key: key.to_owned(),
+        certificate: None,
         algorithm: key.split(' ').next().unwrap().to_owned(),
     }
 }
@@ -60,7 +61,10 @@ fn a_key_proves_its_identity_whatever_the_login_name() {
         algorithm,
         no_pty,
         ..
-    } = identity.proof();
+    } = identity.proof()
+    else {
+        panic!("{identity:?}");
+    };
     assert_eq!(fingerprint, FINGERPRINT);
     assert_eq!((algorithm.as_str(), *no_pty), ("ssh-ed25519", false));
 }
@@ -164,7 +168,7 @@ proptest! {
     #[test]
     fn no_offer_makes_it_panic(public_key in "\\PC{0,60}", algorithm in "\\PC{0,20}") {
         let config = config(KEY);
-        let offer = Offer { principal: String::new(), public_key, algorithm };
+        let offer = Offer { principal: String::new(), public_key, certificate: None, algorithm };
         prop_assert!(identify(&config, &offer, &from(HOME), at(NOW)).is_err());
     }
 }

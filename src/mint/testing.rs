@@ -180,6 +180,7 @@ pub(super) fn grant(now: jiff::Timestamp) -> Grant {
     let offer = Offer {
         principal: "viewer".into(),
         public_key: KEY.into(),
+        certificate: None,
         algorithm: "ssh-ed25519".into(),
     };
     let peer = Peer {

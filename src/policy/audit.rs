@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::judge::{Who, stands};
+use super::Somebody;
+use super::judge::stands;
 use crate::config::{AuditRole, Binding, Config, Name, Pattern, RoleAccess};
 use crate::identity::Identity;
 
@@ -28,7 +29,8 @@ impl AuditScope {
 
 /// What the identity may read now; `None` if it has no audit role. Ask again for each reading: bindings end.
 pub fn audit_scope(config: &Config, identity: &Identity, now: Timestamp) -> Option<AuditScope> {
-    let who = Who::proven(config, identity, now).ok()?;
+    let somebody = Somebody::who_asks(config, identity, now).ok()?;
+    let who = somebody.who();
     let mut parts = Vec::new();
     for binding in config.bindings_of(who.name, who.groups) {
         if !stands(binding, now) {

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::Somebody;
 use super::judge::{Who, kubernetes_choices, kubernetes_role, stands};
-use crate::config::{AuditRole, Binding, Config, IdentityDocument, Name, RoleAccess, SessionKind};
+use crate::config::{AuditRole, Binding, Config, Name, RoleAccess, SessionKind};
 use crate::identity::Identity;
 
 /// One role by one binding.
@@ -63,16 +64,13 @@ impl Gives {
 /// Every role that the identity may take now, by name. Where several bindings give the same, the one that
 /// [`super::decide`] would name; a role that one binding gives here and another there stands twice.
 pub fn available(config: &Config, identity: &Identity, now: Timestamp) -> Vec<Available> {
-    Who::proven(config, identity, now).map_or_else(|_| Vec::new(), |who| of(config, who, now))
+    Somebody::who_asks(config, identity, now)
+        .map_or_else(|_| Vec::new(), |somebody| of(config, somebody.who(), now))
 }
 
-/// As [`available`], for an identity of the configuration that is not there.
-pub fn available_to(
-    config: &Config,
-    identity: &IdentityDocument,
-    now: Timestamp,
-) -> Vec<Available> {
-    of(config, Who::named(identity), now)
+/// As [`available`], for somebody who is not there.
+pub fn available_to(config: &Config, somebody: &Somebody<'_>, now: Timestamp) -> Vec<Available> {
+    of(config, somebody.who(), now)
 }
 
 fn of(config: &Config, who: Who<'_>, now: Timestamp) -> Vec<Available> {

@@ -76,6 +76,13 @@ pub enum Denial {
         /// Who asked.
         identity: Name,
     },
+    /// The certificate that proved the identity does not permit this.
+    NotPermitted {
+        /// Who asked.
+        identity: Name,
+        /// What it would have to have: `permit-pty` or `permit-port-forwarding`.
+        extension: String,
+    },
     /// An audit role opens no session on a cluster.
     AuditRole {
         /// The role.
@@ -89,6 +96,20 @@ pub enum Denial {
     KeyWithdrawn {
         /// Who was proven by it.
         identity: Name,
+    },
+    /// The certificate that proved an identity is no longer accepted for it.
+    CertificateWithdrawn {
+        /// Who was proven by it.
+        identity: Name,
+        /// Why.
+        reason: String,
+    },
+    /// The certificate that proved the identity has ended since login. What is open goes on; this would have been new.
+    CertificateEnded {
+        /// Who was proven by it.
+        identity: Name,
+        /// Why.
+        reason: String,
     },
     /// An open session's role is another one now: another subject, another cluster, or an audit role.
     RoleChanged {
@@ -137,6 +158,19 @@ impl fmt::Display for Denial {
                 f,
                 "You are {identity}, and your key's line forbids a tunnel (no-port-forwarding)."
             ),
+            Self::NotPermitted {
+                identity,
+                extension,
+            } => {
+                let (what, instead) = match extension.as_str() {
+                    "permit-pty" => ("a terminal", " Run a command without one: ssh -T."),
+                    _ => ("a tunnel", ""),
+                };
+                write!(
+                    f,
+                    "You are {identity}, and your certificate does not permit {what} ({extension}).{instead}"
+                )
+            }
             Self::Ambiguous { identity, choices } => write!(
                 f,
                 "You are {identity}, and this login name could mean several things. Log in as one of: {}.",
@@ -203,6 +237,15 @@ impl fmt::Display for Denial {
                     f,
                     "The key that proved {identity} is no longer accepted for it."
                 )
+            }
+            Self::CertificateWithdrawn { identity, reason } => {
+                write!(
+                    f,
+                    "The certificate that proved {identity} is no longer accepted for it: {reason}."
+                )
+            }
+            Self::CertificateEnded { reason, .. } => {
+                write!(f, "Log in again with a new certificate: {reason}.")
             }
             Self::RoleChanged { role, cluster } => write!(
                 f,

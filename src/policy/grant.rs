@@ -1,11 +1,13 @@
 //! A decision that opens one session.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Decision;
 use crate::config::{Config, CredentialTtl, Name, RecordBodies, RecordInput, SessionKind};
-use crate::identity::{Identity, Proof};
+use crate::identity::Identity;
 
 /// One decision: this identity may take this role on this cluster for this kind of session.
 #[must_use = "a grant that opens no session must be a denial in the audit log"]
@@ -18,6 +20,8 @@ pub struct Grant {
     /// Events name it beside the grant.
     #[serde(skip)]
     fingerprint: String,
+    #[serde(skip)]
+    certificate: Option<Arc<str>>,
 }
 
 /// The ServiceAccount that a grant stands for, `{identity}` filled in.
@@ -38,11 +42,14 @@ impl std::fmt::Display for KubernetesSubject {
 
 impl Grant {
     pub(super) fn new(decision: Decision, identity: &Identity, config: &Config) -> Self {
-        let Proof::Key { fingerprint, .. } = identity.proof();
+        let proof = identity.proof();
         Self {
             decision,
             config_digest: config.digest.clone(),
-            fingerprint: fingerprint.clone(),
+            fingerprint: proof.fingerprint().to_owned(),
+            certificate: proof
+                .certificate()
+                .map(|certified| Arc::clone(certified.text())),
         }
     }
 
@@ -53,6 +60,10 @@ impl Grant {
     /// Proven by which key, `SHA256:...`.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+    /// Proven by which certificate of that key, OpenSSH format, if it was one.
+    pub fn certificate(&self) -> Option<&str> {
+        self.certificate.as_deref()
     }
     /// Takes which role.
     pub fn role(&self) -> &Name {

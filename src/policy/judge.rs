@@ -11,7 +11,7 @@ use crate::config::{
     AuthorizedKey, Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name,
     RecordBodies, RecordInput, RoleAccess, ServiceAccountTemplate, SessionKind,
 };
-use crate::identity::{Group, Identity, Proof};
+use crate::identity::Group;
 
 /// What was decided and why. Opens nothing by itself; a [`super::Grant`] does.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -52,51 +52,9 @@ pub(super) struct Who<'a> {
     pub(super) default_role: Option<&'a Name>,
 }
 
-impl<'a> Who<'a> {
-    /// A proven identity, by the configuration as it is now: a connection may be older than a reload, and
-    /// neither a key nor a group that was taken away since may open anything.
-    pub(super) fn proven(
-        config: &'a Config,
-        identity: &Identity,
-        now: Timestamp,
-    ) -> Result<Self, Denial> {
-        still_proven(config, identity, now)
-            .map(Self::named)
-            .ok_or_else(|| Denial::KeyWithdrawn {
-                identity: identity.name().clone(),
-            })
-    }
-
-    pub(super) fn named(document: &'a IdentityDocument) -> Self {
-        Self {
-            name: &document.name,
-            groups: &document.groups,
-            default_role: document.default_role.as_ref(),
-        }
-    }
-}
-
-/// The identity, if the key that proved it would prove it now. The address that it came from was judged at login.
-fn still_proven<'c>(
-    config: &'c Config,
-    identity: &Identity,
-    now: Timestamp,
-) -> Option<&'c IdentityDocument> {
-    let document = config.identities.get(identity.name())?;
-    let Proof::Key {
-        fingerprint,
-        no_pty,
-        no_forwarding,
-        ..
-    } = identity.proof();
-    let line = standing_key(document, fingerprint, now)?;
-    // The session may hold a terminal or a tunnel that its key may not have any more.
-    let taken = (line.no_pty && !no_pty) || (line.no_forwarding && !no_forwarding);
-    (!taken).then_some(document)
-}
-
 /// The line of a key that proves this identity now, by its fingerprint.
 pub(super) fn standing_key<'c>(
+    config: &Config,
     document: &'c IdentityDocument,
     fingerprint: &str,
     now: Timestamp,
@@ -106,6 +64,7 @@ pub(super) fn standing_key<'c>(
         .iter()
         .find(|line| crate::identity::fingerprint(&line.key) == fingerprint)
         .filter(|line| line.expires.is_none_or(|expires| now < expires))
+        .filter(|line| !config.has_revoked(line.key.key_data()))
 }
 
 /// The roles that an identity may take now: for each, the clusters and the binding that gives it there.

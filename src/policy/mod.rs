@@ -8,6 +8,7 @@ mod available;
 mod denial;
 mod grant;
 mod judge;
+mod somebody;
 mod standing;
 
 use jiff::Timestamp;
@@ -17,11 +18,11 @@ pub use available::{Available, Gives, available, available_to};
 pub use denial::{Denial, ShownPrincipal};
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
+pub use somebody::Somebody;
 pub use standing::{Held, may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed};
 
-use crate::config::{Config, Name, SessionKind};
+use crate::config::{Config, SessionKind};
 use crate::identity::Identity;
-use judge::Who;
 
 /// What a proven identity asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,21 +44,23 @@ pub fn decide(
     request: &Request,
     now: Timestamp,
 ) -> Result<Grant, Denial> {
-    let who = Who::proven(config, identity, now)?;
-    let decision = judge::judge(config, who, request, now)?;
+    let somebody = Somebody::who_asks(config, identity, now)?;
+    let decision = judge::judge(config, somebody.who(), request, now)?;
     Ok(Grant::new(decision, identity, config))
 }
 
-/// What [`decide`] would say to an identity of the configuration if it were proven now. `None` if there is no
-/// such identity.
+/// What [`decide`] would say to somebody if they were proven now.
+///
+/// # Errors
+///
+/// The denial that they would read.
 pub fn explain(
     config: &Config,
-    identity: &Name,
+    somebody: &Somebody<'_>,
     request: &Request,
     now: Timestamp,
-) -> Option<Result<Decision, Denial>> {
-    let document = config.identities.get(identity)?;
-    Some(judge::judge(config, Who::named(document), request, now))
+) -> Result<Decision, Denial> {
+    judge::judge(config, somebody.who(), request, now)
 }
 
 #[cfg(test)]

@@ -2,17 +2,17 @@
 
 use jiff::Timestamp;
 
-use super::judge::{Who, kubernetes_choices, kubernetes_role, standing_key, subject};
-use super::{Denial, Grant, KubernetesSubject};
+use super::judge::{kubernetes_choices, kubernetes_role, subject};
+use super::{Denial, Grant, KubernetesSubject, Somebody};
 use crate::config::{Config, Name, SessionKind};
 use crate::identity::{Identity, Proof};
 
-/// Judges an open session by another configuration than it was opened under: its key must still prove its
+/// Judges an open session by another configuration than it was opened under: its key or certificate must still be accepted for its
 /// identity, and some binding must still give that identity this role, cluster, subject and kind. Groups are those
 /// of the configuration now, not those at login.
 ///
 /// Answers when the session has to end at the latest, which is sooner than [`Grant::ends`] if the binding was
-/// shortened. A shortened `maxSession` is for sessions to come. A session whose own end has come is not judged any
+/// shortened. A certificate that has ended since login ends nothing. A shortened `maxSession` is for sessions to come. A session whose own end has come is not judged any
 /// more: its time is over, which says more than that the same moment ended its binding.
 ///
 /// # Errors
@@ -27,7 +27,7 @@ pub fn still_allowed(
     if grant.ends() <= now {
         return Ok(grant.ends());
     }
-    let who = Who::proven(config, identity, now)?;
+    let somebody = Somebody::who_holds(config, identity, now)?;
     let changed = || Denial::RoleChanged {
         role: grant.role().clone(),
         cluster: grant.cluster().clone(),
@@ -50,7 +50,7 @@ pub fn still_allowed(
             allowed: role.sessions.iter().copied().collect(),
         });
     }
-    let choices = kubernetes_choices(config, who, now);
+    let choices = kubernetes_choices(config, somebody.who(), now);
     let binding = choices
         .get(grant.role())
         .and_then(|clusters| clusters.get(grant.cluster()))
@@ -67,6 +67,8 @@ pub struct Held<'a> {
     pub identity: &'a Name,
     /// By which key they were proven then, `SHA256:...`.
     pub fingerprint: &'a str,
+    /// By which certificate of that key, OpenSSH format, if it was one.
+    pub certificate: Option<&'a str>,
     /// For which role.
     pub role: &'a Name,
     /// On which cluster.
@@ -75,13 +77,13 @@ pub struct Held<'a> {
     pub subject: &'a KubernetesSubject,
 }
 
-/// Whether a credential that was handed out would be handed out now: to the same identity, proven by the same key, for the
+/// Whether a credential that was handed out would be handed out now: to the same identity, proven by the same key or certificate, for the
 /// same ServiceAccount. A key is taken away because somebody else may have it, and then they may have this as well.
 pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
-    let Some(document) = config.identities.get(held.identity) else {
+    let (key, certificate) = (held.fingerprint, held.certificate);
+    let Some(somebody) = Somebody::who_held(config, held.identity, key, certificate, now) else {
         return false;
     };
-    let proven = standing_key(document, held.fingerprint, now).is_some();
     let handed_out = kubernetes_role(config, held.role).is_some_and(|(_, role)| {
         role.sessions.contains(&SessionKind::Credential)
             && role
@@ -89,9 +91,8 @@ pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
                 .get(held.cluster)
                 .is_some_and(|template| subject(template, held.identity) == *held.subject)
     });
-    proven
-        && handed_out
-        && kubernetes_choices(config, Who::named(document), now)
+    handed_out
+        && kubernetes_choices(config, somebody.who(), now)
             .get(held.role)
             .is_some_and(|clusters| clusters.contains_key(held.cluster))
 }
@@ -107,33 +108,46 @@ pub fn next_end(config: &Config, now: Timestamp) -> Option<Timestamp> {
     bindings.chain(keys).filter(|end| *end > now).min()
 }
 
-/// Whether the key that proved the identity may have a tunnel.
+/// Whether what proved the identity may have a tunnel.
 ///
 /// # Errors
 ///
-/// A denial if its line in the configuration says `no-port-forwarding` or `restrict`.
+/// A denial if the key's line in the configuration says `no-port-forwarding` or `restrict`, or the certificate does not have
+/// `permit-port-forwarding`.
 pub fn tunnel_allowed(identity: &Identity) -> Result<(), Denial> {
+    let identity_name = || identity.name().clone();
     match identity.proof() {
         Proof::Key {
             no_forwarding: true,
             ..
         } => Err(Denial::NoTunnel {
-            identity: identity.name().clone(),
+            identity: identity_name(),
         }),
-        Proof::Key { .. } => Ok(()),
+        Proof::Certificate(certified) if !certified.permits_forwarding() => {
+            Err(Denial::NotPermitted {
+                identity: identity_name(),
+                extension: "permit-port-forwarding".to_owned(),
+            })
+        }
+        Proof::Key { .. } | Proof::Certificate(_) => Ok(()),
     }
 }
 
-/// Whether the key that proved the identity may have a terminal.
+/// Whether what proved the identity may have a terminal.
 ///
 /// # Errors
 ///
-/// A denial if its line in the configuration says `no-pty` or `restrict`.
+/// A denial if the key's line in the configuration says `no-pty` or `restrict`, or the certificate does not have `permit-pty`.
 pub fn terminal_allowed(identity: &Identity) -> Result<(), Denial> {
+    let identity_name = || identity.name().clone();
     match identity.proof() {
         Proof::Key { no_pty: true, .. } => Err(Denial::NoTerminal {
-            identity: identity.name().clone(),
+            identity: identity_name(),
         }),
-        Proof::Key { .. } => Ok(()),
+        Proof::Certificate(certified) if !certified.permits_pty() => Err(Denial::NotPermitted {
+            identity: identity_name(),
+            extension: "permit-pty".to_owned(),
+        }),
+        Proof::Key { .. } | Proof::Certificate(_) => Ok(()),
     }
 }

@@ -9,6 +9,7 @@ use super::manifest::Covered;
 use super::requests::{Parent, Pod, PodStream};
 use super::statement::Encrypted;
 use crate::config::{Name, RecordInput, SessionKind};
+use crate::identity::certificate::CertificateFacts;
 use crate::messages::{Peer, Terminal};
 use crate::session::SessionId;
 
@@ -36,6 +37,9 @@ pub struct Metadata {
     pub groups: BTreeSet<String>,
     /// The key that proved it: `SHA256:...`.
     pub fingerprint: String,
+    /// The certificate of that key, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateFacts>,
     /// The role that was granted.
     pub role: Name,
     /// By which binding.

@@ -21,6 +21,7 @@ pub(crate) fn metadata(terminal: bool) -> Metadata {
         identity: name("operator-a"),
         groups: BTreeSet::from(["sre".to_owned()]),
         fingerprint: "SHA256:abc".to_owned(),
+        certificate: None,
         role: name("viewer"),
         binding: name("sre-viewers"),
         reason: Some("on call".to_owned()),

@@ -69,6 +69,10 @@ fn page(summary: &Summary) -> String {
         );
     }
     page.line("", &format!("by the key {}", session.fingerprint));
+    if let Some(certificate) = &session.certificate {
+        page.line("", &format!("with {certificate}"));
+        page.line("", &format!("for {}", certificate.principals.join(", ")));
+    }
     page.line("allowed by", &format!("the binding {}", session.binding));
     if let Some(reason) = &session.reason {
         page.line("", &format!("because: {reason}"));

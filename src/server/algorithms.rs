@@ -44,7 +44,9 @@ const MACS: &[mac::Name] = &[mac::HMAC_SHA512_ETM, mac::HMAC_SHA256_ETM];
 
 /// Whether a client's key is of a kind served here, and signs as what it is.
 pub(crate) fn accepts_client_key(key: &PublicKey, algorithm: &Algorithm) -> bool {
-    KEYS.contains(algorithm) && key.algorithm() == *algorithm
+    // A certificate in place of a key would have the algorithm of the key inside of it.
+    let is_key = !key.key_data().is_certificate();
+    is_key && KEYS.contains(algorithm) && key.algorithm() == *algorithm
 }
 
 /// russh's configuration under `limits`.

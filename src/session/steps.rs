@@ -3,7 +3,6 @@
 use crate::audit::Event;
 use crate::causes::causes;
 use crate::config::SessionKind;
-use crate::identity::Proof;
 use crate::messages::{Command, Open};
 use crate::mint::{Lease, Minter};
 use crate::monitor::Monitor;
@@ -47,19 +46,21 @@ pub(super) async fn decide(
     };
     let principal = shown(&caller.principal, PRINCIPAL_SHOWN);
     let identity = &caller.identity;
-    let Proof::Key { fingerprint, .. } = identity.proof();
+    let fingerprint = identity.proof().fingerprint();
+    let certificate = identity.proof().certificate_facts();
     let decision = policy::decide(&config, identity, &request, monitor.clock.now());
-    let by_key = match kind {
+    let by_proof = match kind {
         SessionKind::Tunnel => policy::tunnel_allowed(identity),
         _ if terminal => policy::terminal_allowed(identity),
         _ => Ok(()),
     };
-    match decision.and_then(|grant| by_key.map(|()| grant)) {
+    match decision.and_then(|grant| by_proof.map(|()| grant)) {
         Ok(grant) => {
             let event = Event::Granted {
                 session,
                 peer: &caller.peer,
                 fingerprint,
+                certificate,
                 groups: identity.groups(),
                 principal: &principal,
                 grant: &grant,
@@ -73,6 +74,7 @@ pub(super) async fn decide(
                 peer: &caller.peer,
                 identity: identity.name(),
                 fingerprint,
+                certificate,
                 groups: identity.groups(),
                 principal: &principal,
                 kind,
@@ -114,13 +116,13 @@ pub(super) async fn record(
 ) -> Result<OpenRecording, Sentence> {
     room::for_another(monitor, caller, grant, session).await?;
     let identity = &caller.identity;
-    let Proof::Key { fingerprint, .. } = identity.proof();
     let metadata = Metadata {
         session,
         instance: monitor.config().bastion.name.clone(),
         identity: identity.name().clone(),
         groups: identity.groups().iter().map(ToString::to_string).collect(),
-        fingerprint: fingerprint.clone(),
+        fingerprint: identity.proof().fingerprint().to_owned(),
+        certificate: identity.proof().certificate_facts().cloned(),
         role: grant.role().clone(),
         binding: grant.binding().clone(),
         reason: grant.reason().map(str::to_owned),

@@ -14,12 +14,14 @@ use super::problem::{At, Gathered, Place};
 use super::scalar;
 use super::yaml::{Node, Value};
 
+mod authority;
 mod bastion;
 mod evidence;
 mod recordings;
 mod role;
 mod who;
 
+pub(super) use authority::RawAuthority;
 pub(super) use bastion::{RawBastion, RawCluster, RequestIndex};
 pub(super) use recordings::RawS3;
 pub(super) use role::{ClusterSelector, RawAudit, RawKubernetes, RawRole, RawServiceAccount};
@@ -34,15 +36,17 @@ pub(super) enum Kind {
     Bastion,
     Cluster,
     Identity,
+    CertificateAuthority,
     Role,
     Binding,
 }
 
 impl Kind {
-    const ALL: [(&'static str, Self); 5] = [
+    const ALL: [(&'static str, Self); 6] = [
         ("Bastion", Self::Bastion),
         ("Cluster", Self::Cluster),
         ("Identity", Self::Identity),
+        ("CertificateAuthority", Self::CertificateAuthority),
         ("Role", Self::Role),
         ("Binding", Self::Binding),
     ];
@@ -73,6 +77,7 @@ pub(super) enum Spec {
     Bastion(Box<RawBastion>),
     Cluster(RawCluster),
     Identity(RawIdentity),
+    CertificateAuthority(RawAuthority),
     Role(Box<RawRole>),
     Binding(RawBinding),
 }
@@ -180,6 +185,9 @@ fn spec(gathered: &Gathered, node: &Node, kind: Kind) -> Option<Spec> {
         Kind::Bastion => bastion::bastion(gathered, node).map(|raw| Spec::Bastion(Box::new(raw))),
         Kind::Cluster => bastion::cluster(gathered, node).map(Spec::Cluster),
         Kind::Identity => who::identity(gathered, node).map(Spec::Identity),
+        Kind::CertificateAuthority => {
+            authority::authority(gathered, node).map(Spec::CertificateAuthority)
+        }
         Kind::Role => role::role(gathered, node).map(|raw| Spec::Role(Box::new(raw))),
         Kind::Binding => who::binding(gathered, node).map(Spec::Binding),
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Documents;
+use crate::config::authority::CertificateAuthority;
 use crate::config::model::{Binding, IdentityDocument, Name, Pattern, Role, RoleAccess, Subject};
 use crate::config::problem::At;
 use crate::config::raw::{Kind, RawBinding, RawSubject};
@@ -13,8 +14,12 @@ impl Documents<'_> {
         &self,
         roles: &BTreeMap<Name, Role>,
         identities: &BTreeMap<Name, IdentityDocument>,
+        authorities: &BTreeMap<Name, CertificateAuthority>,
     ) -> BTreeMap<Name, Binding> {
-        let groups: HashSet<&Group> = identities.values().flat_map(|i| &i.groups).collect();
+        let groups = Groups {
+            of_the_file: identities.values().flat_map(|i| &i.groups).collect(),
+            authorities,
+        };
         self.binding_specs()
             .map(|(document, spec)| {
                 let name = document.name.value.clone();
@@ -44,7 +49,7 @@ impl Documents<'_> {
             .collect()
     }
 
-    fn binding_subjects(&self, spec: &RawBinding, groups: &HashSet<&Group>) -> Vec<Subject> {
+    fn binding_subjects(&self, spec: &RawBinding, groups: &Groups<'_>) -> Vec<Subject> {
         spec.subjects
             .iter()
             .filter_map(|subject| match &subject.value {
@@ -61,22 +66,9 @@ impl Documents<'_> {
             .collect()
     }
 
-    fn group(
-        &self,
-        subject: &At<RawSubject>,
-        text: &str,
-        groups: &HashSet<&Group>,
-    ) -> Option<Group> {
+    fn group(&self, subject: &At<RawSubject>, text: &str, groups: &Groups<'_>) -> Option<Group> {
         if text.contains([':', '/']) {
-            self.report(
-                &subject.at,
-                format!(
-                    "'{}' is a group of a certificate authority or a provider, and this version knows only groups of \
-                     its own Identities",
-                    text.escape_debug()
-                ),
-            );
-            return None;
+            return self.group_of_an_authority(subject, text, groups.authorities);
         }
         let group = match Group::from_file(text) {
             Ok(group) => group,
@@ -88,10 +80,14 @@ impl Documents<'_> {
                 return None;
             }
         };
-        if groups.contains(&group) {
+        if groups.of_the_file.contains(&group) {
             return Some(group);
         }
-        let known: BTreeSet<&str> = groups.iter().map(|group| group.as_str()).collect();
+        let known: BTreeSet<&str> = groups
+            .of_the_file
+            .iter()
+            .map(|group| group.as_str())
+            .collect();
         let known: Vec<&str> = known.into_iter().collect();
         let advice = self.advice(text, &known);
         self.report(
@@ -99,6 +95,60 @@ impl Documents<'_> {
             format!("no Identity has the group '{text}'{advice}"),
         );
         None
+    }
+
+    /// `ca/NAME:GROUP`. Which groups an authority will name cannot be known; that it can name any must be.
+    fn group_of_an_authority(
+        &self,
+        subject: &At<RawSubject>,
+        text: &str,
+        authorities: &BTreeMap<Name, CertificateAuthority>,
+    ) -> Option<Group> {
+        let parts = text
+            .strip_prefix("ca/")
+            .and_then(|rest| rest.split_once(':'))
+            .and_then(|(authority, group)| Some((Name::new(authority).ok()?, group)));
+        let Some((authority, group)) = parts else {
+            self.report(
+                &subject.at,
+                format!(
+                    "'{}' is not a group: write GROUP for one of the Identities', ca/NAME:GROUP for one of a CertificateAuthority's",
+                    text.escape_debug()
+                ),
+            );
+            return None;
+        };
+        let named = At {
+            value: authority,
+            at: subject.at.clone(),
+        };
+        if !self.check_reference(Kind::CertificateAuthority, &named) {
+            return None;
+        }
+        if authorities
+            .get(&named.value)
+            .is_some_and(|authority| authority.groups.is_empty())
+        {
+            self.report(
+                &subject.at,
+                format!(
+                    "the CertificateAuthority '{0}' names no groups, so nobody is in '{1}'; give {0} a rule under 'groups'",
+                    named.value,
+                    text.escape_debug()
+                ),
+            );
+            return None;
+        }
+        match Group::from_authority(&named.value, group) {
+            Ok(group) => Some(group),
+            Err(error) => {
+                self.report(
+                    &subject.at,
+                    format!("'{}' is not a group: {error}", group.escape_debug()),
+                );
+                None
+            }
+        }
     }
 
     /// A narrowing to clusters where a role does not exist gives nothing, and nobody writes that on purpose.
@@ -138,6 +188,12 @@ impl Documents<'_> {
     }
 }
 
+/// The groups that there are.
+struct Groups<'c> {
+    of_the_file: HashSet<&'c Group>,
+    authorities: &'c BTreeMap<Name, CertificateAuthority>,
+}
+
 /// Who is bound to which role, whenever and wherever.
 pub(super) struct Bound<'c> {
     by_identity: HashMap<&'c Name, BTreeSet<&'c Name>>,
@@ -168,6 +224,13 @@ impl<'c> Bound<'c> {
             .groups
             .iter()
             .filter_map(|group| self.by_group.get(group));
+        // An authority may put whomever it names into its groups.
+        let by_authority = self
+            .by_group
+            .iter()
+            .filter(|(group, _)| group.is_of_an_authority())
+            .map(|(_, roles)| roles);
+        let by_group = by_group.chain(by_authority);
         by_name.chain(by_group).any(|roles| roles.contains(role))
     }
 }

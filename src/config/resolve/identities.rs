@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use russh::keys::ssh_key::public::KeyData;
 
-use super::Documents;
+use super::{Documents, misplaced};
 use crate::config::authorized_keys;
 use crate::config::model::{AuthorizedKey, Binding, IdentityDocument, Name, Role, RoleAccess};
 use crate::config::problem::{At, Place};
-use crate::config::raw::{Document, Kind, RawIdentity};
+use crate::config::raw::Kind;
 use crate::config::source::Reader;
 
 /// Where each key was first seen, and whose it is there.
@@ -21,7 +21,7 @@ impl Documents<'_> {
         for (document, spec) in self.identity_specs() {
             let name = document.name.value.clone();
             let keys = self
-                .lines(document, spec, reader)
+                .lines(document, &spec.keys, spec.keys_file.as_ref(), reader)
                 .into_iter()
                 .filter_map(|line| self.key(&name, line, &mut seen))
                 .collect();
@@ -40,48 +40,12 @@ impl Documents<'_> {
         identities
     }
 
-    /// Every line that may hold a key, of the document and of its keysFile.
-    fn lines(
-        &self,
-        document: &Document,
-        spec: &RawIdentity,
-        reader: &mut Reader,
-    ) -> Vec<At<String>> {
-        let mut lines: Vec<At<String>> = spec.keys.clone();
-        let Some(file) = &spec.keys_file else {
-            return lines;
-        };
-        let path = document.base.join(&file.value);
-        match reader.read(&path) {
-            Err(error) => self.report(&file.at, format!("keysFile {} {error}", path.display())),
-            Ok(text) => {
-                let place = Place::file(&path);
-                for (line, number) in text.lines().zip(1_u32..) {
-                    lines.push(At {
-                        value: line.to_owned(),
-                        at: Place {
-                            line: number,
-                            column: 1,
-                            ..place.clone()
-                        },
-                    });
-                }
-            }
-        }
-        lines
-    }
-
     fn key(&self, identity: &Name, line: At<String>, seen: &mut Seen) -> Option<AuthorizedKey> {
         let key = match authorized_keys::line(&line.value) {
             Ok(key) => key?,
             Err(wrong) => {
-                let before = line.value.get(..wrong.offset).unwrap_or("");
-                let column = u32::try_from(before.chars().count()).unwrap_or(0);
-                let at = Place {
-                    column: line.at.column.saturating_add(column),
-                    ..line.at
-                };
-                self.report(&at, wrong.message);
+                let (at, message) = misplaced(&line, wrong);
+                self.report(&at, message);
                 return None;
             }
         };

@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::authorized_keys::Wrong;
 use super::fields::nearest;
 use super::index::Index;
 use super::model::{Cluster, ClusterAccess, Config, Name};
 use super::problem::{At, Gathered, Place};
-use super::raw::{Document, Kind, RawBinding, RawCluster, RawIdentity, RawRole, Spec};
+use super::raw::{
+    Document, Kind, RawAuthority, RawBinding, RawCluster, RawIdentity, RawRole, Spec,
+};
 use super::source::{Reader, absolute};
 
+mod authorities;
 mod bastion;
 mod bindings;
 mod identities;
@@ -36,14 +40,16 @@ pub(super) fn config(
     let clusters = documents.clusters();
     let roles = documents.roles();
     let identities = documents.identities(reader);
-    let bindings = documents.bindings(&roles, &identities);
+    let authorities = documents.authorities(&identities, reader);
+    let bindings = documents.bindings(&roles, &identities, &authorities);
     documents.default_roles(&roles, &identities, &bindings);
     let bastion = documents.bastion(root, &clusters)?;
-    let index = Index::build(&identities, &bindings);
+    let index = Index::build(&identities, &authorities, &bindings);
     Some(Config {
         bastion,
         clusters,
         identities,
+        authorities,
         roles,
         bindings,
         // Filled in when every file has been read.
@@ -180,6 +186,13 @@ impl<'a> Documents<'a> {
         })
     }
 
+    fn authority_specs(&self) -> impl Iterator<Item = (&Document, &RawAuthority)> {
+        self.specs(Kind::CertificateAuthority, |spec| match spec {
+            Spec::CertificateAuthority(raw) => Some(raw),
+            _ => None,
+        })
+    }
+
     fn binding_specs(&self) -> impl Iterator<Item = (&Document, &RawBinding)> {
         self.specs(Kind::Binding, |spec| match spec {
             Spec::Binding(raw) => Some(raw),
@@ -202,4 +215,15 @@ fn cluster_access(document: &Document, spec: &RawCluster) -> Option<ClusterAcces
 /// A path of a document, absolute.
 fn document_path(document: &Document, path: &str) -> PathBuf {
     absolute(&document.base.join(path))
+}
+
+/// Where in a line of keys something is wrong, and what.
+fn misplaced(line: &At<String>, wrong: Wrong) -> (Place, String) {
+    let before = line.value.get(..wrong.offset).unwrap_or("");
+    let column = u32::try_from(before.chars().count()).unwrap_or(0);
+    let at = Place {
+        column: line.at.column.saturating_add(column),
+        ..line.at.clone()
+    };
+    (at, wrong.message)
 }

@@ -49,6 +49,9 @@ pub(crate) struct Intent {
     pub(crate) identity: Name,
     /// The key that proved it.
     pub(crate) fingerprint: String,
+    /// The certificate of that key, OpenSSH format, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) certificate: Option<String>,
     pub(crate) role: Name,
     /// Lifetime asked for, seconds.
     pub(crate) ttl: u32,
@@ -160,6 +163,7 @@ pub(super) mod tests {
             secret: format!("session-main-{}", session.to_lowercase()),
             identity: Name::new("operator-a").unwrap(),
             fingerprint: "SHA256:abc".into(),
+            certificate: None,
             role: Name::new("viewer").unwrap(),
             ttl: 900,
             at: Timestamp::UNIX_EPOCH,

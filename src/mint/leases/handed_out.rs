@@ -68,6 +68,9 @@ pub struct LiveLease {
     pub identity: Name,
     /// The key that proved it, `SHA256:...`.
     pub fingerprint: String,
+    /// The certificate of that key, OpenSSH format, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// Under which role.
     pub role: Name,
     /// Where.
@@ -157,6 +160,7 @@ impl Leases {
                 session,
                 identity: open.intent.identity.clone(),
                 fingerprint: open.intent.fingerprint.clone(),
+                certificate: open.intent.certificate.clone(),
                 role: open.intent.role.clone(),
                 cluster: open.intent.cluster.clone(),
                 subject: KubernetesSubject {

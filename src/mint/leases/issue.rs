@@ -25,6 +25,7 @@ pub(super) struct Order {
     pub(super) service_account: String,
     pub(super) identity: Name,
     pub(super) fingerprint: String,
+    pub(super) certificate: Option<String>,
     pub(super) role: Name,
     pub(super) ttl: CredentialTtl,
 }
@@ -46,6 +47,7 @@ impl Order {
             service_account: subject.name.clone(),
             identity: grant.identity().clone(),
             fingerprint: grant.fingerprint().to_owned(),
+            certificate: grant.certificate().map(str::to_owned),
             role: grant.role().clone(),
             ttl: grant.ttl(),
         })
@@ -145,6 +147,7 @@ impl Inner {
             secret: secret.name.clone(),
             identity: order.identity.clone(),
             fingerprint: order.fingerprint.clone(),
+            certificate: order.certificate.clone(),
             role: order.role.clone(),
             ttl: order.ttl.as_secs(),
             at: self.clock.now(),

@@ -95,6 +95,7 @@ fn prove(config: &Config, key: &str) -> Identity {
     let offer = Offer {
         principal: String::new(),
         public_key: key.to_owned(),
+        certificate: None,
         algorithm: "ssh-ed25519".to_owned(),
     };
     let peer = Peer {

@@ -290,6 +290,7 @@ fn credentials_that_are_out_are_found_by_the_same_filters() {
         session: SessionId::new(opened),
         identity: Name::new("operator-a").unwrap(),
         fingerprint: "SHA256:x".to_owned(),
+        certificate: None,
         role: Name::new("editor").unwrap(),
         cluster: Name::new("prod").unwrap(),
         subject: KubernetesSubject {

@@ -3,7 +3,6 @@
 use jiff::Timestamp;
 
 use crate::config::{Config, SessionKind};
-use crate::identity::Proof;
 use crate::policy::{self, Available, Gives};
 
 use super::choice::choices;
@@ -11,11 +10,6 @@ use crate::session::{Caller, steps};
 
 pub(super) fn whoami(config: &Config, caller: &Caller) -> String {
     let identity = &caller.identity;
-    let Proof::Key {
-        fingerprint,
-        algorithm,
-        ..
-    } = identity.proof();
     let groups: Vec<&str> = identity
         .groups()
         .iter()
@@ -33,7 +27,7 @@ pub(super) fn whoami(config: &Config, caller: &Caller) -> String {
             groups.join(", ")
         },
     );
-    row(&mut text, "proven by", format!("{algorithm} {fingerprint}"));
+    row(&mut text, "proven by", identity.proof().to_string());
     row(
         &mut text,
         "login name",

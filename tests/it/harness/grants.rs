@@ -55,6 +55,7 @@ pub(crate) fn grant(config: &Config, now: Timestamp) -> Grant {
     let offer = Offer {
         principal: "operator-a".into(),
         public_key: KEY.into(),
+        certificate: None,
         algorithm: "ssh-ed25519".into(),
     };
     let peer = Peer {

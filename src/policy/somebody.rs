@@ -1,0 +1,179 @@
+//! Somebody, by the configuration as it is now: a connection may be older than a reload, and neither a key, a certificate nor a
+//! group that was taken away since may open anything.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use russh::keys::Certificate;
+
+use super::denial::Denial;
+use super::judge::{Who, standing_key};
+use crate::config::{Config, IdentityDocument, Meant, Name};
+use crate::identity::certificate::{self, CertificateRefusal, Vouched};
+use crate::identity::{Group, Identity, Proof};
+
+/// An identity with what the configuration says of it now. Opens nothing: only [`super::decide`] does, and that takes an
+/// [`Identity`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Somebody<'c> {
+    name: Cow<'c, Name>,
+    groups: Cow<'c, BTreeSet<Group>>,
+    default_role: Option<&'c Name>,
+}
+
+impl<'c> Somebody<'c> {
+    /// An Identity of the configuration.
+    pub fn listed(document: &'c IdentityDocument) -> Self {
+        Self {
+            name: Cow::Borrowed(&document.name),
+            groups: Cow::Borrowed(&document.groups),
+            default_role: document.default_role.as_ref(),
+        }
+    }
+
+    /// Whom a certificate would prove now, if its holder asked for `login` from a good address.
+    ///
+    /// # Errors
+    ///
+    /// Whatever it would be refused for.
+    pub fn certified(
+        config: &'c Config,
+        certificate: &Certificate,
+        login: &str,
+        now: Timestamp,
+    ) -> Result<Self, CertificateRefusal> {
+        let vouched = certificate::vouch(config, certificate)?;
+        certificate::is_signed(certificate)?;
+        certificate::valid_at(certificate, now)?;
+        let meant = vouched.one(login)?;
+        Ok(Self::meant(&vouched, meant))
+    }
+
+    /// Who.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The groups, each with its source.
+    pub fn groups(&self) -> &BTreeSet<Group> {
+        &self.groups
+    }
+
+    fn meant(vouched: &Vouched<'c>, meant: &Meant<'c>) -> Self {
+        let groups = Cow::Owned(vouched.groups_of(meant));
+        match meant {
+            Meant::Listed(document) => Self {
+                groups,
+                ..Self::listed(document)
+            },
+            Meant::Unlisted(name) => Self {
+                name: Cow::Owned(name.clone()),
+                groups,
+                default_role: None,
+            },
+        }
+    }
+
+    pub(super) fn who(&self) -> Who<'_> {
+        Who {
+            name: &self.name,
+            groups: &self.groups,
+            default_role: self.default_role,
+        }
+    }
+
+    /// A proven identity that asks for something new: what proved it must prove it now.
+    pub(super) fn who_asks(
+        config: &'c Config,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Result<Self, Denial> {
+        let somebody = Self::who_holds(config, identity, now)?;
+        if let Some(certified) = identity.proof().certificate() {
+            certificate::valid_at(certified.certificate(), now).map_err(|refusal| {
+                Denial::CertificateEnded {
+                    identity: identity.name().clone(),
+                    reason: refusal.to_string(),
+                }
+            })?;
+        }
+        Ok(somebody)
+    }
+
+    /// A proven identity that has something open: what proved it must be accepted still. That a certificate has ended since does not
+    /// matter, nor the address that it came from, which was judged at login.
+    pub(super) fn who_holds(
+        config: &'c Config,
+        identity: &Identity,
+        now: Timestamp,
+    ) -> Result<Self, Denial> {
+        match identity.proof() {
+            Proof::Key {
+                fingerprint,
+                no_pty,
+                no_forwarding,
+                ..
+            } => by_key(config, identity.name(), fingerprint, now)
+                .filter(|(_, line)| {
+                    // The session may hold a terminal or a tunnel that its key may not have any more.
+                    let taken = (line.no_pty && !no_pty) || (line.no_forwarding && !no_forwarding);
+                    !taken
+                })
+                .map(|(somebody, _)| somebody)
+                .ok_or_else(|| Denial::KeyWithdrawn {
+                    identity: identity.name().clone(),
+                }),
+            Proof::Certificate(certified) => {
+                by_certificate(config, identity.name(), certified.certificate()).map_err(
+                    |refusal| Denial::CertificateWithdrawn {
+                        identity: identity.name().clone(),
+                        reason: refusal.to_string(),
+                    },
+                )
+            }
+        }
+    }
+
+    /// Who was proven by a key once, or by a certificate of it.
+    pub(super) fn who_held(
+        config: &'c Config,
+        name: &Name,
+        fingerprint: &str,
+        certificate: Option<&str>,
+        now: Timestamp,
+    ) -> Option<Self> {
+        match certificate {
+            None => by_key(config, name, fingerprint, now).map(|(somebody, _)| somebody),
+            Some(text) => {
+                let certificate = certificate::read(text).ok()?;
+                by_certificate(config, name, &certificate).ok()
+            }
+        }
+    }
+}
+
+fn by_key<'c>(
+    config: &'c Config,
+    name: &Name,
+    fingerprint: &str,
+    now: Timestamp,
+) -> Option<(Somebody<'c>, &'c crate::config::AuthorizedKey)> {
+    let document = config.identities.get(name)?;
+    let line = standing_key(config, document, fingerprint, now)?;
+    Some((Somebody::listed(document), line))
+}
+
+fn by_certificate<'c>(
+    config: &'c Config,
+    name: &Name,
+    certificate: &Certificate,
+) -> Result<Somebody<'c>, CertificateRefusal> {
+    let vouched = certificate::vouch(config, certificate)?;
+    match vouched.named(name) {
+        Some(meant) => Ok(Somebody::meant(&vouched, meant)),
+        None => Err(CertificateRefusal::NobodysPrincipals {
+            authority: vouched.authority().name.clone(),
+        }),
+    }
+}
