@@ -14,6 +14,7 @@
 
 mod admin;
 mod audit_over_ssh;
+mod certificates;
 mod clients;
 mod confined;
 mod credential;

@@ -198,7 +198,7 @@ impl Conversation {
     }
 
     fn known(&self, offer: &Offer) -> Answer {
-        if offer.public_key.trim() == self.key {
+        if offer.public_key.trim() == self.key && offer.certificate.is_none() {
             Answer::Yes
         } else {
             Answer::No

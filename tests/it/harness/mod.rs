@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod bastion;
+pub(crate) mod certified;
 pub(crate) mod cluster;
 pub(crate) mod grants;
 pub(crate) mod joined;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use russh::keys::{PrivateKeyWithHashAlg, load_secret_key};
+use russh::keys::{Certificate, PrivateKeyWithHashAlg, load_secret_key};
 use russh::{ChannelMsg, client};
 
 use super::bastion::Bastion;
@@ -43,6 +43,22 @@ impl SshClient {
         let key = load_secret_key(bastion.path().join("keys").join(who), None).unwrap();
         let key = PrivateKeyWithHashAlg::new(Arc::new(key), None);
         let answer = handle.authenticate_publickey(login, key).await.unwrap();
+        answer.success().then_some(Self { handle })
+    }
+
+    /// Logs in by the certificate of somebody's key, whatever it says; `None` if it proves nobody.
+    pub(crate) async fn login_certified(bastion: &Bastion, who: &str, login: &str) -> Option<Self> {
+        let config = Arc::new(client::Config::default());
+        let address = ("127.0.0.1", bastion.port());
+        let mut handle = client::connect(config, address, Trusting).await.unwrap();
+        let keys = bastion.path().join("keys");
+        let key = load_secret_key(keys.join(who), None).unwrap();
+        let certificate = std::fs::read_to_string(keys.join(format!("{who}-cert.pub"))).unwrap();
+        let certificate = Certificate::from_openssh(&certificate).unwrap();
+        let answer = handle
+            .authenticate_openssh_cert(login, Arc::new(key), certificate)
+            .await
+            .unwrap();
         answer.success().then_some(Self { handle })
     }
 
