@@ -222,7 +222,7 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
                 "x",
                 "{subjects: [{group: 'ca/corp:sre'}], roles: [viewer]}",
             ),
-            "is a group of a certificate authority",
+            "no CertificateAuthority 'corp' is defined",
         ),
         (
             doc("Binding", "x", "{subjects: [{group: sre}], roles: [admin]}"),

@@ -1,5 +1,6 @@
 //! Whole configurations, good and bad.
 
+mod authorities;
 mod evidence;
 mod files;
 mod meaning;

@@ -150,9 +150,13 @@ impl Section {
 
     fn in_a_bitmap(&self, serial: u64) -> bool {
         const BITS: u64 = 8 * MAX_BITMAP as u64;
-        let from = self
-            .bitmaps
-            .partition_point(|bitmap| bitmap.first.saturating_add(BITS) <= serial);
+        let before = |bitmap: &Bitmap| {
+            bitmap
+                .first
+                .checked_add(BITS)
+                .is_some_and(|end| end <= serial)
+        };
+        let from = self.bitmaps.partition_point(before);
         self.bitmaps
             .iter()
             .skip(from)
