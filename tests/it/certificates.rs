@@ -251,6 +251,11 @@ fn what_is_taken_back_ends_what_is_open_and_stays_taken_back() {
     let by_serial = Running::start(&bastion, "seven", "viewer", "sleep 300");
     let by_key = Running::start(&bastion, "eight", "viewer", "sleep 300");
     let other = Running::start(&bastion, "nine", "viewer", "sleep 300");
+    let handed_out = bastion.run_ssh("seven", "editor", "bastion credential");
+    assert_eq!(handed_out.code, Some(0), "{handed_out:?}");
+    let issued = bastion.event("policy.granted", |event| {
+        event["grant"]["kind"] == "credential"
+    });
     let key = std::fs::read_to_string(bastion.path().join("keys/eight.pub")).unwrap();
     let ended = by_serial.id.clone();
     revoke(&bastion, &format!("serial: 5-7\nkey: {key}"));
@@ -259,6 +264,9 @@ fn what_is_taken_back_ends_what_is_open_and_stays_taken_back() {
         assert!(ran.stderr.contains("certificate"), "{ran:?}");
         assert_ne!(ran.code, Some(0));
     }
+    bastion.event("lease.released", |event| {
+        event["session"] == issued["session"]
+    });
     eventually("the end of its processes", || {
         processes_of(&ended).is_empty().then_some(())
     });

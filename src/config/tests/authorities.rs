@@ -75,7 +75,7 @@ fn each_mistake_in_one_is_reported_with_what_to_do() {
                 "corp",
                 &format!("{{keys: ['restrict {OTHER}']}}"),
             ),
-            "all.yaml:29:15: a certificate authority's key has no options",
+            "all.yaml:35:15: a certificate authority's key has no options",
         ),
         (
             doc(
@@ -157,7 +157,7 @@ fn names_under_an_authority_are_nobody_elses() {
         Ok(_) => String::new(),
         Err(problems) => problems.to_string(),
     };
-    assert_eq!(problems(&[unlisted.clone()]), "");
+    assert_eq!(problems(std::slice::from_ref(&unlisted)), "");
     let taken = doc("Identity", "corp--jane", &format!("{{keys: ['{ECDSA}']}}"));
     let told = problems(&[unlisted.clone(), taken.clone()]);
     assert!(told.contains("names that begin with 'corp--'"), "{told}");

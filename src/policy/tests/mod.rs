@@ -1,6 +1,7 @@
 //! What the tests of decisions share.
 
 mod cases;
+mod certified;
 mod properties;
 
 use std::path::Path;
