@@ -292,6 +292,27 @@ fn principals_that_are_nobodys_prove_nobody() {
 }
 
 #[test]
+fn a_comma_in_a_principal_parts_nothing() {
+    let config = config("identities: [{listed: true}, {principalSuffix: '@x'}]");
+    for one in [
+        "root,jane",
+        "jane,root",
+        "jane,",
+        ",jane",
+        "jane,john@x",
+        "jane jane",
+    ] {
+        assert!(
+            matches!(
+                refused(&config, &Says::user(&[one])),
+                CertificateRefusal::NobodysPrincipals { .. }
+            ),
+            "{one}"
+        );
+    }
+}
+
+#[test]
 fn of_several_identities_the_login_name_says_which() {
     let config = config("");
     let signed = Says::user(&["jane", "john"]).signed();
