@@ -333,7 +333,8 @@ impl Conversation {
             return;
         };
         let config = self.monitor.config();
-        match identity::identify_again(&config, offer, &self.peer, self.monitor.clock.now()) {
+        let now = self.monitor.clock.now();
+        match identity::identify_again(&config, offer, &self.peer, now, identity) {
             Ok(again) if again.name() == identity.name() => *identity = again,
             _ => {
                 let what = match identity.proof() {

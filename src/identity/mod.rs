@@ -8,11 +8,10 @@ mod provider;
 use std::collections::BTreeSet;
 
 pub use group::{Group, NotAGroup};
-pub(crate) use provider::fingerprint;
 pub use provider::{
-    Refusal, certificate_facts, fingerprint_of, identify, identify_again, is_known,
-    is_worth_a_signature,
+    Refusal, certificate_facts, fingerprint_of, identify, is_known, is_worth_a_signature,
 };
+pub(crate) use provider::{fingerprint, identify_again};
 
 use crate::config::Name;
 use certificate::{CertificateFacts, Certified};

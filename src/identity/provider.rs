@@ -56,19 +56,20 @@ pub fn identify(
     by(config, offer, peer, now, When::At(now))
 }
 
-/// Says who a client is that was proven before, under another configuration. That its certificate has ended since is no reason
-/// against it; what is new on the connection is judged by that all the same.
+/// Says whether a client that was proven before is the same under another configuration. That its certificate has ended since is
+/// no reason against it; what is new on the connection is judged by that all the same.
 ///
 /// # Errors
 ///
 /// As [`identify`].
-pub fn identify_again(
+pub(crate) fn identify_again(
     config: &Config,
     offer: &Offer,
     peer: &Peer,
     now: Timestamp,
+    before: &Identity,
 ) -> Result<Identity, Refusal> {
-    by(config, offer, peer, now, When::Before)
+    by(config, offer, peer, now, When::Before(before.name()))
 }
 
 fn by(
@@ -76,7 +77,7 @@ fn by(
     offer: &Offer,
     peer: &Peer,
     now: Timestamp,
-    when: When,
+    when: When<'_>,
 ) -> Result<Identity, Refusal> {
     let key = offered(offer)?;
     let Some(text) = &offer.certificate else {

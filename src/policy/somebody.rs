@@ -170,10 +170,6 @@ fn by_certificate<'c>(
     certificate: &Certificate,
 ) -> Result<Somebody<'c>, CertificateRefusal> {
     let vouched = certificate::vouch(config, certificate)?;
-    match vouched.named(name) {
-        Some(meant) => Ok(Somebody::meant(&vouched, meant)),
-        None => Err(CertificateRefusal::NobodysPrincipals {
-            authority: vouched.authority().name.clone(),
-        }),
-    }
+    let meant = vouched.named(name)?;
+    Ok(Somebody::meant(&vouched, meant))
 }

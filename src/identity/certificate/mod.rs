@@ -110,11 +110,11 @@ pub fn read(text: &str) -> Result<Certificate, CertificateRefusal> {
 
 /// When a certificate must be valid.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum When {
+pub(super) enum When<'a> {
     /// Now, because somebody logs in.
     At(Timestamp),
-    /// It was when they logged in. As with sshd, a certificate is a way in: that it ends ends nothing that is open.
-    Before,
+    /// It was when they logged in as this identity. As with sshd, a certificate is a way in: that it ends ends nothing that is open.
+    Before(&'a Name),
 }
 
 /// Who the client with this certificate is. It has proven that it holds the key.
@@ -124,7 +124,7 @@ pub(super) fn identify(
     text: &str,
     principal: &str,
     address: IpAddr,
-    when: When,
+    when: When<'_>,
 ) -> Result<Identity, CertificateRefusal> {
     let certificate = read(text)?;
     if certificate.public_key() != key {
@@ -132,11 +132,14 @@ pub(super) fn identify(
     }
     let vouched = vouch(config, &certificate)?;
     is_signed(&certificate)?;
-    if let When::At(now) = when {
-        valid_at(&certificate, now)?;
-    }
     options::allows(vouched.sources.as_deref(), address)?;
-    let meant = vouched.one(principal)?;
+    let meant = match when {
+        When::At(now) => {
+            valid_at(&certificate, now)?;
+            vouched.one(principal)?
+        }
+        When::Before(name) => vouched.named(name)?,
+    };
     let groups = vouched.groups_of(meant);
     let name = meant.name().clone();
     let fingerprint = certificate.public_key().fingerprint(HashAlg::Sha256);
@@ -203,14 +206,13 @@ pub(crate) fn vouch<'c>(
 }
 
 impl<'c> Vouched<'c> {
-    /// Whose certificate it is.
-    pub(crate) fn authority(&self) -> &'c CertificateAuthority {
-        self.authority
-    }
-
     /// The identity of this name, if it is one of those that the certificate proves.
-    pub(crate) fn named(&self, name: &Name) -> Option<&Meant<'c>> {
-        self.meant.get(name)
+    pub(crate) fn named(&self, name: &Name) -> Result<&Meant<'c>, CertificateRefusal> {
+        self.meant
+            .get(name)
+            .ok_or_else(|| CertificateRefusal::NobodysPrincipals {
+                authority: self.authority.name.clone(),
+            })
     }
 
     /// The one identity that it proves. Of several that which the login name asks for: it proves each of them.
