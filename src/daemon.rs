@@ -20,6 +20,7 @@ use crate::config::watch::{Reload, Reloads};
 use crate::config::{self, Bastion, Config, Limits};
 use crate::custody::{Custody, CustodyError};
 use crate::gateway::{Gateway, GatewayError};
+use crate::issuer::{DocumentServer, IssuerError, Issuing};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
 use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader, Witnesses};
 use crate::mint::{JournalError, Leases};
@@ -91,6 +92,9 @@ pub enum StartError {
     /// No journal of leases, no daemon.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// No issuer, no credential on the clusters that trust it.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// No gateway, no way to a cluster.
     #[error(transparent)]
     Gateway(#[from] GatewayError),
@@ -122,6 +126,7 @@ pub struct Daemon {
     front: Front,
     admin: AdminSocket,
     reloads: Reloads,
+    documents: Option<DocumentServer>,
     packing: JoinHandle<()>,
     packing_ends: CancellationToken,
     // Held to the end: the next daemon on this directory must wait for our seals.
@@ -179,7 +184,9 @@ impl Daemon {
             Arc::clone(&clock),
             room.clone(),
         )?;
+        leases.issuing().update(bastion.issuer.as_ref())?;
         leases.update(&now);
+        let documents = documents(bastion, leases.issuing()).await?;
         let gateway = Gateway::open(state_dir, Arc::clone(&clock), leases.secrets().clone())?;
         gateway.update(&now);
         let launcher =
@@ -239,6 +246,7 @@ impl Daemon {
             front,
             admin,
             reloads,
+            documents,
             packing,
             packing_ends,
             _lock: lock,
@@ -270,11 +278,18 @@ impl Daemon {
             front,
             admin,
             reloads,
+            documents,
             packing,
             packing_ends,
             _lock: lock,
         } = self;
         let admin = tokio::spawn(admin.serve(Arc::clone(&monitor)));
+        // To the end: what a session's last requests are signed with must be found as long as it is open.
+        let published = CancellationToken::new();
+        let _published = published.clone().drop_guard();
+        if let Some(documents) = documents {
+            tokio::spawn(documents.serve(published));
+        }
         let enforce = supervised(&monitor, ENFORCEMENT, Monitor::enforce);
         let storage = supervised(&monitor, STORAGE, storage::watch);
         let config = reloads.current.clone();
@@ -344,6 +359,21 @@ impl Daemon {
         // Its last checkpoint; a share that hangs must not hold up the end.
         drop(tokio::time::timeout(LAST_WORDS, witness).await);
         drop(lock);
+    }
+}
+
+/// The issuer's documents, bound before anybody could need them.
+async fn documents(
+    bastion: &Bastion,
+    issuing: &Issuing,
+) -> Result<Option<DocumentServer>, IssuerError> {
+    let listener = bastion
+        .issuer
+        .as_ref()
+        .and_then(|issuer| issuer.listener.as_ref());
+    match listener {
+        Some(listener) => Ok(Some(DocumentServer::bind(listener, issuing.clone()).await?)),
+        None => Ok(None),
     }
 }
 

@@ -26,6 +26,7 @@ pub mod export;
 pub mod gateway;
 pub mod https;
 pub mod identity;
+pub mod issuer;
 mod lane;
 pub mod launch;
 pub mod log;

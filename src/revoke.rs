@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use crate::audit::Event;
@@ -27,11 +28,23 @@ pub enum Filter {
 /// What was taken back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Revoked {
-    /// Credentials that were out: by which session, and until when each stays valid if the API server could
-    /// not be told (`None`: refused from now on, within the API server's cache of 10 s).
-    pub credentials: Vec<(SessionId, Option<Timestamp>)>,
+    /// Credentials that were out, and what became of each.
+    pub credentials: Vec<TakenBack>,
     /// Open sessions that were ended.
     pub sessions: usize,
+}
+
+/// A credential that was to be taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TakenBack {
+    /// By which session it was handed out.
+    pub session: SessionId,
+    /// Until when it stays valid. `None`: refused from now on, within the API server's cache of 10 s.
+    pub valid_until: Option<Timestamp>,
+    /// It stays so because nothing ends before its time what the daemon signed itself; otherwise the API server could not be
+    /// told, and will be.
+    pub irrevocable: bool,
 }
 
 /// Ends the sessions that are meant and takes back the credentials that they handed out.
@@ -81,10 +94,7 @@ pub(crate) async fn no_longer_allowed(monitor: &Arc<Monitor>, config: &Config) {
     while all.join_next().await.is_some() {}
 }
 
-async fn take_back(
-    monitor: &Monitor,
-    filter: &mint::Filter,
-) -> Vec<(SessionId, Option<Timestamp>)> {
+async fn take_back(monitor: &Monitor, filter: &mint::Filter) -> Vec<TakenBack> {
     let mut credentials = Vec::new();
     for revoked in monitor.leases.revoke(filter).await {
         let valid_until = match revoked.release {
@@ -100,7 +110,11 @@ async fn take_back(
                 valid_until,
             })
             .await;
-        credentials.push((session, valid_until));
+        credentials.push(TakenBack {
+            session,
+            valid_until,
+            irrevocable: revoked.irrevocable,
+        });
     }
     credentials
 }

@@ -4,7 +4,6 @@
 use std::fmt::Display;
 
 use crate::log::Standing;
-use crate::mint::LeaseState;
 use crate::monitor::Monitor;
 use crate::store::Space;
 use crate::store::room::{Measure, Room, Trouble};
@@ -16,7 +15,7 @@ pub(super) async fn text(monitor: &Monitor) -> String {
     let leases = monitor.leases.live();
     let handed_out = leases
         .iter()
-        .filter(|lease| lease.state == LeaseState::HandedOut)
+        .filter(|lease| lease.state.is_with_a_client())
         .count();
     metrics.gauge("leases_out", "Credentials that are out.", leases.len());
     metrics.gauge(

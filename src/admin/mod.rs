@@ -82,9 +82,8 @@ pub enum Reply {
     Killed(bool),
     /// To [`Request::Revoke`].
     Revoked {
-        /// One line for each credential: its session, and `None` for "refused from now on" or until when it
-        /// stays valid because the API server could not be told.
-        credentials: Vec<(crate::session::SessionId, Option<jiff::Timestamp>)>,
+        /// What became of each credential.
+        credentials: Vec<crate::revoke::TakenBack>,
         /// Open sessions that were ended.
         sessions: usize,
     },

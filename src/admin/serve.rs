@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::{LONGEST, Reply, Request, SOCKET, metrics};
 use crate::audit::{Act, Event};
 use crate::custody::CustodyError;
-use crate::mint::{LeaseState, LiveLease};
+use crate::mint::LiveLease;
 use crate::monitor::Monitor;
 use crate::revoke;
 
@@ -187,6 +187,6 @@ fn told(result: Result<Reply, CustodyError>) -> Reply {
 
 fn handed_out(monitor: &Monitor) -> Vec<LiveLease> {
     let mut leases = monitor.leases.live();
-    leases.retain(|lease| matches!(lease.state, LeaseState::HandedOut));
+    leases.retain(|lease| lease.state.is_with_a_client());
     leases
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::config::{
-    self, CertificateAuthority, Cluster, ClusterAccess, Config, Name, RoleAccess, secrets,
+    self, CertificateAuthority, Cluster, ClusterAccess, Config, Mint, Name, RoleAccess, secrets,
 };
+use bastion_audit::issuer::{DocumentServer, Issuer};
 use bastion_audit::launch::confine::supported_landlock_abi;
 use bastion_audit::mint::check::{Level, check_cluster};
 use bastion_audit::policy::{Somebody, available_to};
@@ -97,9 +98,10 @@ fn summary(path: &Path, config: &Config) -> String {
             host_port(bastion)
         ),
         format!(
-            "clusters    {}: {}",
+            "clusters    {}: {}{}",
             config.clusters.len(),
-            some(config.clusters.keys())
+            some(config.clusters.keys()),
+            minted_by_us(config)
         ),
         format!(
             "identities  {}, with {keys} keys: {}",
@@ -136,6 +138,23 @@ fn summary(path: &Path, config: &Config) -> String {
             .map(|note| format!("note: {note}")),
     );
     lines.join("\n")
+}
+
+/// Where operators have their own names: said only where it is so.
+fn minted_by_us(config: &Config) -> String {
+    let ours: Vec<&Name> = config
+        .clusters
+        .values()
+        .filter(|cluster| matches!(cluster.mint, Mint::OidcIssuer { .. }))
+        .map(|cluster| &cluster.name)
+        .collect();
+    match ours.len() {
+        0 => String::new(),
+        count => format!(
+            "; {count} of them mint by oidcIssuer: {}",
+            some(ours.into_iter())
+        ),
+    }
 }
 
 /// The first few names.
@@ -276,6 +295,19 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
     say("state directory", state_dir(&config.bastion.state_dir))?;
     for cluster in config.clusters.values() {
         say(&format!("cluster {}", cluster.name), credential(cluster))?;
+    }
+    if let Some(issuer) = &config.bastion.issuer {
+        let opened = Issuer::open(issuer)
+            .map(|opened| format!("{} signs for {}", opened.key_id(), issuer.url));
+        say("issuer", opened.map_err(|error| error.to_string()))?;
+        if let Some(listener) = &issuer.listener {
+            let served = DocumentServer::check(listener)
+                .map(|()| format!("would be served on {}", listener.address));
+            say(
+                "issuer's documents",
+                served.map_err(|error| error.to_string()),
+            )?;
+        }
     }
     if let Some(s3) = &config.bastion.recordings.s3 {
         let bucket = Bucket::open(s3, Arc::new(SystemClock));

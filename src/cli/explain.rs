@@ -236,7 +236,7 @@ fn decisions(
     if granted {
         writeln!(
             out,
-            "What Kubernetes lets this ServiceAccount do is for its RBAC to say: bastion-audit check --cluster"
+            "What Kubernetes lets this subject do is for its RBAC to say: bastion-audit check --cluster"
         )?;
     }
     Ok(granted)
@@ -251,7 +251,9 @@ fn yes(config: &Config, decision: &Decision, now: Timestamp) -> String {
     let lines = [
         format!(
             "yes: role {} on {}, as {}",
-            decision.role, decision.cluster, decision.subject
+            decision.role,
+            decision.cluster,
+            decision.subject.in_words()
         ),
         format!(
             "by the binding {}{}",

@@ -5,6 +5,7 @@ mod explain;
 mod export;
 mod inherited;
 mod init;
+mod issuer;
 mod keep;
 mod log;
 mod logging;
@@ -60,6 +61,7 @@ enum Word {
     Delete(keep::Delete),
     Log(log::Log),
     Signer(signer::Signer),
+    Issuer(issuer::IssuerWord),
     #[command(hide = true)]
     SandboxInit(sandbox_init::SandboxInit),
 }
@@ -84,6 +86,7 @@ impl Cli {
             Word::Delete(word) => word.run(),
             Word::Log(word) => word.run(),
             Word::Signer(word) => word.run(),
+            Word::Issuer(word) => word.run(),
             Word::SandboxInit(word) => word.run(),
         }
     }

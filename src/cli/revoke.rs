@@ -54,17 +54,23 @@ impl Revoke {
         };
         let mut out = std::io::stdout().lock();
         let mut code = ExitCode::SUCCESS;
-        for (session, valid_until) in &credentials {
-            match valid_until {
-                None => writeln!(out, "{session}: revoked")?,
-                Some(until) => {
-                    code = ExitCode::FAILURE;
-                    let until = to_the_second(*until);
-                    writeln!(
-                        out,
-                        "{session}: NOT revoked: the API server could not be told; valid until {until} at most, and tried again until then"
-                    )?;
-                }
+        for one in &credentials {
+            let session = one.session;
+            let Some(until) = one.valid_until.map(to_the_second) else {
+                writeln!(out, "{session}: revoked")?;
+                continue;
+            };
+            code = ExitCode::FAILURE;
+            if one.irrevocable {
+                writeln!(
+                    out,
+                    "{session}: NOT revoked: nothing ends before its time what the bastion signed itself; valid until {until}"
+                )?;
+            } else {
+                writeln!(
+                    out,
+                    "{session}: NOT revoked: the API server could not be told; valid until {until} at most, and tried again until then"
+                )?;
             }
         }
         if sessions > 0 {

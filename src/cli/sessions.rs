@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bastion_audit::clock::{Clock, SystemClock};
-use bastion_audit::mint::LeaseState;
 use bastion_audit::replay::{self, Filters};
 
 use super::{keep, reading};
@@ -51,7 +50,7 @@ impl Sessions {
         })?;
 
         live.handed_out
-            .retain(|lease| lease.state == LeaseState::HandedOut && query.means_lease(lease));
+            .retain(|lease| lease.state.is_with_a_client() && query.means_lease(lease));
         if self.filters.json {
             reading::print(&replay::json_lines(&found.sessions)?)?;
             reading::print(&replay::lease_lines(&live.handed_out)?)?;

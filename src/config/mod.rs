@@ -8,6 +8,7 @@ mod authority;
 mod authorized_keys;
 mod fields;
 mod index;
+mod issuer;
 mod key_options;
 mod model;
 mod network;
@@ -27,6 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use authority::*;
+pub use issuer::*;
 pub use model::*;
 pub use network::*;
 pub use problem::{Place, Problem, Problems};

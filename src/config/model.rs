@@ -112,6 +112,8 @@ pub struct Bastion {
     pub sandbox: Sandbox,
     /// What becomes of recordings.
     pub recordings: KeepRecordings,
+    /// The OpenID Connect issuer that the daemon is for its clusters, if it is one.
+    pub issuer: Option<super::IssuerSettings>,
 }
 
 /// `spec.recordings`: what becomes of recordings.
@@ -222,6 +224,31 @@ pub struct Cluster {
     pub labels: BTreeMap<String, String>,
     /// Where the daemon's own credential comes from.
     pub access: ClusterAccess,
+    /// How operators' credentials come about.
+    pub mint: Mint,
+}
+
+/// `spec.mint` of a Cluster: how operators' credentials for it come about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Mint {
+    /// The API server issues them, of ServiceAccounts.
+    #[default]
+    TokenRequest,
+    /// The daemon signs them, in the operator's own name, and the API server trusts it as an OpenID Connect issuer.
+    OidcIssuer {
+        /// Who they are for: this cluster and no other.
+        audience: String,
+    },
+}
+
+impl Mint {
+    /// As `spec.mint` says it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::TokenRequest => "tokenRequest",
+            Self::OidcIssuer { .. } => "oidcIssuer",
+        }
+    }
 }
 
 /// How the daemon reaches a cluster.
@@ -283,8 +310,8 @@ pub enum RoleAccess {
 #[derive(Clone, Debug, PartialEq)]
 pub struct KubernetesRole {
     /// The subject on each cluster where the role exists (selectors resolved, overrides applied).
-    pub subjects: BTreeMap<Name, ServiceAccountTemplate>,
-    /// Lifetime of each minted credential.
+    pub subjects: BTreeMap<Name, SubjectTemplate>,
+    /// Lifetime of each credential that an API server issues.
     pub credential_ttl: CredentialTtl,
     /// Absolute limit of one session.
     pub max_session: Duration,
@@ -296,6 +323,18 @@ pub struct KubernetesRole {
     pub bodies: RecordBodies,
     /// Its sessions may be opened while the disk of the recordings is full.
     pub rescue: bool,
+}
+
+/// What a role stands for on a cluster, before it is known for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SubjectTemplate {
+    /// On clusters of [`Mint::TokenRequest`].
+    ServiceAccount(ServiceAccountTemplate),
+    /// The identity's own name, on clusters of [`Mint::OidcIssuer`].
+    Own {
+        /// Kubernetes groups, without the prefix that the API server puts before them; never empty.
+        groups: BTreeSet<String>,
+    },
 }
 
 /// A ServiceAccount; its name may hold `{identity}`.
@@ -360,27 +399,27 @@ impl Pattern {
     }
 }
 
-/// A lifetime that TokenRequest accepts and our manifests fence: 10 minutes to 1 hour.
+/// A lifetime that some minter gives: 2 minutes to 1 hour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u32", into = "u32")]
 pub struct CredentialTtl(u32);
 
 /// A lifetime outside of what is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a credential lives 10m to 1h")]
+#[error("a credential lives 2m to 1h")]
 pub struct TtlOutOfRange;
 
 impl CredentialTtl {
-    /// From whole seconds, 600 to 3600.
+    /// From whole seconds, 120 to 3600.
     pub fn from_secs(seconds: u32) -> Result<Self, TtlOutOfRange> {
-        if (600..=3600).contains(&seconds) {
+        if (120..=3600).contains(&seconds) {
             Ok(Self(seconds))
         } else {
             Err(TtlOutOfRange)
         }
     }
 
-    /// Whole seconds, 600 to 3600.
+    /// Whole seconds, 120 to 3600.
     pub fn as_secs(self) -> u32 {
         self.0
     }

@@ -270,6 +270,40 @@ pub(super) fn service_account_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// A Kubernetes group as a token carries it. What Kubernetes itself gives away is no group of ours.
+pub(super) fn kubernetes_group(text: &str) -> Result<String, String> {
+    let fine = (1..=128).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b))
+        && !text.starts_with("system:");
+    if fine {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "'{}' is not a group for Kubernetes: letters, digits and '-_.:/', at most 128, and none of system:",
+            text.escape_debug()
+        ))
+    }
+}
+
+/// Whom a token is for.
+pub(super) fn audience(text: &str) -> Result<String, String> {
+    let fine = (1..=255).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~:/".contains(&b));
+    if fine {
+        Ok(text.to_owned())
+    } else {
+        Err(format!(
+            "'{}' is not an audience: letters, digits and '-._~:/', at most 255",
+            text.escape_debug()
+        ))
+    }
+}
+
 /// A label's value or key, as strict as Kubernetes needs for both to be safe to print.
 pub(super) fn label(text: &str) -> Result<String, String> {
     let fine = text.len() <= 253

@@ -12,7 +12,9 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Config, Problems, load_noting_files, source};
+use crate::issuer::Issuer;
+
+use super::{Bastion, Config, Problems, load_noting_files, source};
 
 /// How often files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -184,13 +186,25 @@ impl Watch {
 
     async fn load(&self) -> Result<(Outcome, Vec<PathBuf>), Ended> {
         let root = self.root.clone();
-        blocking(move || load_noting_files(&root)).await
+        blocking(move || load_with_keys(&root)).await
     }
 
     async fn fingerprint(&self) -> Result<Fingerprint, Ended> {
         let (root, files) = (self.root.clone(), self.files.clone());
         blocking(move || Fingerprint::of(&root, &files)).await
     }
+}
+
+/// As it would be at a start: with another key that cannot be read it would not be in force, so it is not now.
+fn load_with_keys(root: &Path) -> (Outcome, Vec<PathBuf>) {
+    let (outcome, mut files) = load_noting_files(root);
+    let issuer = |config: &Config| config.bastion.issuer.clone();
+    let Some(issuer) = outcome.as_ref().ok().and_then(issuer) else {
+        return (outcome, files);
+    };
+    files.extend(issuer.signing_keys.iter().cloned());
+    let opened = Issuer::open(&issuer).map_err(|error| Problems::one(root, error.to_string()));
+    (opened.and(outcome), files)
 }
 
 type Outcome = Result<Config, Problems>;
@@ -226,6 +240,7 @@ fn restart_needed(root: &Path, old: &Config, new: &Config) -> Option<Problems> {
         ("signing", old.signing != new.signing),
         ("log", old.witness != new.witness),
         ("recordings.store", old.recordings.s3 != new.recordings.s3),
+        ("issuer", another_issuer(old, new)),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))
@@ -239,6 +254,15 @@ fn restart_needed(root: &Path, old: &Config, new: &Config) -> Option<Problems> {
             ),
         )
     })
+}
+
+/// Whose documents are where they were, signs with other keys without a restart.
+fn another_issuer(old: &Bastion, new: &Bastion) -> bool {
+    match (&old.issuer, &new.issuer) {
+        (Some(old), Some(new)) => old.needs_restart(new),
+        (None, None) => false,
+        _ => true,
+    }
 }
 
 /// What files look like from outside: enough to notice every way of changing them.

@@ -108,6 +108,15 @@ pub enum MintError {
         /// Cluster name.
         cluster: String,
     },
+    /// The configuration changed between the decision and the signature.
+    #[error("cluster {cluster}: it does not, or no longer, mint by an issuer of ours")]
+    NoIssuer {
+        /// Cluster name.
+        cluster: String,
+    },
+    /// We could not sign.
+    #[error(transparent)]
+    Issuer(#[from] crate::issuer::IssuerError),
     /// The lease is not, or no longer, open.
     #[error("the lease of session {session} is not open any more")]
     Closed {
@@ -171,6 +180,10 @@ impl MintError {
             Self::Refused { cluster, .. } | Self::BadAnswer { cluster, .. } => {
                 format!("cluster {cluster} issued no credential for this role; tell your administrator")
             }
+            Self::NoIssuer { cluster } => {
+                format!("how credentials for cluster {cluster} come about was just changed; try again")
+            }
+            Self::Issuer(_) => "the bastion cannot sign credentials; tell your administrator".to_owned(),
             Self::NotConfigured { cluster } => {
                 format!("cluster {cluster} is no longer configured; tell your administrator")
             }

@@ -89,7 +89,7 @@ impl Lease {
         &self.jtis
     }
 
-    /// When the present token expires, by the API server's word.
+    /// When the present token expires, by the word of whoever issued it.
     pub fn expires(&self) -> Timestamp {
         self.expires
     }
@@ -120,7 +120,7 @@ impl Lease {
 pub enum Release {
     /// The API server refuses it from now on (within its cache of 10 s).
     Released,
-    /// It could not be taken back yet; it is valid until then at the latest.
+    /// It could not be taken back yet, or nothing takes it back; it is valid until then at the latest.
     ExpiresAt(Timestamp),
 }
 

@@ -9,6 +9,8 @@
 //! ```
 //!
 //! The Secret is empty. Its existence is what keeps the token valid; its deletion is the revocation.
+//!
+//! On clusters of [`Mint::OidcIssuer`](crate::config::Mint::OidcIssuer) there is neither request nor Secret: the daemon signs.
 
 mod access;
 mod api_server;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::api_server::{Answer, ApiServer, Call, NoAnswer, Tries};
 use super::error::MintError;
+use super::journal::{Intent, Means};
 use super::lease::Credential;
 use crate::config::CredentialTtl;
 use crate::session::SessionId;
@@ -28,6 +29,8 @@ pub(super) struct SessionSecret {
     /// The ServiceAccount's own: a token is bound to Secrets beside it only.
     pub(super) namespace: String,
     pub(super) name: String,
+    /// Whose tokens are bound to it.
+    pub(super) service_account: String,
 }
 
 /// A token as issued.
@@ -54,6 +57,24 @@ pub(super) fn secret_name(instance: &crate::config::Name, session: SessionId) ->
 }
 
 impl SessionSecret {
+    /// That of an intent; none if nothing is made in the cluster.
+    pub(super) fn of(intent: &Intent) -> Option<Self> {
+        let Means::Secret {
+            namespace,
+            service_account,
+            secret,
+        } = &intent.means
+        else {
+            return None;
+        };
+        Some(Self {
+            session: intent.session,
+            namespace: namespace.clone(),
+            name: secret.clone(),
+            service_account: service_account.clone(),
+        })
+    }
+
     /// Creates it, empty. Answers its uid, if that is known.
     pub(super) async fn create(
         &self,
@@ -92,19 +113,18 @@ impl SessionSecret {
         Ok(created.metadata.uid)
     }
 
-    /// A token of the ServiceAccount, bound to this Secret.
+    /// A token of its ServiceAccount, bound to this Secret.
     pub(super) async fn request_token(
         &self,
         api: &ApiServer,
-        service_account: &str,
         ttl: CredentialTtl,
         uid: Option<String>,
         now: Timestamp,
         deadline: Instant,
     ) -> Result<Issued, MintError> {
         let path = format!(
-            "/api/v1/namespaces/{}/serviceaccounts/{service_account}/token",
-            self.namespace
+            "/api/v1/namespaces/{}/serviceaccounts/{}/token",
+            self.namespace, self.service_account
         );
         let asked = TokenRequest {
             // No audience named: the API server's own, whatever that is called.

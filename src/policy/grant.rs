@@ -24,19 +24,45 @@ pub struct Grant {
     certificate: Option<Arc<str>>,
 }
 
-/// The ServiceAccount that a grant stands for, `{identity}` filled in.
+/// Whom a grant stands for in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KubernetesSubject {
-    /// Kubernetes namespace.
-    pub namespace: String,
-    /// ServiceAccount name.
-    pub name: String,
+#[serde(untagged)]
+pub enum KubernetesSubject {
+    /// A ServiceAccount, `{identity}` filled in.
+    ServiceAccount {
+        /// Kubernetes namespace.
+        namespace: String,
+        /// ServiceAccount name.
+        name: String,
+    },
+    /// The identity itself, as the API server reads the tokens that the daemon signs.
+    Own {
+        /// Kubernetes user name: `ssh:IDENTITY`.
+        username: String,
+        /// Kubernetes groups: `ssh:GROUP`.
+        groups: Vec<String>,
+    },
+}
+
+impl KubernetesSubject {
+    /// For people: what RBAC may bind, in words.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::ServiceAccount { .. } => self.to_string(),
+            Self::Own { username, groups } => format!("{username} in {}", groups.join(", ")),
+        }
+    }
 }
 
 impl std::fmt::Display for KubernetesSubject {
-    /// As Kubernetes writes its user name: `system:serviceaccount:NAMESPACE:NAME`.
+    /// As Kubernetes writes its user name: `system:serviceaccount:NAMESPACE:NAME` or `ssh:IDENTITY`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "system:serviceaccount:{}:{}", self.namespace, self.name)
+        match self {
+            Self::ServiceAccount { namespace, name } => {
+                write!(f, "system:serviceaccount:{namespace}:{name}")
+            }
+            Self::Own { username, .. } => f.write_str(username),
+        }
     }
 }
 
@@ -77,7 +103,7 @@ impl Grant {
     pub fn kind(&self) -> SessionKind {
         self.decision.kind
     }
-    /// As which ServiceAccount.
+    /// As whom in the cluster.
     pub fn subject(&self) -> &KubernetesSubject {
         &self.decision.subject
     }

@@ -9,9 +9,10 @@ use super::denial::{Denial, ShownPrincipal};
 use super::{KubernetesSubject, Request};
 use crate::config::{
     AuthorizedKey, Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name,
-    RecordBodies, RecordInput, RoleAccess, ServiceAccountTemplate, SessionKind,
+    RecordBodies, RecordInput, RoleAccess, SessionKind, SubjectTemplate,
 };
 use crate::identity::Group;
+use crate::issuer::prefixed;
 
 /// What was decided and why. Opens nothing by itself; a [`super::Grant`] does.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,7 +26,7 @@ pub struct Decision {
     pub cluster: Name,
     /// For which kind of session.
     pub kind: SessionKind,
-    /// As which ServiceAccount.
+    /// As whom in the cluster.
     pub subject: KubernetesSubject,
     /// Lifetime of each credential.
     pub ttl: CredentialTtl,
@@ -153,10 +154,24 @@ fn clusters<'c>(binding: &'c Binding, role: &'c KubernetesRole) -> impl Iterator
     })
 }
 
-pub(super) fn subject(template: &ServiceAccountTemplate, identity: &Name) -> KubernetesSubject {
-    KubernetesSubject {
-        namespace: template.namespace.clone(),
-        name: template.name.replace("{identity}", identity.as_str()),
+pub(super) fn subject(template: &SubjectTemplate, identity: &Name) -> KubernetesSubject {
+    match template {
+        SubjectTemplate::ServiceAccount(account) => KubernetesSubject::ServiceAccount {
+            namespace: account.namespace.clone(),
+            name: account.name.replace("{identity}", identity.as_str()),
+        },
+        SubjectTemplate::Own { groups } => KubernetesSubject::Own {
+            username: prefixed(identity.as_str()),
+            groups: groups.iter().map(|group| prefixed(group)).collect(),
+        },
+    }
+}
+
+/// Who signs the token says how long it lives.
+fn ttl(config: &Config, role: &KubernetesRole, template: &SubjectTemplate) -> CredentialTtl {
+    match (template, &config.bastion.issuer) {
+        (SubjectTemplate::Own { .. }, Some(issuer)) => issuer.token_ttl,
+        _ => role.credential_ttl,
     }
 }
 
@@ -331,7 +346,7 @@ impl<'a> Asked<'a> {
             cluster: cluster.clone(),
             kind,
             subject: subject(template, self.who.name),
-            ttl: kubernetes.credential_ttl,
+            ttl: ttl(self.config, kubernetes, template),
             ends: ends(self.now, kubernetes, binding),
             record_input: kubernetes.record_input,
             bodies: kubernetes.bodies,

@@ -73,7 +73,7 @@ pub struct Held<'a> {
     pub role: &'a Name,
     /// On which cluster.
     pub cluster: &'a Name,
-    /// As which ServiceAccount.
+    /// As whom in the cluster.
     pub subject: &'a KubernetesSubject,
 }
 

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::find::Query;
 use crate::clock::to_the_second;
 use crate::config::SessionKind;
-use crate::mint::LiveLease;
+use crate::mint::{LeaseState, LiveLease};
 
 impl Query {
     /// Whether a credential that is out is looked for. It has no recording: a search for a command, for what was
@@ -43,12 +43,16 @@ pub fn lease_table(leases: &[LiveLease]) -> String {
         String::from("\nCredentials handed out, live until they expire or are revoked:\n");
     for lease in leases {
         text.push_str(&format!(
-            "{}  {} as {} on {}, until {}\n",
+            "{}  {} as {} on {}, until {}{}\n",
             lease.session,
             lease.identity,
             lease.role,
             lease.cluster,
             to_the_second(lease.expires),
+            match lease.state {
+                LeaseState::Expiring => " (nothing ends it sooner)",
+                _ => "",
+            },
         ));
     }
     text

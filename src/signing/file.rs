@@ -43,31 +43,33 @@ impl Signer for FileSigner {
 /// Makes a key file (0600), on stable storage when this returns. What is there is never overwritten.
 pub fn create_key(path: &Path, name: &KeyName) -> Result<PublicKey, SigningError> {
     let text = KeyText::generate(name)?;
-    let io = |doing| SigningError::io(path, doing);
+    private_file(path, text.private().as_bytes())
+        .map_err(SigningError::io(path, "making the key"))?;
+    Ok(text.public().clone())
+}
+
+/// Makes a file that only its owner can read, whole and on stable storage when this returns. What is there is never
+/// overwritten.
+pub(crate) fn private_file(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let mut draft = std::ffi::OsString::from(".");
     draft.push(path.file_name().unwrap_or_default());
     draft.push(".new");
     let draft = path.with_file_name(draft);
     match std::fs::remove_file(&draft) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            return Err(io("removing a draft")(error));
-        }
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&draft)
-        .map_err(io("making the key"))?;
-    file.write_all(text.private().as_bytes())
+        .open(&draft)?;
+    file.write_all(content)
         .and_then(|()| file.sync_all())
         // A link does not replace what is there, as a rename would.
         .and_then(|()| std::fs::hard_link(&draft, path))
-        .and_then(|()| std::fs::remove_file(&draft))
-        .map_err(io("making the key"))?;
-    sync_parent(path).map_err(io("syncing its directory"))?;
-    Ok(text.public().clone())
+        .and_then(|()| std::fs::remove_file(&draft))?;
+    sync_parent(path)
 }
 
 /// Makes a directory for the daemon alone, if it is not there; its name is on stable storage when this returns.

@@ -25,8 +25,8 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use digest::{Digest, NotADigest};
 pub use error::SigningError;
-pub(crate) use file::private_directory;
 pub use file::{FileSigner, create_key};
+pub(crate) use file::{private_directory, private_file};
 pub use history::{History, KnownKey};
 pub use key::{KeyName, KeyText, NotAKey, PublicKey};
 pub use note::{Keys, NoteKind, SignedNote};

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::evidence::{self, RawSigning, RawWitness};
+use super::issuer::{self, RawIssuer};
 use super::recordings::{self, RawS3};
 use super::{path, paths, within};
 use crate::config::fields::{Fields, boolean, list, number, parsed};
@@ -26,6 +27,7 @@ pub(in crate::config) struct RawBastion {
     pub(in crate::config) limits: Limits,
     pub(in crate::config) sandbox: RawSandbox,
     pub(in crate::config) recordings: RawRecordings,
+    pub(in crate::config) issuer: Option<At<RawIssuer>>,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +83,7 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
         recordings: spec
             .optional("recordings", recordings)
             .map_or_else(RawRecordings::default, |at| at.value),
+        issuer: spec.optional("issuer", issuer::issuer),
     };
     spec.close();
     Some(raw)
@@ -212,6 +215,15 @@ fn sandbox(gathered: &Gathered, node: &Node) -> Option<RawSandbox> {
 pub(in crate::config) struct RawCluster {
     pub(in crate::config) kubeconfig: Option<At<String>>,
     pub(in crate::config) in_cluster: Option<At<bool>>,
+    pub(in crate::config) mint: Option<At<RawMint>>,
+    pub(in crate::config) audience: Option<At<String>>,
+}
+
+/// `spec.mint`, without what belongs to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::config) enum RawMint {
+    TokenRequest,
+    OidcIssuer,
 }
 
 pub(in crate::config) fn cluster(gathered: &Gathered, node: &Node) -> Option<RawCluster> {
@@ -220,6 +232,8 @@ pub(in crate::config) fn cluster(gathered: &Gathered, node: &Node) -> Option<Raw
     let raw = RawCluster {
         kubeconfig: spec.optional("kubeconfig", path),
         in_cluster: spec.optional("inCluster", boolean),
+        mint: spec.optional("mint", |g, n| parsed(g, n, mint)),
+        audience: spec.optional("audience", |g, n| parsed(g, n, scalar::audience)),
     };
     spec.close();
     let refused = matches!(&raw.in_cluster, Some(at) if !at.value);
@@ -230,4 +244,15 @@ pub(in crate::config) fn cluster(gathered: &Gathered, node: &Node) -> Option<Raw
         );
     }
     Some(raw)
+}
+
+fn mint(text: &str) -> Result<RawMint, String> {
+    match text {
+        "tokenRequest" => Ok(RawMint::TokenRequest),
+        "oidcIssuer" => Ok(RawMint::OidcIssuer),
+        other => Err(format!(
+            "'{}' is not a way to mint: tokenRequest or oidcIssuer",
+            other.escape_debug()
+        )),
+    }
 }

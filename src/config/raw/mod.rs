@@ -17,12 +17,14 @@ use super::yaml::{Node, Value};
 mod authority;
 mod bastion;
 mod evidence;
+mod issuer;
 mod recordings;
 mod role;
 mod who;
 
 pub(super) use authority::RawAuthority;
-pub(super) use bastion::{RawBastion, RawCluster, RequestIndex};
+pub(super) use bastion::{RawBastion, RawCluster, RawMint, RequestIndex};
+pub(super) use issuer::RawIssuer;
 pub(super) use recordings::RawS3;
 pub(super) use role::{ClusterSelector, RawAudit, RawKubernetes, RawRole, RawServiceAccount};
 pub(super) use who::{RawBinding, RawIdentity, RawSubject};

@@ -10,6 +10,9 @@ use crate::config::problem::{At, Gathered};
 use crate::config::scalar;
 use crate::config::yaml::{Node, Value};
 
+/// In the token of each request.
+const MOST_GROUPS: usize = 32;
+
 #[derive(Debug)]
 pub(in crate::config) struct RawRole {
     pub(in crate::config) kubernetes: Option<At<RawKubernetes>>,
@@ -26,6 +29,7 @@ pub(in crate::config) struct RawRole {
 pub(in crate::config) struct RawKubernetes {
     pub(in crate::config) clusters: Vec<At<ClusterSelector>>,
     pub(in crate::config) service_account: Option<At<RawServiceAccount>>,
+    pub(in crate::config) groups: Option<At<Vec<At<String>>>>,
     pub(in crate::config) overrides: Vec<At<RawOverride>>,
 }
 
@@ -33,6 +37,7 @@ pub(in crate::config) struct RawKubernetes {
 pub(in crate::config) struct RawOverride {
     pub(in crate::config) clusters: Vec<At<ClusterSelector>>,
     pub(in crate::config) service_account: Option<At<RawServiceAccount>>,
+    pub(in crate::config) groups: Option<At<Vec<At<String>>>>,
 }
 
 #[derive(Debug)]
@@ -105,7 +110,8 @@ fn kubernetes_access(gathered: &Gathered, node: &Node) -> Option<RawKubernetes> 
             .required("clusters", selectors)
             .map(|at| at.value)
             .unwrap_or_default(),
-        service_account: spec.required("serviceAccount", service_account),
+        service_account: account(&mut spec),
+        groups: spec.optional("groups", groups),
         overrides: spec
             .optional("overrides", |g, n| list(g, n, role_override))
             .map(|at| at.value)
@@ -122,10 +128,35 @@ fn role_override(gathered: &Gathered, node: &Node) -> Option<RawOverride> {
             .required("clusters", selectors)
             .map(|at| at.value)
             .unwrap_or_default(),
-        service_account: spec.required("serviceAccount", service_account),
+        service_account: account(&mut spec),
+        groups: spec.optional("groups", groups),
     };
     spec.close();
     Some(raw)
+}
+
+/// A role stands for something: groups where it is not a ServiceAccount.
+fn account(spec: &mut Fields<'_>) -> Option<At<RawServiceAccount>> {
+    if spec.has("groups") {
+        spec.optional("serviceAccount", service_account)
+    } else {
+        spec.required("serviceAccount", service_account)
+    }
+}
+
+fn groups(gathered: &Gathered, node: &Node) -> Option<Vec<At<String>>> {
+    let empty = "without a group nobody could do anything; name those that RBAC binds";
+    let listed = some(gathered, node, empty, |g, n| {
+        parsed(g, n, scalar::kubernetes_group)
+    })?;
+    if listed.len() > MOST_GROUPS {
+        gathered.report(
+            &node.at,
+            format!("these are more than {MOST_GROUPS} groups"),
+        );
+        return None;
+    }
+    Some(listed)
 }
 
 /// A list of names and of `{matchLabels: ...}`, or one such mapping.
@@ -207,6 +238,8 @@ fn credential_ttl(text: &str) -> Result<CredentialTtl, String> {
     let seconds = scalar::duration(text)?.as_secs();
     u32::try_from(seconds)
         .ok()
+        // What TokenRequest accepts at least, and our policies fence.
+        .filter(|seconds| *seconds >= 600)
         .and_then(|seconds| CredentialTtl::from_secs(seconds).ok())
         .ok_or_else(|| format!("{text} is out of bounds: a credential lives 10m to 1h"))
 }

@@ -62,6 +62,7 @@ impl Documents<'_> {
             limits: spec.limits.clone(),
             sandbox,
             recordings: self.recordings(document, spec),
+            issuer: self.issuer(document, spec),
         };
         self.sandbox_shows_no_secret(&bastion, spec, clusters);
         Some(bastion)
@@ -138,7 +139,7 @@ impl Documents<'_> {
     }
 
     /// Paths, no two of which agree in what `of` takes from them.
-    fn paths_once<K: Ord>(
+    pub(super) fn paths_once<K: Ord>(
         &self,
         document: &Document,
         listed: &[At<String>],
@@ -227,6 +228,10 @@ impl Documents<'_> {
                     .iter()
                     .flat_map(|s3| &s3.credentials_file),
             )
+            .chain(bastion.issuer.iter().flat_map(|issuer| {
+                let served = issuer.listener.iter().map(|listener| &listener.key);
+                issuer.signing_keys.iter().chain(served)
+            }))
             .chain(kubeconfigs)
             .collect();
         let sandbox = &bastion.sandbox;

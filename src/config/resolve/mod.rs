@@ -17,6 +17,7 @@ mod authorities;
 mod bastion;
 mod bindings;
 mod identities;
+mod issuer;
 mod roles;
 
 /// All documents, by kind and name. A document whose `spec` could not be read still has its name here.
@@ -38,7 +39,8 @@ pub(super) fn config(
     let documents = Documents::sort(gathered, found, incomplete);
     documents.names_are_disjoint();
     let clusters = documents.clusters();
-    let roles = documents.roles();
+    documents.audiences_differ(&clusters);
+    let roles = documents.roles(&clusters);
     let identities = documents.identities(reader);
     let authorities = documents.authorities(&identities, reader);
     let bindings = documents.bindings(&roles, &identities, &authorities);
@@ -157,6 +159,7 @@ impl<'a> Documents<'a> {
                 name: name.clone(),
                 labels: document.labels.clone(),
                 access,
+                mint: self.mint(document, spec),
             };
             clusters.insert(name, cluster);
         }

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::Documents;
 use crate::config::model::{
-    AuditRole, CredentialTtl, KubernetesRole, Name, Pattern, RecordBodies, RecordInput, Role,
-    RoleAccess, ServiceAccountTemplate, SessionKind,
+    AuditRole, Cluster, CredentialTtl, KubernetesRole, Mint, Name, Pattern, RecordBodies,
+    RecordInput, Role, RoleAccess, ServiceAccountTemplate, SessionKind, SubjectTemplate,
 };
-use crate::config::problem::At;
+use crate::config::problem::{At, Place};
 use crate::config::raw::{
     ClusterSelector, Kind, RawAudit, RawKubernetes, RawRole, RawServiceAccount,
 };
@@ -19,20 +19,20 @@ const RESCUE_MAX_SESSION: Duration = Duration::from_secs(3600);
 const DEFAULT_TTL_SECONDS: u32 = 15 * 60;
 
 impl Documents<'_> {
-    pub(super) fn roles(&self) -> BTreeMap<Name, Role> {
+    pub(super) fn roles(&self, defined: &BTreeMap<Name, Cluster>) -> BTreeMap<Name, Role> {
         self.role_specs()
             .filter_map(|(document, spec)| {
                 let name = document.name.value.clone();
-                let access = self.role_access(spec)?;
+                let access = self.role_access(spec, defined)?;
                 Some((name.clone(), Role { name, access }))
             })
             .collect()
     }
 
-    fn role_access(&self, spec: &RawRole) -> Option<RoleAccess> {
+    fn role_access(&self, spec: &RawRole, defined: &BTreeMap<Name, Cluster>) -> Option<RoleAccess> {
         match (&spec.kubernetes, &spec.audit) {
             (Some(kubernetes), None) => {
-                let role = self.kubernetes_role(spec, kubernetes)?;
+                let role = self.kubernetes_role(spec, kubernetes, defined)?;
                 Some(RoleAccess::Kubernetes(role))
             }
             (None, Some(audit)) => audit_role(&audit.value).map(RoleAccess::Audit),
@@ -44,8 +44,10 @@ impl Documents<'_> {
         &self,
         spec: &RawRole,
         kubernetes: &At<RawKubernetes>,
+        defined: &BTreeMap<Name, Cluster>,
     ) -> Option<KubernetesRole> {
-        let subjects = self.subjects(&kubernetes.value);
+        let subjects = self.subjects(kubernetes, defined);
+        self.ttl_has_a_meaning(spec, subjects.as_ref());
         Some(KubernetesRole {
             subjects: subjects?,
             credential_ttl: match &spec.credential_ttl {
@@ -118,17 +120,36 @@ impl Documents<'_> {
         listed.value.iter().map(|kind| kind.value).collect()
     }
 
+    fn ttl_has_a_meaning(
+        &self,
+        spec: &RawRole,
+        subjects: Option<&BTreeMap<Name, SubjectTemplate>>,
+    ) {
+        let own = |subject: &SubjectTemplate| matches!(subject, SubjectTemplate::Own { .. });
+        if let (Some(ttl), Some(subjects)) = (&spec.credential_ttl, subjects)
+            && !subjects.is_empty()
+            && subjects.values().all(own)
+        {
+            self.report(
+                &ttl.at,
+                "all of the role's clusters mint by oidcIssuer, where 'tokenTtl' of the Bastion's issuer counts; leave 'credentialTtl' out",
+            );
+        }
+    }
+
     /// The subject on each cluster. `None` once something of it has been reported.
     fn subjects(
         &self,
-        kubernetes: &RawKubernetes,
-    ) -> Option<BTreeMap<Name, ServiceAccountTemplate>> {
+        role: &At<RawKubernetes>,
+        defined: &BTreeMap<Name, Cluster>,
+    ) -> Option<BTreeMap<Name, SubjectTemplate>> {
+        let kubernetes = &role.value;
         let clusters = self.selected(&kubernetes.clusters);
-        let account = kubernetes.service_account.as_ref().and_then(template);
-        let mut subjects: BTreeMap<Name, ServiceAccountTemplate> = BTreeMap::new();
+        let asked = Subject::of(&kubernetes.service_account, &kubernetes.groups);
+        let mut subjects: BTreeMap<Name, SubjectTemplate> = BTreeMap::new();
         let mut overridden = BTreeSet::new();
         for entry in &kubernetes.overrides {
-            let account = entry.value.service_account.as_ref().and_then(template);
+            let other = Subject::of(&entry.value.service_account, &entry.value.groups);
             for cluster in self.selected(&entry.value.clusters) {
                 if !clusters.contains(&cluster) {
                     self.report(
@@ -140,17 +161,57 @@ impl Documents<'_> {
                         &entry.at,
                         format!("two overrides are for '{cluster}', and neither is the right one; keep one"),
                     );
-                } else if let Some(account) = &account {
-                    subjects.insert(cluster, account.clone());
+                } else if let Some(subject) = self.subject(&other, &entry.at, &cluster, defined) {
+                    subjects.insert(cluster, subject);
                 }
             }
         }
+        let mut whole = true;
         for cluster in clusters {
             if !overridden.contains(&cluster) {
-                subjects.insert(cluster, account.clone()?);
+                match self.subject(&asked, &role.at, &cluster, defined) {
+                    Some(subject) => drop(subjects.insert(cluster, subject)),
+                    None => whole = false,
+                }
             }
         }
-        account.map(|_| subjects)
+        whole.then_some(subjects)
+    }
+
+    /// What the role stands for where credentials come about as they do on that cluster.
+    fn subject(
+        &self,
+        asked: &Subject<'_>,
+        at: &Place,
+        cluster: &Name,
+        defined: &BTreeMap<Name, Cluster>,
+    ) -> Option<SubjectTemplate> {
+        match &defined.get(cluster)?.mint {
+            Mint::TokenRequest => {
+                if let (None, Some(_)) = (asked.account, asked.groups) {
+                    self.report(
+                        at,
+                        format!("'{cluster}' mints by tokenRequest, so this needs the key 'serviceAccount'"),
+                    );
+                }
+                asked
+                    .account
+                    .and_then(template)
+                    .map(SubjectTemplate::ServiceAccount)
+            }
+            Mint::OidcIssuer { .. } => {
+                if let (Some(_), None) = (asked.account, asked.groups) {
+                    self.report(
+                        at,
+                        format!("'{cluster}' mints by oidcIssuer, so this needs the key 'groups': those that RBAC binds there as ssh:GROUP"),
+                    );
+                }
+                let groups = &asked.groups?.value;
+                Some(SubjectTemplate::Own {
+                    groups: groups.iter().map(|at| at.value.clone()).collect(),
+                })
+            }
+        }
     }
 
     fn selected(&self, selectors: &[At<ClusterSelector>]) -> BTreeSet<Name> {
@@ -184,6 +245,24 @@ impl Documents<'_> {
             }
         }
         clusters
+    }
+}
+
+/// What is written of a subject, for one mode of minting or for both.
+struct Subject<'a> {
+    account: Option<&'a At<RawServiceAccount>>,
+    groups: Option<&'a At<Vec<At<String>>>>,
+}
+
+impl<'a> Subject<'a> {
+    fn of(
+        account: &'a Option<At<RawServiceAccount>>,
+        groups: &'a Option<At<Vec<At<String>>>>,
+    ) -> Self {
+        Self {
+            account: account.as_ref(),
+            groups: groups.as_ref(),
+        }
     }
 }
 

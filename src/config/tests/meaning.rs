@@ -40,7 +40,10 @@ fn selectors_and_overrides_make_subjects() {
     let subjects: Vec<(&str, &str)> = ops
         .subjects
         .iter()
-        .map(|(cluster, subject)| (cluster.as_str(), subject.name.as_str()))
+        .map(|(cluster, subject)| match subject {
+            SubjectTemplate::ServiceAccount(account) => (cluster.as_str(), account.name.as_str()),
+            own @ SubjectTemplate::Own { .. } => panic!("{own:?}"),
+        })
         .collect();
     assert_eq!(
         subjects,

@@ -3,6 +3,7 @@
 mod authorities;
 mod evidence;
 mod files;
+mod issuer;
 mod meaning;
 mod mistakes;
 

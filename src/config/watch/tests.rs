@@ -194,3 +194,37 @@ async fn asking_is_always_answered() {
     running.reloads.trigger.reload();
     assert!(matches!(running.report().await, Reload::Refused(_)));
 }
+
+#[tokio::test]
+async fn an_issuers_other_key_is_taken_up_only_if_it_can_be_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for name in ["one", "two"] {
+        crate::issuer::create_key(&path(name)).unwrap();
+    }
+    let documents = |url: &str, keys: &str| {
+        bastion("127.0.0.1:1").replace(
+            "stateDir: state",
+            &format!("stateDir: state, issuer: {{url: '{url}', signingKeys: [{keys}]}}"),
+        )
+    };
+    let url = "https://b.example.com";
+    let file = path("all.yaml");
+    fs::write(&file, documents(url, "one")).unwrap();
+    let mut running = start(&file);
+    fs::write(&file, documents(url, "one, two")).unwrap();
+    let keys = |config: &Config| config.bastion.issuer.clone().unwrap().signing_keys.len();
+    assert_eq!(keys(&*running.applied().await), 2);
+
+    fs::write(&file, documents(url, "gone, one")).unwrap();
+    let refused = running.refused().await;
+    assert!(refused.contains("/gone: No such file"), "{refused}");
+    assert_eq!(keys(&running.reloads.current.borrow()), 2);
+
+    fs::write(&file, documents("https://other.example.com", "one")).unwrap();
+    let refused = running.refused().await;
+    assert!(
+        refused.contains("issuer changed, which takes a restart"),
+        "{refused}"
+    );
+}

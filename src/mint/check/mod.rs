@@ -4,9 +4,11 @@
 //! issued, whatever is found.
 
 mod fence;
+mod issuer;
 mod report;
 mod rights;
 mod rules;
+mod stolen;
 mod subjects;
 
 use std::time::Duration;
@@ -21,7 +23,7 @@ use super::access;
 use super::api_server::{Answer, ApiServer, Call};
 use super::error::MintError;
 use crate::clock::monotonic;
-use crate::config::{Cluster, Config};
+use crate::config::{Cluster, Config, Mint};
 
 pub use report::{ClusterReport, Finding, Level};
 
@@ -35,7 +37,8 @@ const OLDEST_MINOR: u32 = 30;
 
 /// Asks a cluster everything about the daemon's own credential. Answers within minutes even if the cluster hardly does.
 pub async fn check_cluster(cluster: &Cluster, config: &Config) -> ClusterReport {
-    let mut report = ClusterReport::new(cluster.name.clone());
+    let stolen = stolen::says(cluster, config);
+    let mut report = ClusterReport::new(cluster.name.clone(), cluster.mint.as_str(), stolen);
     if let Err(error) = look(cluster, config, &mut report).await {
         report.add(Level::Fail, "", error.to_string());
     }
@@ -54,9 +57,13 @@ async fn look(
             cluster: name.to_owned(),
             reason: error.to_string(),
         })?;
+    let has_credential = issuer::is_somebody(&access.config.auth_info);
     let api = ApiServer::connect(name, access.config).await?;
     report.server = Some(api.server().to_owned());
     let questions = Questions { api };
+    if let Mint::OidcIssuer { .. } = cluster.mint {
+        return issuer::look(&questions, cluster, config, has_credential, report).await;
+    }
 
     questions.version(report).await?;
     questions.who(report).await?;

@@ -53,6 +53,10 @@ pub struct ClusterReport {
     pub version: Option<String>,
     /// Who the daemon is there.
     pub username: Option<String>,
+    /// How credentials for it come about, as `spec.mint` says it.
+    pub mint: &'static str,
+    /// Whom whoever takes the bastion over could be there.
+    pub stolen: String,
     /// Everything that was looked at.
     pub findings: Vec<Finding>,
     /// What no credential of this kind can find out, and how an administrator can.
@@ -60,12 +64,14 @@ pub struct ClusterReport {
 }
 
 impl ClusterReport {
-    pub(super) fn new(cluster: Name) -> Self {
+    pub(super) fn new(cluster: Name, mint: &'static str, stolen: String) -> Self {
         Self {
             cluster,
             server: None,
             version: None,
             username: None,
+            mint,
+            stolen,
             findings: Vec::new(),
             not_checked: Vec::new(),
         }
@@ -94,11 +100,12 @@ impl std::fmt::Display for ClusterReport {
         let unknown = || "?".to_owned();
         writeln!(
             f,
-            "cluster {}: {} (Kubernetes {}, as {})",
+            "cluster {}: {} (Kubernetes {}, as {}), mint: {}",
             self.cluster,
             self.server.clone().unwrap_or_else(unknown),
             self.version.clone().unwrap_or_else(unknown),
             self.username.clone().unwrap_or_else(unknown),
+            self.mint,
         )?;
         for finding in &self.findings {
             let place = match finding.namespace.as_str() {
@@ -107,6 +114,7 @@ impl std::fmt::Display for ClusterReport {
             };
             writeln!(f, "  {:<10}  {place}{}", finding.level, finding.says)?;
         }
+        writeln!(f, "  whoever takes the bastion over is {}", self.stolen)?;
         for note in &self.not_checked {
             writeln!(f, "  not checked: {note}")?;
         }
@@ -120,7 +128,8 @@ mod tests {
 
     #[test]
     fn a_report_is_as_bad_as_its_worst_finding() {
-        let mut report = ClusterReport::new(Name::new("prod").unwrap());
+        let mut report =
+            ClusterReport::new(Name::new("prod").unwrap(), "tokenRequest", "nobody".into());
         assert_eq!(
             report.level(),
             Level::Incomplete,

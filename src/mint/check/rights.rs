@@ -361,7 +361,7 @@ mod tests {
             let status = json!({"allowed": false, "evaluationError": "webhook: timeout"});
             Reply::Json(201, json!({"spec": {}, "status": status}))
         });
-        let mut report = ClusterReport::new(name("prod"));
+        let mut report = ClusterReport::new(name("prod"), "tokenRequest", String::new());
         cluster_wide(&Questions { api }, &mut report).await.unwrap();
         assert_eq!(report.level(), Level::Incomplete);
         let says = "whether it may get secrets everywhere cannot be known: webhook: timeout";

@@ -201,7 +201,7 @@ mod tests {
             });
             Reply::Json(201, json!({"spec": {}, "status": status}))
         });
-        let mut report = ClusterReport::new(name("prod"));
+        let mut report = ClusterReport::new(name("prod"), "tokenRequest", String::new());
         let questions = Questions { api };
         look(&questions, "bastion-viewer", |_, _, _| false, &mut report)
             .await

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::ClusterReport;
-use crate::config::{Cluster, Config, IdentityDocument, Name, RoleAccess};
+use crate::config::{Cluster, Config, IdentityDocument, Name, RoleAccess, SubjectTemplate};
 
 /// Of a role whose ServiceAccount is `{identity}`, as many as say enough.
 const MAX_PER_NAMESPACE: usize = 25;
@@ -22,7 +22,8 @@ impl Subjects {
             let RoleAccess::Kubernetes(role) = &role.access else {
                 continue;
             };
-            let Some(subject) = role.subjects.get(&cluster.name) else {
+            let Some(SubjectTemplate::ServiceAccount(subject)) = role.subjects.get(&cluster.name)
+            else {
                 continue;
             };
             for identity in config.identities.values() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Name;
@@ -41,11 +41,10 @@ pub(crate) enum Record {
 pub(crate) struct Intent {
     pub(crate) session: SessionId,
     pub(crate) cluster: Name,
-    /// The API server's URL: a cluster's name may come to mean another one.
+    /// Who issues: the API server's URL (a cluster's name may come to mean another one), or our own.
     pub(crate) server: String,
-    pub(crate) namespace: String,
-    pub(crate) service_account: String,
-    pub(crate) secret: String,
+    #[serde(flatten)]
+    pub(crate) means: Means,
     pub(crate) identity: Name,
     /// The key that proved it.
     pub(crate) fingerprint: String,
@@ -58,7 +57,24 @@ pub(crate) struct Intent {
     pub(crate) at: Timestamp,
 }
 
-/// What an API server issued.
+/// By what a token holds, and what ends it before its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub(crate) enum Means {
+    /// A Secret of its own: deleting it is the revocation.
+    Secret {
+        namespace: String,
+        service_account: String,
+        secret: String,
+    },
+    /// Our own signature: nothing ends it. There is nothing in the cluster to undo.
+    Signature {
+        username: String,
+        groups: Vec<String>,
+    },
+}
+
+/// What was issued.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Issued {
@@ -78,6 +94,19 @@ pub(crate) struct Entry {
     /// Until then in a client's hands.
     pub(crate) handed_out: Option<Timestamp>,
     pub(crate) revoked: bool,
+}
+
+impl Intent {
+    /// When the token that was asked for ends, if nobody shortens its life.
+    pub(crate) fn longest(&self) -> Timestamp {
+        let ttl = SignedDuration::from_secs(self.ttl.into());
+        self.at.saturating_add(ttl).unwrap_or(self.at)
+    }
+
+    /// Whether nothing ends its tokens before their time.
+    pub(crate) fn is_signed(&self) -> bool {
+        matches!(self.means, Means::Signature { .. })
+    }
 }
 
 /// All leases that are not released.
@@ -158,9 +187,18 @@ pub(super) mod tests {
             session,
             cluster: Name::new("prod").unwrap(),
             server: "https://127.0.0.1:6443/".into(),
-            namespace: "bastion-viewer".into(),
-            service_account: "viewer".into(),
-            secret: format!("session-main-{}", session.to_lowercase()),
+            means: if number.is_multiple_of(3) {
+                Means::Signature {
+                    username: "ssh:operator-a".into(),
+                    groups: vec!["ssh:sre".into()],
+                }
+            } else {
+                Means::Secret {
+                    namespace: "bastion-viewer".into(),
+                    service_account: "viewer".into(),
+                    secret: format!("session-main-{}", session.to_lowercase()),
+                }
+            },
             identity: Name::new("operator-a").unwrap(),
             fingerprint: "SHA256:abc".into(),
             certificate: None,

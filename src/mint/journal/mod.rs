@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-pub(super) use book::{Book, Intent, Issued, Record};
+pub(super) use book::{Book, Intent, Issued, Means, Record};
 
 use crate::store::room::Room;
 
@@ -68,10 +68,10 @@ pub(super) struct Journal {
     writer: Option<std::thread::JoinHandle<()>>,
 }
 
-/// One record on its way to the disk.
+/// Records on their way to the disk, together.
 #[derive(Debug)]
 struct Append {
-    record: Record,
+    records: Vec<Record>,
     done: oneshot::Sender<Result<(), JournalError>>,
 }
 
@@ -105,25 +105,34 @@ impl Journal {
         Ok((journal, found))
     }
 
-    /// As [`Journal::record`], but does not wait for a disk that hangs. A record given up may be written yet.
+    /// Returns when a record is on disk, and does not wait for a disk that hangs. A record given up may be written yet.
     pub(super) async fn record_by(
         &self,
         record: Record,
         deadline: tokio::time::Instant,
     ) -> Result<(), JournalError> {
-        match tokio::time::timeout_at(deadline, self.record(record)).await {
+        self.record_all_by(vec![record], deadline).await
+    }
+
+    /// As [`Journal::record_by`], for all of them or none.
+    pub(super) async fn record_all_by(
+        &self,
+        records: Vec<Record>,
+        deadline: tokio::time::Instant,
+    ) -> Result<(), JournalError> {
+        match tokio::time::timeout_at(deadline, self.record(records)).await {
             Ok(result) => result,
             Err(_) => Err(JournalError::Slow),
         }
     }
 
-    /// Appends a record; returns when it is on disk.
-    async fn record(&self, record: Record) -> Result<(), JournalError> {
+    /// Appends records; returns when they are on disk.
+    async fn record(&self, records: Vec<Record>) -> Result<(), JournalError> {
         let (done, written) = oneshot::channel();
         self.to_writer
             .as_ref()
             .ok_or(JournalError::Closed)?
-            .send(Append { record, done })
+            .send(Append { records, done })
             .await
             .map_err(|_| JournalError::Closed)?;
         written.await.map_err(|_| JournalError::Closed)?
@@ -148,7 +157,7 @@ fn write(file: &mut file::JournalFile, mut appends: mpsc::Receiver<Append>) {
         {
             batch.push(next);
         }
-        let result = file.append(batch.iter().map(|append| &append.record));
+        let result = file.append(batch.iter().flat_map(|append| &append.records));
         for append in batch {
             // Who asked may have gone away meanwhile.
             drop(append.done.send(result.clone()));

@@ -10,7 +10,7 @@ async fn records_that_come_together_are_all_on_disk_when_they_return() {
     let mut all = tokio::task::JoinSet::new();
     for number in 0..100 {
         let journal = journal.clone();
-        all.spawn(async move { journal.record(intent(number)).await });
+        all.spawn(async move { journal.record(vec![intent(number)]).await });
     }
     for result in all.join_all().await {
         result.unwrap();
@@ -26,6 +26,6 @@ async fn records_that_come_together_are_all_on_disk_when_they_return() {
 
 #[tokio::test]
 async fn a_closed_journal_takes_nothing() {
-    let error = Journal::closed().record(intent(1)).await.unwrap_err();
+    let error = Journal::closed().record(vec![intent(1)]).await.unwrap_err();
     assert!(matches!(error, JournalError::Closed), "{error}");
 }

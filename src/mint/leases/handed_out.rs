@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
 use super::super::error::MintError;
-use super::super::journal::Record;
+use super::super::journal::{Intent, Means, Record};
 use super::super::lease::{Credential, Lease, Release};
 use super::table::{Open, Phase};
 use super::{Debt, Inner, Leases, RELEASE_LIMIT};
@@ -54,8 +54,10 @@ pub struct Revoked {
     pub cluster: Name,
     /// The token's id.
     pub jti: String,
-    /// Whether it is gone. If not, it is tried again in the background, across restarts.
+    /// Whether it is gone. If not, it is tried again in the background, across restarts, where there is something to try.
     pub release: Release,
+    /// We signed it ourselves: nothing ends it before its time.
+    pub irrevocable: bool,
 }
 
 /// A lease that is out.
@@ -75,7 +77,7 @@ pub struct LiveLease {
     pub role: Name,
     /// Where.
     pub cluster: Name,
-    /// As which ServiceAccount.
+    /// As whom.
     pub subject: KubernetesSubject,
     /// The last token's id; none while it is being issued.
     pub jti: Option<String>,
@@ -98,8 +100,17 @@ pub enum LeaseState {
     InSession,
     /// A client has it.
     HandedOut,
+    /// A client has it, and it was to be taken back, but nothing ends before its time what we signed ourselves.
+    Expiring,
     /// Being taken back; until that is confirmed the token may be accepted.
     Releasing,
+}
+
+impl LeaseState {
+    /// Whether a client has it, and it may be good for something.
+    pub fn is_with_a_client(self) -> bool {
+        matches!(self, Self::HandedOut | Self::Expiring)
+    }
 }
 
 impl Leases {
@@ -108,10 +119,15 @@ impl Leases {
     pub async fn hand_out(&self, mut lease: Lease) -> Result<HandedOut, MintError> {
         let (session, until) = (lease.session(), lease.expires());
         let debt = lease.debt.take().ok_or(MintError::Closed { session })?;
-        let record = Record::HandedOut { session, until };
+        let records = match self.inner.is_signed(session) {
+            true => self.inner.account_of(session),
+            false => Some(vec![Record::HandedOut { session, until }]),
+        };
+        let records = records.ok_or(MintError::Closed { session })?;
         let deadline = monotonic() + RELEASE_LIMIT;
         // On an error the debt is dropped here, and the Secret goes.
-        self.inner.journal.record_by(record, deadline).await?;
+        let journal = &self.inner.journal;
+        journal.record_all_by(records, deadline).await?;
         self.inner
             .table()
             .set_phase(session, Phase::HandedOut(until));
@@ -132,7 +148,7 @@ impl Leases {
             .inner
             .table()
             .iter()
-            .filter(|(_, open)| matches!(open.phase, Phase::HandedOut(_)))
+            .filter(|(_, open)| matches!(open.phase, Phase::HandedOut(_) | Phase::Expiring(_)))
             .filter(|(session, open)| match filter {
                 Filter::Session(id) => session == id,
                 Filter::Identity(name) => open.intent.identity == *name,
@@ -163,10 +179,7 @@ impl Leases {
                 certificate: open.intent.certificate.clone(),
                 role: open.intent.role.clone(),
                 cluster: open.intent.cluster.clone(),
-                subject: KubernetesSubject {
-                    namespace: open.intent.namespace.clone(),
-                    name: open.intent.service_account.clone(),
-                },
+                subject: subject(&open.intent),
                 jti: open.issued.as_ref().map(|issued| issued.jti.clone()),
                 audit_id: open
                     .issued
@@ -177,6 +190,7 @@ impl Leases {
                     Phase::Minting => LeaseState::Minting,
                     Phase::InSession => LeaseState::InSession,
                     Phase::HandedOut(_) => LeaseState::HandedOut,
+                    Phase::Expiring(_) => LeaseState::Expiring,
                     Phase::Leaving | Phase::Due => LeaseState::Releasing,
                 },
             })
@@ -186,19 +200,26 @@ impl Leases {
 
 impl Inner {
     async fn revoke(self: Arc<Self>, session: SessionId, open: Open) -> Revoked {
+        let signed = open.intent.is_signed();
         // Whoever asked may go away halfway; the revocation does not.
-        let debt = Debt::new(&self, session);
+        let debt = (!signed).then(|| Debt::new(&self, session));
         let record = Record::Revoked { session };
         let deadline = monotonic() + RELEASE_LIMIT;
         // A restart must not bring it back to life; but that it cannot be written is no reason to leave it alive now.
         if let Err(error) = self.journal.record_by(record, deadline).await {
             tracing::warn!(%session, %error, "a revocation could not be recorded in the journal");
         }
-        let release = if self.release(session).await {
-            debt.settle();
-            Release::Released
-        } else {
-            Release::ExpiresAt(open.expires())
+        let release = match debt {
+            None => {
+                let until = open.expires();
+                self.table().set_phase(session, Phase::Expiring(until));
+                Release::ExpiresAt(until)
+            }
+            Some(debt) if self.release(session).await => {
+                debt.settle();
+                Release::Released
+            }
+            Some(_) => Release::ExpiresAt(open.expires()),
         };
         Revoked {
             session,
@@ -206,6 +227,24 @@ impl Inner {
             cluster: open.intent.cluster,
             jti: open.issued.map(|issued| issued.jti).unwrap_or_default(),
             release,
+            irrevocable: signed,
         }
+    }
+}
+
+fn subject(intent: &Intent) -> KubernetesSubject {
+    match &intent.means {
+        Means::Secret {
+            namespace,
+            service_account,
+            ..
+        } => KubernetesSubject::ServiceAccount {
+            namespace: namespace.clone(),
+            name: service_account.clone(),
+        },
+        Means::Signature { username, groups } => KubernetesSubject::Own {
+            username: username.clone(),
+            groups: groups.clone(),
+        },
     }
 }

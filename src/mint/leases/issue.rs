@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::super::api_server::ApiServer;
 use super::super::error::MintError;
-use super::super::journal::{Intent, Issued, Record};
+use super::super::journal::{Intent, Issued, Means, Record};
 use super::super::lease::Lease;
 use super::super::token_request::{self, NotCreated, SessionSecret};
 use super::table::Phase;
 use super::{Debt, Inner, MINT_LIMIT};
 use crate::clock::monotonic;
 use crate::config::{CredentialTtl, Name};
-use crate::policy::Grant;
+use crate::policy::{Grant, KubernetesSubject};
 use crate::session::SessionId;
 
 /// What a grant asks a cluster for.
@@ -21,8 +22,7 @@ use crate::session::SessionId;
 pub(super) struct Order {
     pub(super) session: SessionId,
     pub(super) cluster: Name,
-    pub(super) namespace: String,
-    pub(super) service_account: String,
+    pub(super) subject: KubernetesSubject,
     pub(super) identity: Name,
     pub(super) fingerprint: String,
     pub(super) certificate: Option<String>,
@@ -32,25 +32,58 @@ pub(super) struct Order {
 
 impl Order {
     pub(super) fn new(grant: &Grant, session: SessionId) -> Result<Self, MintError> {
-        let subject = grant.subject();
         // They become part of a URL's path.
-        if !is_object_name(&subject.namespace) || !is_object_name(&subject.name) {
+        if let KubernetesSubject::ServiceAccount { namespace, name } = grant.subject()
+            && (!is_object_name(namespace) || !is_object_name(name))
+        {
             return Err(MintError::NotAServiceAccount {
-                namespace: subject.namespace.clone(),
-                name: subject.name.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
             });
         }
         Ok(Self {
             session,
             cluster: grant.cluster().clone(),
-            namespace: subject.namespace.clone(),
-            service_account: subject.name.clone(),
+            subject: grant.subject().clone(),
             identity: grant.identity().clone(),
             fingerprint: grant.fingerprint().to_owned(),
             certificate: grant.certificate().map(str::to_owned),
             role: grant.role().clone(),
             ttl: grant.ttl(),
         })
+    }
+}
+
+impl Order {
+    /// A ServiceAccount's token is bound to a Secret that nobody else's is.
+    fn means(&self, instance: &Name) -> Means {
+        match &self.subject {
+            KubernetesSubject::ServiceAccount { namespace, name } => Means::Secret {
+                namespace: namespace.clone(),
+                service_account: name.clone(),
+                secret: token_request::secret_name(instance, self.session),
+            },
+            KubernetesSubject::Own { username, groups } => Means::Signature {
+                username: username.clone(),
+                groups: groups.clone(),
+            },
+        }
+    }
+
+    /// As it is written down.
+    pub(super) fn intent(&self, instance: &Name, server: String, at: Timestamp) -> Intent {
+        Intent {
+            session: self.session,
+            cluster: self.cluster.clone(),
+            server,
+            means: self.means(instance),
+            identity: self.identity.clone(),
+            fingerprint: self.fingerprint.clone(),
+            certificate: self.certificate.clone(),
+            role: self.role.clone(),
+            ttl: self.ttl.as_secs(),
+            at,
+        }
     }
 }
 
@@ -96,7 +129,7 @@ impl Inner {
 
         let now = self.clock.now();
         let issued = secret
-            .request_token(&api, &order.service_account, order.ttl, uid, now, deadline)
+            .request_token(&api, order.ttl, uid, now, deadline)
             .await?;
         let record = Issued {
             session,
@@ -133,24 +166,11 @@ impl Inner {
         api: &ApiServer,
         deadline: Instant,
     ) -> Result<(Debt, SessionSecret), MintError> {
-        let secret = SessionSecret {
-            session: order.session,
-            namespace: order.namespace.clone(),
-            name: token_request::secret_name(&self.instance, order.session),
-        };
-        let intent = Intent {
-            session: order.session,
-            cluster: order.cluster.clone(),
-            server: api.server().to_owned(),
-            namespace: order.namespace.clone(),
-            service_account: order.service_account.clone(),
-            secret: secret.name.clone(),
-            identity: order.identity.clone(),
-            fingerprint: order.fingerprint.clone(),
-            certificate: order.certificate.clone(),
-            role: order.role.clone(),
-            ttl: order.ttl.as_secs(),
-            at: self.clock.now(),
+        let intent = order.intent(&self.instance, api.server().to_owned(), self.clock.now());
+        let Some(secret) = SessionSecret::of(&intent) else {
+            return Err(MintError::Closed {
+                session: order.session,
+            });
         };
         self.table().begin(intent.clone())?;
         let debt = Debt::new(self, order.session);
@@ -176,22 +196,17 @@ impl Inner {
         let Some(open) = open.filter(|open| open.phase == Phase::InSession) else {
             return Err(closed);
         };
-        let Ok(ttl) = CredentialTtl::from_secs(open.intent.ttl) else {
-            return Err(closed);
+        let (Ok(ttl), Some(secret)) = (
+            CredentialTtl::from_secs(open.intent.ttl),
+            SessionSecret::of(&open.intent),
+        ) else {
+            return self.sign_again(lease, &open);
         };
         let api = self
             .api_for(&open.intent.cluster, &open.intent.server, deadline)
             .await?;
-        let issued = open
-            .secret()
-            .request_token(
-                &api,
-                &open.intent.service_account,
-                ttl,
-                open.uid.clone(),
-                self.clock.now(),
-                deadline,
-            )
+        let issued = secret
+            .request_token(&api, ttl, open.uid.clone(), self.clock.now(), deadline)
             .await
             .inspect_err(|error| self.note(&open.intent.cluster, error))?;
         let record = Issued {

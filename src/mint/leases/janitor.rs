@@ -28,14 +28,16 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let mut warm = tokio::time::interval(WARM_EVERY);
     warm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let next = inner.table().expire(inner.clock.now());
+        let expired = inner.table().expire(inner.clock.now());
+        inner.bury(expired.ended).await;
         let places = inner.table().due_places();
         for place in places {
             if inner.has_way_to(&place) && swept.insert(place.clone()) {
                 sweeps.spawn(sweep(inner.clone(), place));
             }
         }
-        let look = next
+        let look = expired
+            .next
             .map(|next| next.duration_since(inner.clock.now()))
             .and_then(|wait| Duration::try_from(wait).ok())
             .map_or(LOOK_EVERY, |wait| {
@@ -57,7 +59,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
             }
             _ = warm.tick() => {
                 let upstreams: Vec<_> = inner.upstreams().present.values().cloned().collect();
-                for upstream in upstreams {
+                // Where we sign ourselves, the daemon asks nothing in its own name.
+                for upstream in upstreams.into_iter().filter(|one| one.audience().is_none()) {
                     sweeps.spawn(async move {
                         upstream.warm().await;
                         None

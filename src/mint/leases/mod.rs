@@ -3,6 +3,7 @@
 mod handed_out;
 mod issue;
 mod janitor;
+mod sign;
 mod table;
 mod upstream;
 
@@ -24,7 +25,8 @@ use super::lease::{Lease, Release};
 use crate::clock::{Clock, monotonic};
 use crate::config::{Config, Name};
 use crate::gateway;
-use crate::policy::Grant;
+use crate::issuer::Issuing;
+use crate::policy::{Grant, KubernetesSubject};
 use crate::recording::Secrets;
 use crate::session::SessionId;
 use crate::store::room::Room;
@@ -57,6 +59,7 @@ struct Inner {
     journal: Journal,
     clock: Arc<dyn Clock>,
     secrets: Secrets,
+    issuing: Issuing,
     table: Mutex<Table>,
     upstreams: Mutex<Upstreams>,
     /// Something is due: the janitor's bell.
@@ -91,6 +94,7 @@ impl Leases {
             journal,
             clock,
             secrets: Secrets::default(),
+            issuing: Issuing::default(),
             table: Mutex::new(table),
             upstreams: Mutex::default(),
             bell: Notify::new(),
@@ -103,6 +107,11 @@ impl Leases {
     /// the daemon handed out are not among them, because the daemon keeps none on disk.
     pub fn secrets(&self) -> &Secrets {
         &self.inner.secrets
+    }
+
+    /// Who signs, on clusters that mint so.
+    pub fn issuing(&self) -> &Issuing {
+        &self.inner.issuing
     }
 
     /// What was found on opening.
@@ -175,6 +184,9 @@ impl Leases {
 impl Minter for Leases {
     async fn mint(&self, grant: &Grant, session: SessionId) -> Result<Lease, MintError> {
         let order = Order::new(grant, session)?;
+        if let KubernetesSubject::Own { .. } = &order.subject {
+            return self.inner.sign(order);
+        }
         // On a task of its own: a caller that goes away halfway must not stop it between a request and its answer.
         match tokio::spawn(self.inner.clone().mint(order)).await {
             Ok(result) => result,
@@ -188,12 +200,13 @@ impl Minter for Leases {
     }
 
     async fn release(&self, mut lease: Lease) -> Release {
-        let expires = lease.expires();
+        let (session, expires) = (lease.session(), lease.expires());
         let Some(debt) = lease.debt.take() else {
             return Release::ExpiresAt(expires);
         };
-        let released = self.inner.release(debt.session).await;
-        if released {
+        // What we signed nothing recalls: dropping the debt forgets it.
+        let recalled = !self.inner.is_signed(session) && self.inner.release(session).await;
+        if recalled {
             debt.settle();
             Release::Released
         } else {
@@ -217,17 +230,21 @@ impl Inner {
     }
 
     fn update(&self, config: &Config) {
+        if let Err(error) = self.issuing.update(config.bastion.issuer.as_ref()) {
+            tracing::error!("the issuer stays what it was: {error}");
+        }
         let mut upstreams = self.upstreams();
         let mut former = std::mem::take(&mut upstreams.present);
         for (name, cluster) in &config.clusters {
             let kept = former
                 .get(name)
-                .is_some_and(|upstream| upstream.is_current(&cluster.access));
+                .is_some_and(|upstream| upstream.is_current(cluster));
             let upstream = match former.remove(name) {
                 Some(upstream) if kept => upstream,
                 changed => {
                     upstreams.retired.extend(changed);
-                    Arc::new(Upstream::new(name.clone(), cluster.access.clone()))
+                    let (access, mint) = (cluster.access.clone(), cluster.mint.clone());
+                    Arc::new(Upstream::new(name.clone(), access, mint))
                 }
             };
             upstreams.present.insert(name.clone(), upstream);
@@ -239,6 +256,11 @@ impl Inner {
                 .built()
                 .is_some_and(|api| table.needs(upstream.cluster(), api.server()))
         });
+    }
+
+    fn is_signed(&self, session: SessionId) -> bool {
+        let open = self.table().get(session);
+        open.is_some_and(|open| open.intent.is_signed())
     }
 
     fn upstream(&self, cluster: &Name) -> Option<Arc<Upstream>> {
@@ -294,10 +316,13 @@ impl Inner {
         let Some(entry) = self.table().get(session) else {
             return Ok(true);
         };
+        let Some(secret) = entry.secret() else {
+            return Ok(false);
+        };
         let api = self
             .api_for(&entry.intent.cluster, &entry.intent.server, deadline)
             .await?;
-        let deleted = match entry.secret().delete(&api, deadline).await {
+        let deleted = match secret.delete(&api, deadline).await {
             Err(error) => {
                 self.note(&entry.intent.cluster, &error);
                 return Err(error);
@@ -336,7 +361,7 @@ impl Inner {
 }
 
 /// What is owed to a cluster: a Secret that must go. However it is dropped, the Secret goes; only [`Debt::settle`]
-/// ends it.
+/// ends it. Of what we signed nothing is owed: it is forgotten.
 #[derive(Debug)]
 pub(super) struct Debt {
     inner: Weak<Inner>,
@@ -359,8 +384,11 @@ impl Debt {
 impl Drop for Debt {
     fn drop(&mut self) {
         if let Some(inner) = self.inner.upgrade() {
-            inner.table().set_phase(self.session, Phase::Due);
-            inner.bell.notify_one();
+            if inner.table().abandon(self.session) {
+                inner.bell.notify_one();
+            } else {
+                inner.secrets.forget(self.session);
+            }
         }
     }
 }

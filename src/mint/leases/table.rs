@@ -23,6 +23,15 @@ pub(super) struct Table {
     pub(super) recovered: Recovered,
 }
 
+/// What time has ended.
+#[derive(Debug, Default)]
+pub(super) struct Expired {
+    /// Nothing of these is to be undone.
+    pub(super) ended: Vec<SessionId>,
+    /// When the next one that a client has ends.
+    pub(super) next: Option<Timestamp>,
+}
+
 /// One lease.
 #[derive(Clone, Debug)]
 pub(super) struct Open {
@@ -44,6 +53,8 @@ pub(super) enum Phase {
     InSession,
     /// A client has it, until then.
     HandedOut(Timestamp),
+    /// As [`Phase::HandedOut`], and it was to be taken back, which nothing can.
+    Expiring(Timestamp),
     /// Being deleted by whoever released it.
     Leaving,
     /// To be deleted in the background.
@@ -84,10 +95,19 @@ impl Table {
         let mut table = Self::default();
         table.recovered.damaged = found.damaged;
         for (session, entry) in found.book.open {
+            let signed = entry.intent.is_signed();
             let phase = match entry.handed_out {
                 Some(until) if until > now && !entry.revoked => {
                     table.recovered.handed_out.push(session);
                     Phase::HandedOut(until)
+                }
+                // Nothing is to be undone; it ends by itself, also one of which no more than the intent was written.
+                until if signed => {
+                    let until = until.unwrap_or(entry.intent.longest());
+                    if until > now {
+                        table.recovered.handed_out.push(session);
+                    }
+                    Phase::Expiring(until)
                 }
                 _ => {
                     table.recovered.leftovers.push(session);
@@ -157,6 +177,7 @@ impl Table {
     pub(super) fn due_count(&self) -> usize {
         self.open
             .values()
+            .filter(|open| !open.intent.is_signed())
             .filter(|open| matches!(open.phase, Phase::Due | Phase::Leaving))
             .count()
     }
@@ -165,7 +186,7 @@ impl Table {
     pub(super) fn due_places(&self) -> BTreeSet<Place> {
         self.open
             .values()
-            .filter(|open| open.phase == Phase::Due)
+            .filter(|open| open.phase == Phase::Due && !open.intent.is_signed())
             .map(Open::place)
             .collect()
     }
@@ -178,37 +199,55 @@ impl Table {
             .collect()
     }
 
-    /// Makes due what clients had until now. Answers when the next one ends.
-    pub(super) fn expire(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let mut next: Option<Timestamp> = None;
-        for open in self.open.values_mut() {
-            if let Phase::HandedOut(until) = open.phase {
-                if until <= now {
-                    open.phase = Phase::Due;
-                } else {
-                    next = Some(next.map_or(until, |next| next.min(until)));
-                }
+    /// Makes due what clients had until now, where there is something to be undone.
+    pub(super) fn expire(&mut self, now: Timestamp) -> Expired {
+        let mut expired = Expired::default();
+        for (session, open) in &mut self.open {
+            let (Phase::HandedOut(until) | Phase::Expiring(until)) = open.phase else {
+                continue;
+            };
+            if until > now {
+                expired.next = Some(expired.next.map_or(until, |next| next.min(until)));
+            } else if open.intent.is_signed() {
+                expired.ended.push(*session);
+            } else {
+                open.phase = Phase::Due;
             }
         }
-        next
+        expired
+    }
+
+    /// Nobody needs it any more. Answers whether something of it is to be undone; if not, it is gone.
+    pub(super) fn abandon(&mut self, session: SessionId) -> bool {
+        let signed = |open: &Open| open.intent.is_signed();
+        if self.open.get(&session).is_some_and(signed) {
+            self.open.remove(&session);
+            return false;
+        }
+        self.set_phase(session, Phase::Due);
+        true
     }
 
     /// Whether a lease is out on that API server.
     pub(super) fn needs(&self, cluster: &Name, server: &str) -> bool {
         self.open
             .values()
+            .filter(|open| !open.intent.is_signed())
             .any(|open| open.intent.cluster == *cluster && open.intent.server == server)
     }
 
     pub(super) fn orphans(&self, configured: impl Fn(&Name) -> bool) -> Vec<Orphan> {
         self.iter()
             .filter(|(_, open)| !configured(&open.intent.cluster))
-            .map(|(session, open)| Orphan {
-                session,
-                cluster: open.intent.cluster.clone(),
-                server: open.intent.server.clone(),
-                namespace: open.intent.namespace.clone(),
-                secret: open.intent.secret.clone(),
+            .filter_map(|(session, open)| {
+                let secret = open.secret()?;
+                Some(Orphan {
+                    session,
+                    cluster: open.intent.cluster.clone(),
+                    server: open.intent.server.clone(),
+                    namespace: secret.namespace,
+                    secret: secret.name,
+                })
             })
             .collect()
     }
@@ -222,22 +261,14 @@ impl Open {
         (self.intent.cluster.clone(), self.intent.server.clone())
     }
 
-    pub(super) fn secret(&self) -> SessionSecret {
-        SessionSecret {
-            session: self.intent.session,
-            namespace: self.intent.namespace.clone(),
-            name: self.intent.secret.clone(),
-        }
+    pub(super) fn secret(&self) -> Option<SessionSecret> {
+        SessionSecret::of(&self.intent)
     }
 
     /// When the last token that may be out ends.
     pub(super) fn expires(&self) -> Timestamp {
-        let asked = self
-            .intent
-            .at
-            .saturating_add(SignedDuration::from_secs(i64::from(self.intent.ttl)))
-            .unwrap_or(self.intent.at);
-        self.issued.as_ref().map_or(asked, |issued| issued.expires)
+        let issued = self.issued.as_ref().map(|issued| issued.expires);
+        issued.unwrap_or_else(|| self.intent.longest())
     }
 
     /// Whether "there is no such Secret" means that it is gone.

@@ -9,7 +9,7 @@ use super::super::access;
 use super::super::api_server::ApiServer;
 use super::super::endpoint::Endpoint;
 use super::super::error::MintError;
-use crate::config::{ClusterAccess, Name};
+use crate::config::{Cluster, ClusterAccess, Mint, Name};
 use crate::gateway;
 
 const WARM_LIMIT: Duration = Duration::from_secs(5);
@@ -18,6 +18,7 @@ const WARM_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct Upstream {
     cluster: Name,
     access: ClusterAccess,
+    mint: Mint,
     built: Mutex<Option<Built>>,
     /// Moved into the building task: an exec plugin that hangs is started once, not at every login.
     building: Arc<tokio::sync::Mutex<()>>,
@@ -32,10 +33,11 @@ struct Built {
 }
 
 impl Upstream {
-    pub(super) fn new(cluster: Name, access: ClusterAccess) -> Self {
+    pub(super) fn new(cluster: Name, access: ClusterAccess, mint: Mint) -> Self {
         Self {
             cluster,
             access,
+            mint,
             built: Mutex::default(),
             building: Arc::default(),
         }
@@ -44,7 +46,7 @@ impl Upstream {
     /// With a connection of one's own.
     #[cfg(test)]
     pub(super) fn with_api(cluster: Name, access: ClusterAccess, api: ApiServer) -> Self {
-        let upstream = Self::new(cluster, access);
+        let upstream = Self::new(cluster, access, Mint::TokenRequest);
         *upstream.lock() = Some(Built {
             api: Arc::new(api),
             endpoint: None,
@@ -58,9 +60,18 @@ impl Upstream {
         &self.cluster
     }
 
-    /// Whether it is what `access` says now.
-    pub(super) fn is_current(&self, access: &ClusterAccess) -> bool {
-        self.access == *access
+    /// Whom tokens for it are signed for, if we sign them.
+    pub(super) fn audience(&self) -> Option<&str> {
+        match &self.mint {
+            Mint::OidcIssuer { audience } => Some(audience),
+            Mint::TokenRequest => None,
+        }
+    }
+
+    /// Whether it is what the configuration says now.
+    pub(super) fn is_current(&self, cluster: &Cluster) -> bool {
+        let access = &cluster.access;
+        (&self.access, &self.mint) == (access, &cluster.mint)
             && self
                 .lock()
                 .as_ref()

@@ -293,7 +293,7 @@ fn credentials_that_are_out_are_found_by_the_same_filters() {
         certificate: None,
         role: Name::new("editor").unwrap(),
         cluster: Name::new("prod").unwrap(),
-        subject: KubernetesSubject {
+        subject: KubernetesSubject::ServiceAccount {
             namespace: "bastion-editor".to_owned(),
             name: "editor".to_owned(),
         },

@@ -112,7 +112,7 @@ pub(super) fn explain(
                 "yes: {} on {} as {}, by binding {}{}, until {} at the latest",
                 grant.role(),
                 grant.cluster(),
-                grant.subject(),
+                grant.subject().in_words(),
                 grant.binding(),
                 grant
                     .reason()

@@ -11,7 +11,7 @@ use crate::audit::Event;
 use crate::config::Name;
 use crate::export::{Export, Format, export};
 use crate::messages::{ClientEvent, Open, SessionEvent};
-use crate::mint::{LeaseState, LiveLease};
+use crate::mint::LiveLease;
 use crate::monitor::Monitor;
 use crate::policy::{self, AuditScope};
 use crate::recording::{Metadata, ReadError};
@@ -271,7 +271,7 @@ impl Reader<'_> {
     fn handed_out(&self, query: &Query) -> Vec<LiveLease> {
         let mut leases = self.monitor.leases.live();
         leases.retain(|lease| {
-            lease.state == LeaseState::HandedOut
+            lease.state.is_with_a_client()
                 && self.sees_session(&lease.cluster, &lease.identity)
                 && query.means_lease(lease)
         });

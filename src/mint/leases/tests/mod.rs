@@ -13,6 +13,7 @@ use crate::config::ClusterAccess;
 const NOW: &str = "2030-01-01T00:00:00Z";
 
 mod afterlife;
+mod signed;
 
 type MakeReply = Box<dyn Fn() -> Reply + Send>;
 

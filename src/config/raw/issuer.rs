@@ -1,0 +1,87 @@
+//! `spec.issuer` of a Bastion.
+
+use std::net::SocketAddr;
+
+use super::{path, paths};
+use crate::config::fields::{Fields, parsed};
+use crate::config::issuer::WELL_KNOWN;
+use crate::config::model::CredentialTtl;
+use crate::config::problem::{At, Gathered};
+use crate::config::scalar;
+use crate::config::yaml::Node;
+
+#[derive(Debug)]
+pub(in crate::config) struct RawIssuer {
+    pub(in crate::config) url: Option<At<String>>,
+    pub(in crate::config) discovery_url: Option<At<String>>,
+    pub(in crate::config) certificate_authority: Option<At<String>>,
+    pub(in crate::config) signing_keys: Option<At<Vec<At<String>>>>,
+    pub(in crate::config) token_ttl: Option<At<CredentialTtl>>,
+    pub(in crate::config) listen: Option<At<SocketAddr>>,
+    pub(in crate::config) certificate: Option<At<String>>,
+    pub(in crate::config) key: Option<At<String>>,
+}
+
+pub(in crate::config) fn issuer(gathered: &Gathered, node: &Node) -> Option<RawIssuer> {
+    let mut spec = Fields::open(gathered, node, "issuer")?;
+    let served = ["listen", "certificate", "key"].map(|key| spec.has(key));
+    let raw = RawIssuer {
+        url: spec.required("url", |g, n| parsed(g, n, issuer_url)),
+        discovery_url: spec.optional("discoveryUrl", |g, n| parsed(g, n, discovery_url)),
+        certificate_authority: spec.optional("certificateAuthority", path),
+        signing_keys: spec.required("signingKeys", paths),
+        token_ttl: spec.optional("tokenTtl", |g, n| parsed(g, n, token_ttl)),
+        listen: spec.optional("listen", |g, n| parsed(g, n, scalar::listen)),
+        certificate: spec.optional("certificate", path),
+        key: spec.optional("key", path),
+    };
+    spec.close();
+    if served.contains(&true) && served.contains(&false) {
+        gathered.report(
+            &node.at,
+            "an issuer that serves its documents needs 'listen', 'certificate' and 'key'; one whose documents are exported needs none of them",
+        );
+    }
+    Some(raw)
+}
+
+/// As strict as API servers are, so that it can be written into a URL, a YAML document and a token as it is.
+fn https_url(text: &str) -> Option<http::Uri> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/[]%".contains(&b);
+    let uri: http::Uri = text.parse().ok()?;
+    let host = uri.authority().filter(|at| !at.host().is_empty())?;
+    let fits = uri.scheme_str() == Some("https")
+        && !host.as_str().contains('@')
+        && uri.query().is_none()
+        && text.bytes().all(plain)
+        && text.len() <= 1024;
+    fits.then_some(uri)
+}
+
+fn issuer_url(text: &str) -> Result<String, String> {
+    match https_url(text) {
+        Some(_) if !text.ends_with('/') => Ok(text.to_owned()),
+        _ => Err(format!(
+            "'{}' is not an issuer's URL: write https://HOST[:PORT][/PATH], without a slash at its end",
+            text.escape_debug()
+        )),
+    }
+}
+
+fn discovery_url(text: &str) -> Result<String, String> {
+    match https_url(text) {
+        Some(_) if text.ends_with(WELL_KNOWN) => Ok(text.to_owned()),
+        _ => Err(format!(
+            "'{}' is not a discovery document's URL: write https://HOST[:PORT][/PATH]{WELL_KNOWN}",
+            text.escape_debug()
+        )),
+    }
+}
+
+fn token_ttl(text: &str) -> Result<CredentialTtl, String> {
+    let ttl = scalar::duration_within(text, "2m", "10m")?;
+    u32::try_from(ttl.as_secs())
+        .ok()
+        .and_then(|seconds| CredentialTtl::from_secs(seconds).ok())
+        .ok_or_else(|| format!("{text} is out of bounds: 2m to 10m"))
+}
