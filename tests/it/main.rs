@@ -36,6 +36,7 @@ mod mint_check;
 mod mint_faults;
 mod mint_thief;
 mod no_token;
+mod oidc_issuer;
 mod power_cut;
 mod quota;
 mod recorded;

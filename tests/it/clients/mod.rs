@@ -18,7 +18,7 @@ use crate::harness::tunnel::{Forwarding, kubeconfig, with_tunnels};
 const LONGEST_SCRIPT: &str = "240";
 
 /// Where a client of somebody else's is. Built or fetched first if need be, which can take minutes.
-fn client(name: &str) -> PathBuf {
+pub(crate) fn client(name: &str) -> PathBuf {
     let build = Command::new(crate_root().join("tests/clients/build.sh"))
         .arg(name)
         .stderr(Stdio::inherit())

@@ -258,7 +258,7 @@ spec:
     }
 
     /// Nothing is dropped when a test process ends: somebody else ends the daemon and removes its files then.
-    fn outlive_nobody(&self) {
+    pub(crate) fn outlive_nobody(&self) {
         // A sandbox ends with its daemon, but not before it.
         let script = r#"cat; kill -KILL "$1"; sleep 1; rm -rf "$2""#;
         let mut heir = Command::new("setsid")

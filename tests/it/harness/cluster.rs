@@ -99,6 +99,11 @@ impl ControlPlane {
         port.parse().unwrap()
     }
 
+    /// Where its files lie: what its components name relatively.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// The authority of the API server's certificate, PEM.
     pub(crate) fn ca(&self) -> &Path {
         &self.ca

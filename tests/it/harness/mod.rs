@@ -15,4 +15,5 @@ pub(crate) mod ssh_client;
 pub(crate) mod terminal;
 pub(crate) mod tls;
 pub(crate) mod token;
+pub(crate) mod trusting;
 pub(crate) mod tunnel;
