@@ -201,7 +201,8 @@ async fn a_power_cut_and_a_rotation_before_the_next_start_accuse_nobody() {
                 states.push(std::fs::read(&state).unwrap());
                 emit(&audit, usize::from(n < 5)).await;
             }
-            drop(audit);
+            // Waited for: its thread would write while the files are exchanged below.
+            audit.close().await;
             let mut log = logs[of_log].clone();
             log.extend_from_slice(torn.as_bytes());
             let moved = bench.dir.path().join("audit.jsonl.1");
