@@ -101,7 +101,7 @@ pub enum LaunchError {
     },
     /// bubblewrap was refused, mostly by the kernel's or AppArmor's rules on user namespaces.
     #[error(
-        "the sandbox did not start: {stderr}; user namespaces must be allowed \
+        "the sandbox did not start: {stderr}; bubblewrap must be 0.7 or newer, and user namespaces allowed \
          (on Ubuntu 24.04 install examples/deploy/apparmor/bwrap)"
     )]
     Refused {

@@ -108,9 +108,12 @@ fn certificates(mut bytes: Bytes<'_>) -> Result<Section, NotAKrl> {
     let signed_by = bytes.string()?;
     let _reserved = bytes.string()?;
     let mut section = Section {
-        signed_by: (!signed_by.is_empty()).then(|| sha256(signed_by)),
         ..Section::default()
     };
+    if !signed_by.is_empty() {
+        // Of a key that is written otherwise the whole section would be passed over.
+        section.signed_by = Some(sha256(plain_key(signed_by)?));
+    }
     while !bytes.is_empty() {
         let kind = bytes.u8()?;
         let mut part = Bytes(bytes.string()?);

@@ -177,6 +177,12 @@ fn what_is_not_understood_is_refused_whole() {
     assert_eq!(refused(&section(2, strings(&[&certificate]))), NotAKrl::Key);
     let longer = [blob(1), vec![0]].concat();
     assert_eq!(refused(&section(2, strings(&[&longer]))), NotAKrl::Key);
+    // In the authority's place, too: else a list that takes back its certificates takes back none.
+    for signer in [b"key".to_vec(), certificate, longer] {
+        let section = Writer::default().string(&signer).string(b"");
+        let list = Writer::begun().part(1, section).0;
+        assert_eq!(refused(&list), NotAKrl::Key);
+    }
     assert_eq!(
         refused(&section(3, strings(&[&[0; 32]]))),
         NotAKrl::Fingerprint
