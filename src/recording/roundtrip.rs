@@ -43,7 +43,7 @@ pub(crate) fn metadata(terminal: bool) -> Metadata {
         terminal: terminal.then(|| Terminal {
             term: "xterm-256color".to_owned(),
             size: WindowSize { cols: 80, rows: 24 },
-            modes: vec![],
+            modes: vec![(1, 3)],
         }),
         config_digest: "00".to_owned(),
         opened,
@@ -273,6 +273,14 @@ async fn the_lines_are_those_of_the_document() {
         ]
     );
     let manifest = Manifest::parse(&store.manifest(id).unwrap()).unwrap();
+    // How the terminal was set up is in the header, once.
+    let shown = manifest.session.terminal.unwrap();
+    assert_eq!(
+        (shown.term.as_str(), shown.modes),
+        ("xterm-256color", vec![])
+    );
+    let (header, _) = read(&store.cast(id).unwrap()).await;
+    assert_eq!(header.bastion.metadata.terminal.unwrap().modes, [(1, 3)]);
     assert_eq!(manifest.coverage.stdin, Covered::Off);
     assert_eq!(manifest.leases.len(), 1);
     assert_eq!(

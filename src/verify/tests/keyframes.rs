@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::world::{Sort, World};
+use super::world::{Files, Sort, World, files};
 use crate::messages::WindowSize;
 use crate::recording::testing::to_pack;
 use crate::recording::{
@@ -203,4 +203,29 @@ async fn from_a_keyframe_on_output_is_of_the_stream_that_it_came_from() {
             .filter(|(keyframe, _)| keyframe.from == Stream::Stderr);
         assert!(in_stderr.count() > 3);
     }
+}
+
+fn states(files: &Files) -> usize {
+    let notes = String::from_utf8(files["checkpoints"].clone()).unwrap();
+    notes.matches("\"state\":").count()
+}
+
+#[tokio::test]
+async fn of_a_short_recording_as_little_as_can_be_is_kept() {
+    let world = World::new();
+    for encrypted in [false, true] {
+        let (recording, packs) = begun(&world, encrypted, true).await;
+        recording.output(Stream::Stdout, b"short").await.unwrap();
+        recording.seal(Ending::Exit(0)).await.unwrap();
+        let packer = Packer::new(world.store.clone(), world.notary.clone());
+        packer.pack(to_pack(packs)).await.unwrap();
+        let short = files(&world.directory(recording.id()));
+        // Opened, sealed, packed: its one frame is under the last of them.
+        assert_eq!(states(&short), 3, "{encrypted}");
+        let lines = short["manifest.json"].split(|byte| *byte == b'\n').count();
+        assert_eq!(lines, 2, "{encrypted}");
+    }
+    // Of many frames each has its own.
+    let long = files(&world.directory(drawn(&world, false).await));
+    assert!(states(&long) > 10);
 }
