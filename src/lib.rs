@@ -22,6 +22,7 @@ pub mod config;
 pub mod connection;
 pub mod custody;
 pub mod daemon;
+pub mod egress;
 pub mod export;
 pub mod gateway;
 pub mod https;

@@ -1,6 +1,7 @@
 //! The events, with their stable names.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -391,6 +392,44 @@ pub enum Event<'a> {
         peer: &'a Peer,
         /// Which word.
         word: &'a str,
+    },
+    /// A session's command was connected to a host that its role lists; written before the first byte.
+    #[serde(rename = "egress.opened")]
+    EgressOpened {
+        /// Which session.
+        session: SessionId,
+        /// Whose.
+        identity: &'a Name,
+        /// As it was asked for.
+        to: &'a str,
+        /// What that name stood for, with the port.
+        address: SocketAddr,
+    },
+    /// That connection is over.
+    #[serde(rename = "egress.closed")]
+    EgressClosed {
+        /// Which session.
+        session: SessionId,
+        /// Whose.
+        identity: &'a Name,
+        /// As it was asked for.
+        to: &'a str,
+        /// Bytes to the host.
+        sent: u64,
+        /// Bytes from it.
+        received: u64,
+    },
+    /// A session's command was not connected to another host.
+    #[serde(rename = "egress.refused")]
+    EgressRefused {
+        /// Which session.
+        session: SessionId,
+        /// Whose.
+        identity: &'a Name,
+        /// As it was asked for.
+        to: &'a str,
+        /// Why.
+        reason: String,
     },
     /// A changed configuration is in force.
     #[serde(rename = "config.reloaded")]

@@ -5,6 +5,7 @@ mod explain;
 mod export;
 mod inherited;
 mod init;
+pub(crate) mod inside;
 mod issuer;
 mod keep;
 mod log;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use bastion_audit::launch::confine::Confinement;
-use bastion_audit::launch::init;
+use bastion_audit::launch::{init, skeleton};
 
 /// Run a command inside a sandbox and tell the daemon how it ended
 #[derive(Debug, clap::Args)]
@@ -25,6 +25,9 @@ pub(crate) struct SandboxInit {
     /// The home directory
     #[arg(long)]
     home: PathBuf,
+    /// A directory that it begins as a copy of
+    #[arg(long)]
+    skeleton: Option<PathBuf>,
     /// The daemon's socket; without one, only try whether a sandbox can be confined
     socket: Option<PathBuf>,
     /// The command
@@ -43,6 +46,9 @@ impl SandboxInit {
         };
         // Before anything else: whoever comes later finds it done.
         confinement.apply()?;
+        if let Some(skeleton) = self.skeleton {
+            skeleton::copy(&skeleton, &confinement.home)?;
+        }
         if let Some(socket) = self.socket {
             init::run(&socket, &self.command).context("starting the command")?;
         }

@@ -1,12 +1,13 @@
 //! What must be found fast in a configuration of ten thousand identities.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
 
 use russh::keys::PublicKey;
 use russh::keys::ssh_key::public::KeyData;
 
 use super::authority::CertificateAuthority;
-use super::model::{AuthorizedKey, Binding, Config, IdentityDocument, Name, Subject};
+use super::model::{AuthorizedKey, Binding, Config, IdentityDocument, Name, RoleAccess, Subject};
 use crate::identity::Group;
 
 /// Built once, when a configuration is loaded.
@@ -78,6 +79,14 @@ impl Config {
             .values()
             .filter_map(|authority| authority.revoked.as_ref())
             .any(|revoked| revoked.has_key(key))
+    }
+
+    /// The programs that sessions of a role are shown besides everybody's; absolute paths.
+    pub fn tools_of(&self, role: &Name) -> &[PathBuf] {
+        match self.roles.get(role).map(|role| &role.access) {
+            Some(RoleAccess::Kubernetes(role)) => &role.tools,
+            _ => &[],
+        }
     }
 
     /// The bindings that speak of an identity or of one of its groups, by name, each once. Past ones too.

@@ -163,12 +163,22 @@ impl KeepRecordings {
 }
 
 /// A host name or address and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct HostPort {
     /// DNS name or IP address, without brackets.
     pub host: String,
     /// TCP port.
     pub port: u16,
+}
+
+impl std::fmt::Display for HostPort {
+    /// `HOST:PORT`, an IPv6 address in brackets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }
 
 /// `spec.limits`. Every one has a default.
@@ -199,6 +209,10 @@ pub struct Sandbox {
     pub tools: Vec<PathBuf>,
     /// Further read-only paths shown at the same place; absolute.
     pub read_only_paths: Vec<PathBuf>,
+    /// The system that is shown, read-only, at the same place; absolute. `None`: what shells, kubectl and coreutils need.
+    pub system_paths: Option<Vec<PathBuf>>,
+    /// A directory that each session's home begins as a copy of.
+    pub skeleton: Option<PathBuf>,
     /// First OS uid handed to a session when the daemon runs as root; default 1900000000.
     pub uid_start: u32,
     /// How many uids from there on; default 65536.
@@ -211,8 +225,26 @@ pub struct Sandbox {
     pub open_files: u32,
     /// Memory of each of its processes, in bytes; default 4 GiB.
     pub memory: u64,
+    /// Where sessions' control groups are made.
+    pub cgroup: CgroupPlace,
+    /// Memory of a session, all of its processes and files in memory together, in bytes; `None`: not bounded.
+    pub session_memory: Option<u64>,
+    /// Processors that a session may keep busy; `None`: all.
+    pub session_cpus: Option<u32>,
     /// What may lie in its home directory, in bytes, and as much in its `/tmp`; default 256 MiB.
     pub tmp_size: u64,
+}
+
+/// `spec.sandbox.cgroup`: the control group (v2) that those of sessions are made in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CgroupPlace {
+    /// The daemon's own, if it was handed over to it; else none.
+    #[default]
+    Auto,
+    /// None.
+    Off,
+    /// That one, from the root of the hierarchy.
+    At(PathBuf),
 }
 
 /// `kind: Cluster`: an API server and the daemon's credential for it.
@@ -323,6 +355,10 @@ pub struct KubernetesRole {
     pub bodies: RecordBodies,
     /// Its sessions may be opened while the disk of the recordings is full.
     pub rescue: bool,
+    /// Programs that its sessions are shown beside those of [`Sandbox::tools`]; absolute paths.
+    pub tools: Vec<PathBuf>,
+    /// Where its commands may connect to, besides their cluster.
+    pub egress: BTreeSet<HostPort>,
 }
 
 /// What a role stands for on a cluster, before it is known for whom.

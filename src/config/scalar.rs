@@ -219,6 +219,26 @@ pub(super) fn host_port(text: &str) -> Result<HostPort, String> {
     Ok(HostPort { host, port })
 }
 
+/// `HOST` or `HOST:PORT`, 443 if none is said. Names in lower case, as they are compared.
+pub(super) fn https_host(text: &str) -> Result<HostPort, String> {
+    if text.contains('*') || text.contains('/') {
+        return Err(format!(
+            "'{}' is no host: name each one, as charts.example.com or git.example.com:8443",
+            text.escape_debug()
+        ));
+    }
+    let alone = host_name(text) || text.starts_with('[') && text.ends_with(']');
+    let mut host = match alone {
+        true => host_port(&format!("{text}:443")),
+        false => host_port(text),
+    }?;
+    host.host.make_ascii_lowercase();
+    match host.port {
+        0 => Err("port 0 is none".to_owned()),
+        _ => Ok(host),
+    }
+}
+
 fn host_name(host: &str) -> bool {
     host.len() <= 253
         && host.split('.').all(|label| {

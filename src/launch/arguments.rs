@@ -2,44 +2,54 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::Launch;
+use super::inside::PROGRAM;
 use super::session_dir::INSIDE;
+use super::{Launch, handover};
 use crate::config::Sandbox;
 
 /// Where the init is shown.
 const INIT: &str = "/run/bastion-init";
 /// Where tools are shown.
 const TOOLS: &str = "/opt/bastion/bin";
-/// What of /etc programs need; nothing there is a secret on a stock system, and what is missing is left out.
-const ETC: &[&str] = &[
-    "alternatives",
-    "bash_completion.d",
-    "ca-certificates",
-    "crypto-policies",
-    "inputrc",
-    "ld.so.cache",
-    "ld.so.conf",
-    "ld.so.conf.d",
-    "localtime",
-    "mime.types",
-    "nsswitch.conf",
-    "os-release",
-    "pki/tls/certs",
-    "pki/ca-trust/extracted",
-    "protocols",
-    "services",
-    "ssl/certs",
-    "ssl/openssl.cnf",
-    "terminfo",
-    "timezone",
-    "vim",
+/// Where the directory is shown that a home begins as a copy of.
+const SKELETON: &str = "/run/bastion-skeleton";
+/// The system: what shells, kubectl and coreutils need. Nothing there is a secret on a stock system, and what is missing is
+/// left out.
+const SYSTEM: &[&str] = &[
+    "/usr",
+    // Links into /usr on a merged-usr system, directories on others.
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/etc/alternatives",
+    "/etc/bash_completion.d",
+    "/etc/ca-certificates",
+    "/etc/crypto-policies",
+    "/etc/inputrc",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/etc/nsswitch.conf",
+    "/etc/os-release",
+    "/etc/pki/tls/certs",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/terminfo",
+    "/etc/timezone",
+    "/etc/vim",
 ];
 /// Of memory in files where hardly any are, in bytes: 16 MiB.
 const SMALL: &str = "16777216";
-/// Links into /usr on a merged-usr system, directories on others.
-const ROOT: &[&str] = &["bin", "sbin", "lib", "lib32", "lib64", "libx32"];
 
 /// Everything that bubblewrap is told, the command last. `dir` is the session's own.
 pub(super) fn of_session(
@@ -64,7 +74,10 @@ pub(super) fn of_session(
     for file in ["passwd", "group", "hosts"] {
         args.show(&dir.join(file), format!("/etc/{file}"));
     }
+    args.tools(launch.tools);
     args.show(init, INIT);
+    args.add(["--symlink", INIT, &format!("{TOOLS}/{PROGRAM}")]);
+    args.skeleton(sandbox);
     args.add(["--remount-ro", "/"]);
     for (name, value) in environment(launch, &home) {
         args.add(["--setenv", name, &value]);
@@ -90,6 +103,7 @@ pub(super) fn of_confined_probe(sandbox: &Sandbox, init: &Path) -> Vec<OsString>
     args.namespaces();
     args.root(sandbox);
     args.show(init, INIT);
+    args.skeleton(sandbox);
     args.init(sandbox, "/home");
     args.0
 }
@@ -135,16 +149,9 @@ impl Arguments {
     }
 
     fn root(&mut self, sandbox: &Sandbox) {
-        self.show(Path::new("/usr"), "/usr");
-        for name in ROOT {
-            let path = Path::new("/").join(name);
-            match std::fs::read_link(&path) {
-                Ok(target) => self.add([OsString::from("--symlink"), target.into(), path.into()]),
-                Err(_) => self.show_if_there(&path),
-            }
-        }
-        for name in ETC {
-            self.show_if_there(&Path::new("/etc").join(name));
+        match &sandbox.system_paths {
+            Some(paths) => paths.iter().for_each(|path| self.system(path)),
+            None => SYSTEM.iter().for_each(|path| self.system(Path::new(path))),
         }
         self.add(["--proc", "/proc", "--dev", "/dev"]);
         let most = sandbox.tmp_size.to_string();
@@ -158,13 +165,33 @@ impl Arguments {
         }
         // The devices in it are as writable as before; there is no room for files.
         self.add(["--remount-ro", "/dev"]);
-        for tool in &sandbox.tools {
+        self.tools(&sandbox.tools);
+        for path in &sandbox.read_only_paths {
+            self.show(path, path);
+        }
+    }
+
+    /// At the same place. A link is shown as the link that it is: on a merged-usr system most of what is in `/` are links.
+    fn system(&mut self, path: &Path) {
+        match std::fs::read_link(path) {
+            Ok(target) if path.parent() == Some(Path::new("/")) => {
+                self.add([OsString::from("--symlink"), target.into(), path.into()]);
+            }
+            _ => self.show_if_there(path),
+        }
+    }
+
+    fn tools(&mut self, tools: &[PathBuf]) {
+        for tool in tools {
             if let Some(name) = tool.file_name() {
                 self.show(tool, Path::new(TOOLS).join(name));
             }
         }
-        for path in &sandbox.read_only_paths {
-            self.show(path, path);
+    }
+
+    fn skeleton(&mut self, sandbox: &Sandbox) {
+        if let Some(skeleton) = &sandbox.skeleton {
+            self.show(skeleton, SKELETON);
         }
     }
 
@@ -178,6 +205,9 @@ impl Arguments {
             ("--memory", sandbox.memory),
         ] {
             self.add([name, &value.to_string()]);
+        }
+        if sandbox.skeleton.is_some() {
+            self.add(["--skeleton", SKELETON]);
         }
     }
 
@@ -210,6 +240,17 @@ fn environment<'a>(launch: &'a Launch<'_>, home: &str) -> Vec<(&'a str, String)>
         ("BASTION_ROLE", launch.role.to_string()),
         ("BASTION_CLUSTER", launch.cluster.to_string()),
     ];
+    if launch.egress {
+        let proxy = format!("http://{}", handover::PROXY);
+        let direct = "127.0.0.1,localhost";
+        // Some programs know one way to write them, some the other.
+        for name in ["HTTPS_PROXY", "https_proxy"] {
+            environment.push((name, proxy.clone()));
+        }
+        for name in ["NO_PROXY", "no_proxy"] {
+            environment.push((name, direct.to_owned()));
+        }
+    }
     if let Some(terminal) = launch.terminal {
         environment.push(("TERM", terminal.term.clone()));
     }

@@ -1,4 +1,4 @@
-//! The sandbox's own API server address: process 1 binds it inside and hands the listening socket out.
+//! The addresses in a sandbox that the daemon listens at: process 1 binds them inside and hands the listening sockets out.
 //!
 //! A socket belongs to the network namespace that it was made in, whoever holds it: so the daemon, which is outside,
 //! accepts what connects inside. Nothing in the file system leads there, and nothing has to relay.
@@ -18,11 +18,40 @@ use tokio::io::Interest;
 /// Where kubectl in a sandbox finds its API server.
 pub(super) const API_SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6443);
 
+/// Where `bastion` in a sandbox finds the daemon.
+pub(super) const WORDS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 6442);
+/// Where programs in a sandbox find the way to other hosts, if their role has one.
+pub(super) const PROXY: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 3128);
+
+/// What the daemon listens at in a sandbox.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) api: tokio::net::TcpListener,
+    pub(super) words: tokio::net::TcpListener,
+    pub(super) proxy: tokio::net::TcpListener,
+}
+
+/// Hands all of them out, in the order in which [`take_all`] takes them.
+pub(super) fn give_all(daemon: &UnixStream) -> io::Result<()> {
+    give(daemon, API_SERVER)?;
+    give(daemon, WORDS)?;
+    give(daemon, PROXY)
+}
+
+/// Takes what [`give_all`] sent, or nothing.
+pub(super) async fn take_all(init: &tokio::net::UnixStream) -> io::Result<Listeners> {
+    Ok(Listeners {
+        api: take(init, API_SERVER).await?,
+        words: take(init, WORDS).await?,
+        proxy: take(init, PROXY).await?,
+    })
+}
+
 /// Descriptors need some byte to ride on.
 const MESSAGE: &[u8; 4] = b"api\n";
 
 /// Binds `address` and sends the listening socket to the daemon. Afterwards only the daemon has it.
-pub(super) fn give(daemon: &UnixStream, address: SocketAddrV4) -> io::Result<()> {
+fn give(daemon: &UnixStream, address: SocketAddrV4) -> io::Result<()> {
     let listener = TcpListener::bind(address)?;
     send(daemon, &[listener.as_fd()])
 }
@@ -47,7 +76,7 @@ fn send(daemon: &UnixStream, sockets: &[std::os::fd::BorrowedFd<'_>]) -> io::Res
 }
 
 /// Takes what [`give`] sent: exactly one listening TCP socket on `address`, or an error.
-pub(super) async fn take(
+async fn take(
     init: &tokio::net::UnixStream,
     address: SocketAddrV4,
 ) -> io::Result<tokio::net::TcpListener> {

@@ -5,8 +5,8 @@
 //! with bubblewrap (and so with the daemon) is an attribute of the process that whoever traces it could
 //! take away; so nobody can.
 //!
-//! It speaks lines over the session's socket. To the daemon first the socket that listens at the API server's address
-//! in here, which the daemon accepts on; from the daemon `go`, then signal names (`TERM`); to the daemon one line more,
+//! It speaks lines over the session's socket. To the daemon first the sockets that listen at the addresses
+//! in here that the daemon answers at; from the daemon `go`, then signal names (`TERM`); to the daemon one line more,
 //! `exit N` or `signal NAME CORE`. What it says is the command's own business: a command that
 //! forges it lies about its own exit status and nothing else.
 
@@ -51,7 +51,7 @@ pub fn run(socket: &Path, argv: &[std::ffi::OsString]) -> std::io::Result<()> {
     // Before anything of the operator's runs: the command has the same uid, and may trace what may be dumped.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     let mut daemon = UnixStream::connect(socket)?;
-    handover::give(&daemon, handover::API_SERVER)?;
+    handover::give_all(&daemon)?;
     let mut go = *GO;
     daemon.read_exact(&mut go)?;
     swallow_terminal_signals()?;

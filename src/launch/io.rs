@@ -26,6 +26,10 @@ pub struct Running {
     pub exit: Exit,
     /// What connects to the API server's address inside arrives here; nothing else can.
     pub api: TcpListener,
+    /// What asks the daemon inside arrives here; nothing else can.
+    pub words: TcpListener,
+    /// What connects to other hosts by way of the daemon arrives here, if there is such a way.
+    pub proxy: Option<TcpListener>,
     /// Ends the command, and everything that it started, when dropped.
     pub end: DropGuard,
 }

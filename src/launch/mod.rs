@@ -1,13 +1,16 @@
 //! Runs the operator's command, out of reach of everything that is the daemon's.
 
 mod arguments;
+pub mod cgroup;
 pub mod confine;
 mod handover;
 pub mod init;
+pub mod inside;
 mod io;
 mod output;
 mod sandbox;
 mod session_dir;
+pub mod skeleton;
 mod supervise;
 mod terminal;
 mod uids;
@@ -41,6 +44,10 @@ pub struct Launch<'a> {
     pub command: Option<Bytes>,
     /// The terminal, if there is one.
     pub terminal: Option<&'a Terminal>,
+    /// Programs that it is shown besides everybody's.
+    pub tools: &'a [PathBuf],
+    /// Whether there is a way to hosts besides the cluster: programs are told of it.
+    pub egress: bool,
     /// PEM of the authority that kubectl inside verifies its API server by: the gateway's.
     pub gateway_ca: &'a str,
 }
@@ -64,6 +71,8 @@ pub enum ExitStatus {
         /// Whether a core was dumped.
         core_dumped: bool,
     },
+    /// The kernel ended all of it, because it used more memory than a session may.
+    OutOfMemory,
 }
 
 /// What can be done to a running command.
@@ -114,8 +123,11 @@ pub enum LaunchError {
         /// The init's own words.
         stderr: String,
     },
+    /// A session cannot have the control group that it has to have.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::CgroupError),
     /// A path of the configuration cannot be shown in the sandbox.
-    #[error("spec.sandbox: {path} cannot be shown in a sandbox: {reason}")]
+    #[error("{path} cannot be shown in a sandbox: {reason}")]
     Path {
         /// Which one.
         path: PathBuf,

@@ -11,11 +11,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::cgroup::Cgroups;
+use super::handover::Listeners;
 use super::init::GO;
 use super::session_dir::SessionDir;
 use super::supervise::{First, Supervised};
@@ -37,6 +39,7 @@ pub struct BubblewrapLauncher {
     run_dir: PathBuf,
     init: PathBuf,
     uids: Option<Uids>,
+    cgroups: Option<Cgroups>,
 }
 
 impl BubblewrapLauncher {
@@ -52,10 +55,18 @@ impl BubblewrapLauncher {
         let uids = rustix::process::geteuid()
             .is_root()
             .then(|| Uids::new(sandbox.uid_start, sandbox.uid_count));
-        for path in sandbox.tools.iter().chain(&sandbox.read_only_paths) {
+        let system = sandbox.system_paths.iter().flatten();
+        for path in sandbox
+            .tools
+            .iter()
+            .chain(&sandbox.read_only_paths)
+            .chain(system)
+            .chain(&sandbox.skeleton)
+        {
             check_path(path, uids.is_some())?;
         }
         let launcher = Self {
+            cgroups: Cgroups::open(&sandbox)?,
             sandbox,
             run_dir,
             init,
@@ -113,6 +124,9 @@ impl BubblewrapLauncher {
 #[async_trait]
 impl Launcher for BubblewrapLauncher {
     async fn launch(&self, launch: Launch<'_>) -> Result<Running, LaunchError> {
+        for tool in launch.tools {
+            check_path(tool, self.uids.is_some())?;
+        }
         let uid = self.take_uid()?;
         let dir = SessionDir::create(&self.run_dir, &launch, uid.as_ref().map(|uid| uid.uid))?;
         let socket = dir.path().join("init.sock");
@@ -126,10 +140,10 @@ impl Launcher for BubblewrapLauncher {
             None => self.spawn_pipes(args, uid_number)?,
         };
         let hello = hello(&listener, &mut spawned.child);
-        let (mut init, api) = match tokio::time::timeout(START, hello).await {
-            Ok(Some((init, api))) => {
-                let api = api.map_err(LaunchError::io("taking the sandbox's socket over"))?;
-                (init, api)
+        let (mut init, listeners) = match tokio::time::timeout(START, hello).await {
+            Ok(Some((init, listeners))) => {
+                let failed = LaunchError::io("taking the sandbox's sockets over");
+                (init, listeners.map_err(failed)?)
             }
             // Dropping the child kills it.
             Ok(None) | Err(_) => {
@@ -143,6 +157,11 @@ impl Launcher for BubblewrapLauncher {
         std::fs::remove_file(&socket).map_err(LaunchError::io("removing the session's socket"))?;
         let first =
             First::of(&init).map_err(LaunchError::io("finding the sandbox's first process"))?;
+        let cgroup = self.cgroups.as_ref();
+        let cgroup = cgroup.map(|all| all.make(launch.session)).transpose()?;
+        if let Some(cgroup) = &cgroup {
+            cgroup.enter(first.pid())?;
+        }
         init.write_all(GO)
             .await
             .map_err(LaunchError::io("starting the command"))?;
@@ -155,6 +174,7 @@ impl Launcher for BubblewrapLauncher {
             first,
             signals: signals_rx,
             kill: kill.clone(),
+            cgroup,
             _uid: uid,
             _dir: dir,
         };
@@ -170,7 +190,10 @@ impl Launcher for BubblewrapLauncher {
                 kill: kill.clone(),
             },
             exit,
-            api,
+            api: listeners.api,
+            words: listeners.words,
+            // Where nobody listens, nobody is kept waiting.
+            proxy: launch.egress.then_some(listeners.proxy),
             end: kill.drop_guard(),
         })
     }
@@ -308,16 +331,16 @@ fn give(stream: impl AsFd, uid: Option<u32>) -> Result<(), LaunchError> {
     }
 }
 
-/// The init's connection with the socket that it hands over, or `None` if the sandbox ended before. Only the first
+/// The init's connection with the sockets that it hands over, or `None` if the sandbox ended before. Only the first
 /// connection is taken: the command comes later.
 async fn hello(
     listener: &UnixListener,
     child: &mut Child,
-) -> Option<(UnixStream, io::Result<TcpListener>)> {
+) -> Option<(UnixStream, io::Result<Listeners>)> {
     let taken = async {
         let (init, _) = listener.accept().await.ok()?;
-        let api = handover::take(&init, handover::API_SERVER).await;
-        Some((init, api))
+        let listeners = handover::take_all(&init).await;
+        Some((init, listeners))
     };
     tokio::select! {
         biased;

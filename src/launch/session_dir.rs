@@ -116,7 +116,8 @@ fn passwd(launch: &Launch<'_>) -> String {
 fn bashrc(launch: &Launch<'_>) -> String {
     format!(
         "PS1='[{}@{}] \\w\\$ '\nHISTFILE=\nalias k=kubectl\nalias ls='ls --color=auto'\n\
-         [ -r /usr/share/bash-completion/bash_completion ] && . /usr/share/bash-completion/bash_completion\n",
+         [ -r /usr/share/bash-completion/bash_completion ] && . /usr/share/bash-completion/bash_completion\n\
+         [ -r ~/.bashrc ] && . ~/.bashrc\n",
         launch.role, launch.cluster
     )
 }

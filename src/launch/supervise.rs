@@ -13,6 +13,7 @@ use tokio::process::Child;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::cgroup::SessionCgroup;
 use super::session_dir::SessionDir;
 use super::uids::Uid;
 use super::{ExitStatus, init};
@@ -22,7 +23,10 @@ const REAP: Duration = Duration::from_secs(2);
 
 /// Process 1 of a sandbox. The kernel lets it end only after everything else in there has.
 #[derive(Debug)]
-pub(super) struct First(AsyncFd<OwnedFd>);
+pub(super) struct First {
+    pid: Pid,
+    fd: AsyncFd<OwnedFd>,
+}
 
 impl First {
     /// The init at the other end. It connects before anything of the operator's runs.
@@ -33,19 +37,25 @@ impl First {
         let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
         // Deprecated for types that may close or replace what they hold; an `OwnedFd` cannot.
         #[allow(deprecated)]
-        AsyncFd::with_interest(fd, Interest::READABLE).map(Self)
+        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        Ok(Self { pid, fd })
+    }
+
+    /// Its number outside. It is nobody else's until the sandbox has ended.
+    pub(super) fn pid(&self) -> Pid {
+        self.pid
     }
 
     /// Ends the sandbox, whatever became of bubblewrap.
     fn kill(&self) {
-        match pidfd_send_signal(self.0.get_ref(), Signal::KILL) {
+        match pidfd_send_signal(self.fd.get_ref(), Signal::KILL) {
             Ok(()) | Err(Errno::SRCH) => {}
             Err(error) => tracing::error!("ending a sandbox: {error}"),
         }
     }
 
     async fn gone(&self) {
-        if let Err(error) = self.0.readable().await {
+        if let Err(error) = self.fd.readable().await {
             tracing::error!("waiting for a sandbox's end: {error}");
         }
     }
@@ -58,6 +68,7 @@ pub(super) struct Supervised {
     pub(super) first: First,
     pub(super) signals: mpsc::Receiver<String>,
     pub(super) kill: CancellationToken,
+    pub(super) cgroup: Option<SessionCgroup>,
     pub(super) _uid: Option<Uid>,
     pub(super) _dir: SessionDir,
 }
@@ -72,6 +83,7 @@ impl Supervised {
         let code = loop {
             tokio::select! {
                 () = self.kill.cancelled() => {
+                    self.cgroup.iter().for_each(SessionCgroup::kill);
                     self.first.kill();
                     drop(self.child.start_kill());
                     break self.child.wait().await.ok().and_then(|status| status.code());
@@ -97,6 +109,13 @@ impl Supervised {
         };
         if tokio::time::timeout(REAP, rest).await.is_err() {
             tracing::error!("a sandbox's processes outlived it by {} s", REAP.as_secs());
+        }
+        if let Some(cgroup) = &self.cgroup {
+            let out_of_memory = cgroup.ran_out_of_memory() && told.is_none();
+            cgroup.remove().await;
+            if out_of_memory {
+                return ExitStatus::OutOfMemory;
+            }
         }
         let killed = || ExitStatus::Signal {
             name: "KILL".into(),

@@ -6,6 +6,7 @@
 mod audit;
 mod available;
 mod denial;
+mod egress;
 mod grant;
 mod judge;
 mod somebody;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 pub use audit::{AuditScope, audit_scope};
 pub use available::{Available, Gives, available, available_to};
 pub use denial::{Denial, ShownPrincipal};
+pub use egress::{NotReached, has_egress, may_connect};
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
 pub use somebody::Somebody;

@@ -11,7 +11,7 @@ use super::{Caller, SessionId};
 use crate::config::{Name, SessionKind};
 use crate::identity::Identity;
 use crate::messages::Peer;
-use crate::policy::Grant;
+use crate::policy::{Grant, KubernetesSubject};
 
 /// What is told of an open session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct LiveSession {
     pub role: Name,
     /// Where.
     pub cluster: Name,
+    /// As whom there.
+    pub subject: KubernetesSubject,
     /// How.
     pub kind: SessionKind,
     /// From where.
@@ -42,6 +44,7 @@ impl LiveSession {
             identity: grant.identity().clone(),
             role: grant.role().clone(),
             cluster: grant.cluster().clone(),
+            subject: grant.subject().clone(),
             kind: grant.kind(),
             client: caller.peer.clone(),
             opened: session.opened(),
@@ -105,6 +108,12 @@ impl Live {
             .values()
             .map(|entry| entry.told.clone())
             .collect()
+    }
+
+    /// One of them.
+    pub(super) fn told(&self, session: SessionId) -> Option<LiveSession> {
+        let sessions = self.sessions();
+        sessions.open.get(&session).map(|entry| entry.told.clone())
     }
 
     /// How many are such.

@@ -3,20 +3,25 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
+
 use crate::audit::{Ended, Event};
 use crate::clock;
 use crate::config::SessionKind;
+use crate::egress::Egress;
 use crate::launch::{ExitStatus, Launch, Running};
 use crate::messages::{Command, Open, SessionEvent};
 use crate::mint::Lease;
 use crate::monitor::Monitor;
-use crate::policy::Grant;
+use crate::policy::{self, Grant};
 use crate::recording::{Ending, OpenRecording, RecordingError, Stream};
 
 use super::api::Api;
 use super::client::Client;
 use super::deadline::time_over;
+use super::inside;
 use super::live::{LiveSession, Place};
+use super::proxied::Proxied;
 use super::pump::{self, Stopped};
 use super::renewal::renewals;
 use super::steps::{self, Refusal};
@@ -102,7 +107,7 @@ impl Session {
         );
         let ended = match self.start(monitor, caller, &open).await {
             Ok((running, api)) => Ok(self
-                .attend(monitor, running, api, &mut client, &mut place)
+                .attend(monitor, caller, running, api, &mut client, &mut place)
                 .await),
             Err(sentence) => Err(sentence),
         };
@@ -138,6 +143,7 @@ impl Session {
         steps::still_stands(monitor, caller, &self.grant, id).await?;
         let api = Api::open(monitor, &self.grant, &self.recording, &self.lease, open).await?;
         let failed = "the sandbox for your command could not be started; tell your administrator";
+        let config = monitor.config();
         let launcher = monitor
             .launcher
             .as_ref()
@@ -152,6 +158,8 @@ impl Session {
                 Command::Shell | Command::Tunnel(_) | Command::Subsystem(_) => None,
             },
             terminal: open.terminal.as_ref(),
+            tools: config.tools_of(self.grant.role()),
+            egress: policy::has_egress(&config, self.grant.role()),
             gateway_ca: monitor.gateway.ca_pem(),
         };
         match launcher.launch(launch).await {
@@ -167,6 +175,7 @@ impl Session {
     async fn attend(
         &mut self,
         monitor: &Monitor,
+        caller: &Caller,
         running: Running,
         mut api: Api,
         client: &mut Client,
@@ -185,8 +194,11 @@ impl Session {
             control,
             mut exit,
             api: listener,
+            words,
+            proxy,
             end,
         } = running;
+        let proxied = self.proxied(monitor, proxy);
         let requests = api.serve(&monitor.gateway, listener);
         let to = client.to.clone();
         let streams = async {
@@ -228,10 +240,12 @@ impl Session {
             () = to.closed() => client_gone(),
             Some(error) = api.unrecorded.recv() => unrecorded(&error),
             reason = renewals.as_mut() => Ended::Cut { reason },
+            never = inside::answer(monitor, caller, recording.id(), &words) => match never {},
             reason = time_over(remaining, client.terminal, recording, &to) => Ended::Cut { reason },
         };
         // First of all: whoever is cut gets nothing more out of the cluster while the command says goodbye.
         api.end();
+        proxied.end();
         if matches!(ended, Ended::Cut { .. }) {
             control.signal("HUP");
             drop(tokio::time::timeout(GOODBYE, exit.wait()).await);
@@ -246,10 +260,24 @@ impl Session {
         }
         // Before the seal, so that what became of each request is in it.
         requests.ended().await;
+        proxied.ended().await;
         if renewing.load(Ordering::Relaxed) {
             drop(tokio::time::timeout(RENEWAL, renewals).await);
         }
         ended
+    }
+
+    /// The way to other hosts, if the role has one.
+    fn proxied(&self, monitor: &Monitor, listener: Option<TcpListener>) -> Proxied {
+        Proxied::serve(
+            listener,
+            Egress {
+                session: self.recording.id(),
+                grant: self.grant.clone(),
+                config: monitor.config.clone(),
+                audit: monitor.audit.clone(),
+            },
+        )
     }
 
     /// Tells an operator at a shell who they are here, and that this is on record.
@@ -337,6 +365,9 @@ fn told(status: Option<ExitStatus>) -> Ended {
             status: code.into(),
         },
         Some(ExitStatus::Signal { name, .. }) => Ended::Signal { name },
+        Some(ExitStatus::OutOfMemory) => Ended::Cut {
+            reason: "it used more memory than one session may".into(),
+        },
         None => Ended::Cut {
             reason: "its sandbox was lost".into(),
         },

@@ -3,9 +3,10 @@
 # Everything else goes to standard error.
 #
 #   helm         helm 4, from its Go module
+#   matrix       the program in matrix/, on golang.org/x/crypto/ssh
 #   informers    the program in informers/, on client-go
 #   old-kubectl  one from before 1.30, which speaks SPDY: Debian's kubernetes-client, fetched and not installed
-#   python       a python3 that has the packages `kubernetes` and `jwt`
+#   python       a python3 that has the packages `kubernetes`, `jwt` and `paramiko`
 #
 #   BASTION_TEST_OLD_KUBECTL   an old kubectl to take instead, where apt has none
 #   BASTION_TEST_CACHE         where to keep what is built (default: ${XDG_CACHE_HOME:-~/.cache}/bastion-audit)
@@ -22,6 +23,7 @@ main() {
         case $name in
             helm) helm ;;
             informers) informers ;;
+            matrix) matrix ;;
             old-kubectl) old_kubectl ;;
             python) python ;;
             *) fail "no client is called $name" ;;
@@ -50,6 +52,13 @@ informers() {
     printf '%s\n' "$directory/program"
 }
 
+matrix() {
+    local directory
+    directory=$cache/matrix-$(hash_of go.sum go.mod matrix/*.go)
+    once "$directory" "the x/crypto/ssh program" compile ./matrix 150 ""
+    printf '%s\n' "$directory/program"
+}
+
 old_kubectl() {
     if [[ -n ${BASTION_TEST_OLD_KUBECTL:-} ]]; then
         realpath "$BASTION_TEST_OLD_KUBECTL"
@@ -74,7 +83,7 @@ fetch_old_kubectl() {
 python() {
     local directory
     directory=$cache/python-$(hash_of requirements.txt)
-    once "$directory" "a Python with the packages kubernetes and jwt" fill_python
+    once "$directory" "a Python with the packages kubernetes, jwt and paramiko" fill_python
     printf '%s\n' "$directory/bin/python3"
 }
 

@@ -343,3 +343,121 @@ fn programs_work_within_all_that() {
         "inside\n",
     );
 }
+
+/// A control group of the tests' own, gone when dropped.
+struct Group(std::path::PathBuf);
+
+impl Group {
+    /// Its path from the root of the hierarchy, and where that is mounted. `None` where there is no cgroup v2 to write to.
+    fn new(name: &str) -> Option<(String, Self)> {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+        let mount = mounts.lines().find_map(|line| {
+            let words: Vec<&str> = line.split(' ').collect();
+            (words[2] == "cgroup2").then(|| words[1].to_owned())
+        })?;
+        let path = format!("/bastion-audit-test-{name}-{}", std::process::id());
+        let dir = std::path::PathBuf::from(format!("{mount}{path}"));
+        std::fs::create_dir(&dir).ok()?;
+        Some((path, Self(dir)))
+    }
+
+    fn sessions(&self) -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(&self.0).unwrap().flatten();
+        entries
+            .map(|entry| entry.path())
+            .filter(|path| path.is_dir())
+            .collect()
+    }
+
+    fn has(&self, controller: &str) -> bool {
+        let controllers = std::fs::read_to_string(self.0.join("cgroup.controllers")).unwrap();
+        controllers.split_whitespace().any(|one| one == controller)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir(&self.0));
+    }
+}
+
+fn in_group(path: &str, more: &str) -> Bastion {
+    Bastion::with(|documents| {
+        documents.replace(
+            "sandbox: {tools: [bin/kubectl]}",
+            &format!("sandbox: {{tools: [bin/kubectl], cgroup: {path}{more}}}"),
+        )
+    })
+}
+
+#[test]
+fn a_session_is_in_a_control_group_of_its_own_and_ends_with_it() {
+    let Some((path, group)) = Group::new("own") else {
+        println!("skipped: there is no cgroup v2 here that can be written");
+        return;
+    };
+    let mut bastion = in_group(&path, "");
+    let sleep = format!("sleep {}", 3_000_000 + std::process::id());
+    let stubborn = format!("trap '' HUP TERM; setsid {sleep} & {sleep}");
+    let session = Running::start(&bastion, "operator-a", "viewer", &stubborn);
+    let pids = eventually("its commands", || {
+        Some(running(&sleep)).filter(|pids| pids.len() == 2)
+    });
+    let own = group.0.join(format!("session-{}", session.id));
+    assert_eq!(group.sessions(), [own.clone()]);
+    let procs = std::fs::read_to_string(own.join("cgroup.procs")).unwrap();
+    for pid in pids {
+        assert!(procs.lines().any(|line| line == pid.to_string()), "{procs}");
+    }
+    if group.has("pids") {
+        let most = std::fs::read_to_string(own.join("pids.max")).unwrap();
+        assert_eq!(most.trim(), "512");
+    }
+    // Whatever ends it: a client that is gone, and a daemon that is.
+    drop(session);
+    eventually("its end", || group.sessions().is_empty().then_some(()));
+    assert!(running(&sleep).is_empty());
+    let _another = Running::start(&bastion, "operator-a", "viewer", &stubborn);
+    eventually("its commands", || {
+        (running(&sleep).len() == 2).then_some(())
+    });
+    bastion.signal("KILL");
+    bastion.wait();
+    eventually("the end of all", || {
+        running(&sleep).is_empty().then_some(())
+    });
+    assert_eq!(group.sessions().len(), 1, "nobody was left to remove it");
+    bastion.run();
+    assert!(group.sessions().is_empty());
+    bastion.stop();
+}
+
+/// With a kernel that can, the session that takes too much ends, and says why; with one that cannot, none begins.
+#[test]
+fn a_session_that_takes_more_memory_than_it_may_ends_alone() {
+    let Some((path, group)) = Group::new("memory") else {
+        println!("skipped: there is no cgroup v2 here that can be written");
+        return;
+    };
+    let bastion = in_group(&path, ", sessionMemory: 256MiB");
+    if !group.has("memory") {
+        let ran = bastion.run_ssh("operator-a", "viewer", "true");
+        assert!(ran.stderr.contains("its sandbox does not work"), "{ran:?}");
+        let log = bastion.log();
+        assert!(
+            log.contains("no 'memory' controller, which sessionMemory needs"),
+            "{log}"
+        );
+        return;
+    }
+    let other = Running::start(&bastion, "operator-a", "viewer", "sleep 20; exit 6");
+    // Three processes, none of which is too large.
+    let grow = "for i in 1 2 3; do perl -e '$a = q(x) x (120 << 20); sleep 20' & done; wait";
+    let ran = bastion.run_ssh("operator-a", "viewer", grow);
+    assert_eq!(ran.code, Some(255), "{ran:?}");
+    assert!(
+        ran.stderr.contains("more memory than one session may"),
+        "{ran:?}"
+    );
+    assert_eq!(other.wait().code, Some(6));
+}

@@ -1,14 +1,15 @@
 //! `spec` of a Bastion and of a Cluster.
 
 use std::net::SocketAddr;
+use std::path::{Component, Path};
 use std::time::Duration;
 
 use super::evidence::{self, RawSigning, RawWitness};
 use super::issuer::{self, RawIssuer};
 use super::recordings::{self, RawS3};
-use super::{path, paths, within};
+use super::{path, paths, some, within};
 use crate::config::fields::{Fields, boolean, list, number, parsed};
-use crate::config::model::{HostPort, Limits};
+use crate::config::model::{CgroupPlace, HostPort, Limits};
 use crate::config::problem::{At, Gathered};
 use crate::config::recordings::Retention;
 use crate::config::scalar;
@@ -53,6 +54,8 @@ pub(in crate::config) struct RawSandbox {
     pub(in crate::config) bubblewrap: Option<At<String>>,
     pub(in crate::config) tools: Vec<At<String>>,
     pub(in crate::config) read_only_paths: Vec<At<String>>,
+    pub(in crate::config) system_paths: Option<At<Vec<At<String>>>>,
+    pub(in crate::config) skeleton: Option<At<String>>,
     pub(in crate::config) uid_start: Option<At<u32>>,
     pub(in crate::config) uid_count: Option<At<u32>>,
     pub(in crate::config) landlock_abi: Option<At<u8>>,
@@ -60,6 +63,9 @@ pub(in crate::config) struct RawSandbox {
     pub(in crate::config) open_files: Option<At<u32>>,
     pub(in crate::config) memory: Option<At<u64>>,
     pub(in crate::config) tmp_size: Option<At<u64>>,
+    pub(in crate::config) cgroup: Option<At<CgroupPlace>>,
+    pub(in crate::config) session_memory: Option<At<u64>>,
+    pub(in crate::config) session_cpus: Option<At<u32>>,
 }
 
 pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<RawBastion> {
@@ -190,6 +196,15 @@ fn sandbox(gathered: &Gathered, node: &Node) -> Option<RawSandbox> {
             .optional("readOnlyPaths", paths)
             .map(|at| at.value)
             .unwrap_or_default(),
+        system_paths: spec.optional("systemPaths", |g, n| {
+            some(
+                g,
+                n,
+                "without any there is no shell to run; leave the key out for what is usual",
+                path,
+            )
+        }),
+        skeleton: spec.optional("skeleton", path),
         // Below 1000 are the host's own accounts; above 2^31 tools begin to disagree.
         uid_start: spec.optional("uidStart", |g, n| number(g, n, 1000, 2_147_000_000)),
         uid_count: spec.optional("uidCount", |g, n| number(g, n, 1, 1_000_000)),
@@ -206,9 +221,32 @@ fn sandbox(gathered: &Gathered, node: &Node) -> Option<RawSandbox> {
         tmp_size: spec.optional("tmpSize", |g, n| {
             parsed(g, n, |text| scalar::size_within(text, "1MiB", "1TiB"))
         }),
+        cgroup: spec.optional("cgroup", |g, n| parsed(g, n, cgroup)),
+        session_memory: spec.optional("sessionMemory", |g, n| {
+            parsed(g, n, |text| scalar::size_within(text, "256MiB", "16TiB"))
+        }),
+        session_cpus: spec.optional("sessionCpus", |g, n| number(g, n, 1, 4096)),
     };
     spec.close();
     Some(raw)
+}
+
+fn cgroup(text: &str) -> Result<CgroupPlace, String> {
+    let parts = || Path::new(text).components().skip(1);
+    match text {
+        "auto" => Ok(CgroupPlace::Auto),
+        "off" => Ok(CgroupPlace::Off),
+        path if path.starts_with('/')
+            && parts().count() > 0
+            && parts().all(|part| matches!(part, Component::Normal(_))) =>
+        {
+            Ok(CgroupPlace::At(path.into()))
+        }
+        other => Err(format!(
+            "'{}' is not known: auto, off, or a control group's path like /bastion-audit",
+            other.escape_debug()
+        )),
+    }
 }
 
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{labels, some, within};
+use super::{labels, paths, some, within};
 use crate::config::fields::{Fields, boolean, list, parsed};
-use crate::config::model::{CredentialTtl, Name, RecordBodies, RecordInput, SessionKind};
+use crate::config::model::{CredentialTtl, HostPort, Name, RecordBodies, RecordInput, SessionKind};
 use crate::config::problem::{At, Gathered};
 use crate::config::scalar;
 use crate::config::yaml::{Node, Value};
@@ -22,6 +22,8 @@ pub(in crate::config) struct RawRole {
     pub(in crate::config) record_input: Option<At<RecordInput>>,
     pub(in crate::config) bodies: Option<At<RecordBodies>>,
     pub(in crate::config) rescue: Option<At<bool>>,
+    pub(in crate::config) tools: Option<At<Vec<At<String>>>>,
+    pub(in crate::config) egress: Option<At<Vec<At<HostPort>>>>,
     pub(in crate::config) audit: Option<At<RawAudit>>,
 }
 
@@ -75,6 +77,10 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
         record_input: spec.optional("recordInput", |g, n| parsed(g, n, record_input)),
         bodies: spec.optional("bodies", |g, n| parsed(g, n, record_bodies)),
         rescue: spec.optional("rescue", boolean),
+        tools: spec.optional("tools", paths),
+        egress: spec.optional("egress", |g, n| {
+            list(g, n, |g, n| parsed(g, n, scalar::https_host))
+        }),
         audit: spec.optional("audit", audit_access),
     };
     spec.close();
@@ -89,6 +95,8 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
             ("recordInput", raw.record_input.as_ref().map(|at| &at.at)),
             ("bodies", raw.bodies.as_ref().map(|at| &at.at)),
             ("rescue", raw.rescue.as_ref().map(|at| &at.at)),
+            ("tools", raw.tools.as_ref().map(|at| &at.at)),
+            ("egress", raw.egress.as_ref().map(|at| &at.at)),
         ] {
             if let Some(at) = at {
                 gathered.report(

@@ -5,27 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Documents, document_path};
-use crate::config::model::{
-    Bastion, Cluster, ClusterAccess, HostPort, KeepRecordings, Name, Sandbox,
-};
+use crate::config::model::{Bastion, Cluster, HostPort, KeepRecordings, Name};
 use crate::config::problem::{At, Place};
 use crate::config::raw::{Document, Kind, RawBastion, RawS3, RequestIndex, Spec};
 use crate::config::recordings::S3;
 use crate::log::{Webhook, Witness};
 use crate::recording::Recipients;
 use crate::signing::KeySource;
-
-const UID_START: u32 = 1_900_000_000;
-const UID_COUNT: u32 = 65_536;
-/// Debian 12's. Before it a file could not be moved to another directory.
-const LANDLOCK_ABI: u8 = 2;
-/// Each kubectl is a dozen.
-const PROCESSES: u32 = 512;
-const OPEN_FILES: u32 = 4096;
-const MEMORY: u64 = 4 << 30;
-const TMP_SIZE: u64 = 256 << 20;
-/// `nobody`: shared by whatever else runs under it.
-const NOBODY: u32 = 65_534;
 
 impl Documents<'_> {
     pub(super) fn bastion(
@@ -64,7 +50,8 @@ impl Documents<'_> {
             recordings: self.recordings(document, spec),
             issuer: self.issuer(document, spec),
         };
-        self.sandbox_shows_no_secret(&bastion, spec, clusters);
+        self.sandbox_shows_no_secret(document, spec, &bastion, clusters);
+        self.tools_have_names_of_their_own(&bastion);
         Some(bastion)
     }
 
@@ -160,101 +147,6 @@ impl Documents<'_> {
         }
         paths
     }
-
-    fn sandbox(&self, document: &Document, spec: &RawBastion) -> Sandbox {
-        let raw = &spec.sandbox;
-        let uid_start = value(&raw.uid_start, UID_START);
-        let uid_count = value(&raw.uid_count, UID_COUNT);
-        if (uid_start..uid_start.saturating_add(uid_count)).contains(&NOBODY)
-            && let Some(at) = raw.uid_start.as_ref()
-        {
-            self.report(
-                &at.at,
-                format!(
-                    "these uids include {NOBODY} (nobody), which others use; choose another range"
-                ),
-            );
-        }
-        Sandbox {
-            bubblewrap: raw.bubblewrap.as_ref().map_or_else(
-                || PathBuf::from("bwrap"),
-                |at| document_path(document, &at.value),
-            ),
-            // They lie side by side in one directory, so their names must differ.
-            tools: self.paths_once(document, &raw.tools, |path| {
-                path.file_name().map(ToOwned::to_owned)
-            }),
-            read_only_paths: self
-                .paths_once(document, &raw.read_only_paths, |path| path.to_owned()),
-            uid_start,
-            uid_count,
-            landlock_abi: value(&raw.landlock_abi, LANDLOCK_ABI),
-            processes: value(&raw.processes, PROCESSES),
-            open_files: value(&raw.open_files, OPEN_FILES),
-            memory: value(&raw.memory, MEMORY),
-            tmp_size: value(&raw.tmp_size, TMP_SIZE),
-        }
-    }
-
-    /// What the daemon must hide cannot be shown by a setting. By name only; links are the launcher's.
-    fn sandbox_shows_no_secret(
-        &self,
-        bastion: &Bastion,
-        spec: &RawBastion,
-        clusters: &BTreeMap<Name, Cluster>,
-    ) {
-        let kubeconfigs = clusters
-            .values()
-            .filter_map(|cluster| match &cluster.access {
-                ClusterAccess::Kubeconfig(path) => Some(path),
-                ClusterAccess::InCluster => None,
-            });
-        let hidden: Vec<&PathBuf> = bastion
-            .host_keys
-            .iter()
-            .chain([&bastion.state_dir, &bastion.audit_log])
-            .chain(bastion.signing.paths())
-            .chain(
-                bastion
-                    .witness
-                    .webhook
-                    .iter()
-                    .flat_map(|webhook| &webhook.token_file),
-            )
-            .chain(
-                bastion
-                    .recordings
-                    .s3
-                    .iter()
-                    .flat_map(|s3| &s3.credentials_file),
-            )
-            .chain(bastion.issuer.iter().flat_map(|issuer| {
-                let served = issuer.listener.iter().map(|listener| &listener.key);
-                issuer.signing_keys.iter().chain(served)
-            }))
-            .chain(kubeconfigs)
-            .collect();
-        let sandbox = &bastion.sandbox;
-        let shown = sandbox
-            .read_only_paths
-            .iter()
-            .zip(&spec.sandbox.read_only_paths);
-        let tools = sandbox.tools.iter().zip(&spec.sandbox.tools);
-        for (path, written) in shown.chain(tools) {
-            let secret = hidden
-                .iter()
-                .find(|secret| secret.starts_with(path) || path.starts_with(secret));
-            if let Some(secret) = secret {
-                self.report(
-                    &written.at,
-                    format!(
-                        "this would show {} to operators' commands; name something narrower",
-                        secret.display()
-                    ),
-                );
-            }
-        }
-    }
 }
 
 /// What cannot be told from what is written has been reported.
@@ -322,8 +214,4 @@ fn s3(document: &Document, raw: &RawS3) -> S3 {
         object_lock: raw.object_lock,
         keep_local: raw.keep_local,
     }
-}
-
-fn value<T: Copy>(given: &Option<At<T>>, default: T) -> T {
-    given.as_ref().map_or(default, |at| at.value)
 }

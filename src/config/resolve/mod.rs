@@ -19,6 +19,7 @@ mod bindings;
 mod identities;
 mod issuer;
 mod roles;
+mod sandbox;
 
 /// All documents, by kind and name. A document whose `spec` could not be read still has its name here.
 pub(super) struct Documents<'a> {

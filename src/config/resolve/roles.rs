@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Documents;
 use crate::config::model::{
-    AuditRole, Cluster, CredentialTtl, KubernetesRole, Mint, Name, Pattern, RecordBodies,
+    AuditRole, Cluster, CredentialTtl, HostPort, KubernetesRole, Mint, Name, Pattern, RecordBodies,
     RecordInput, Role, RoleAccess, ServiceAccountTemplate, SessionKind, SubjectTemplate,
 };
 use crate::config::problem::{At, Place};
 use crate::config::raw::{
-    ClusterSelector, Kind, RawAudit, RawKubernetes, RawRole, RawServiceAccount,
+    ClusterSelector, Document, Kind, RawAudit, RawKubernetes, RawRole, RawServiceAccount,
 };
 
 const DEFAULT_MAX_SESSION: Duration = Duration::from_secs(8 * 3600);
@@ -23,16 +23,21 @@ impl Documents<'_> {
         self.role_specs()
             .filter_map(|(document, spec)| {
                 let name = document.name.value.clone();
-                let access = self.role_access(spec, defined)?;
+                let access = self.role_access(document, spec, defined)?;
                 Some((name.clone(), Role { name, access }))
             })
             .collect()
     }
 
-    fn role_access(&self, spec: &RawRole, defined: &BTreeMap<Name, Cluster>) -> Option<RoleAccess> {
+    fn role_access(
+        &self,
+        document: &Document,
+        spec: &RawRole,
+        defined: &BTreeMap<Name, Cluster>,
+    ) -> Option<RoleAccess> {
         match (&spec.kubernetes, &spec.audit) {
             (Some(kubernetes), None) => {
-                let role = self.kubernetes_role(spec, kubernetes, defined)?;
+                let role = self.kubernetes_role(document, spec, kubernetes, defined)?;
                 Some(RoleAccess::Kubernetes(role))
             }
             (None, Some(audit)) => audit_role(&audit.value).map(RoleAccess::Audit),
@@ -42,12 +47,14 @@ impl Documents<'_> {
 
     fn kubernetes_role(
         &self,
+        document: &Document,
         spec: &RawRole,
         kubernetes: &At<RawKubernetes>,
         defined: &BTreeMap<Name, Cluster>,
     ) -> Option<KubernetesRole> {
         let subjects = self.subjects(kubernetes, defined);
         self.ttl_has_a_meaning(spec, subjects.as_ref());
+        let sessions = self.session_kinds(spec);
         Some(KubernetesRole {
             subjects: subjects?,
             credential_ttl: match &spec.credential_ttl {
@@ -58,7 +65,6 @@ impl Documents<'_> {
                 .max_session
                 .as_ref()
                 .map_or(DEFAULT_MAX_SESSION, |at| at.value),
-            sessions: self.session_kinds(spec),
             record_input: spec
                 .record_input
                 .as_ref()
@@ -68,7 +74,29 @@ impl Documents<'_> {
                 .as_ref()
                 .map_or(RecordBodies::Writes, |at| at.value),
             rescue: self.rescue(spec),
+            tools: spec
+                .tools
+                .as_ref()
+                .map(|listed| self.tools(document, &listed.value))
+                .unwrap_or_default(),
+            egress: self.egress(spec, &sessions),
+            sessions,
         })
+    }
+
+    /// Only what runs here can be let out from here.
+    fn egress(&self, spec: &RawRole, sessions: &BTreeSet<SessionKind>) -> BTreeSet<HostPort> {
+        let Some(listed) = &spec.egress else {
+            return BTreeSet::new();
+        };
+        let runs = |kind: &SessionKind| matches!(kind, SessionKind::Shell | SessionKind::Exec);
+        if !sessions.iter().any(runs) {
+            self.report(
+                &listed.at,
+                "'egress' is for what runs in a session here, and this role has neither shell nor exec; remove it",
+            );
+        }
+        listed.value.iter().map(|at| at.value.clone()).collect()
     }
 
     /// A role for when nothing else works is narrow, and says so itself.

@@ -138,7 +138,7 @@ fn why(one: &Available) -> String {
     why
 }
 
-fn row(text: &mut String, name: &str, value: impl AsRef<str>) {
+pub(super) fn row(text: &mut String, name: &str, value: impl AsRef<str>) {
     text.push_str(&format!("{name:<12}{}\n", value.as_ref()));
 }
 

@@ -5,6 +5,7 @@ mod about;
 mod choice;
 mod clients;
 mod evidence;
+mod inside;
 
 use clap::{Parser, Subcommand};
 
@@ -15,6 +16,8 @@ use crate::replay::ReadingWord;
 
 use super::client::Client;
 use super::{Caller, credential, steps};
+
+pub(super) use inside::answer_inside;
 
 /// Longest command line of ours, in bytes.
 const LONGEST: usize = 4096;

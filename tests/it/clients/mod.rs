@@ -5,6 +5,7 @@ mod client_go;
 mod helm;
 mod kubectl;
 mod python;
+mod ssh;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -24,7 +24,22 @@ pub(crate) struct Bastion {
     port: u16,
     stderr: PathBuf,
     log_filter: &'static str,
+    /// What the daemon is started by, if not as this process's own user: a script that runs its arguments.
+    started_by: Option<&'static str>,
 }
+
+/// The daemon's OS user where that is not root: one that this machine need not know.
+const ORDINARY: u32 = 64_123;
+/// Runs its arguments as that.
+const AS_ORDINARY: &str = r#"exec setpriv --reuid=64123 --regid=64123 --clear-groups "$@""#;
+/// The same, where no user namespace can be made: in one that allows no other.
+const WITHOUT_NAMESPACES: &str = r#"
+    (until [ "$(readlink /proc/$$/ns/user)" != "$(readlink /proc/self/ns/user)" ]; do sleep 0.02; done
+     echo '0 0 65536' > /proc/$$/uid_map; echo '0 0 65536' > /proc/$$/gid_map) &
+    exec unshare --user --keep-caps sh -c '
+        until grep -q . /proc/self/uid_map && grep -q . /proc/self/gid_map; do sleep 0.02; done
+        echo 0 > /proc/sys/user/max_user_namespaces
+        exec setpriv --reuid=64123 --regid=64123 --clear-groups "$@"' sh "$@""#;
 
 /// The people that every test configuration knows, each with a key of its own.
 pub(crate) const PEOPLE: &[&str] = &[
@@ -44,6 +59,44 @@ impl Bastion {
             bastion.outlive_nobody();
             bastion
         })
+    }
+
+    /// One whose daemon is root, or whoever runs the tests, and one whose daemon is an ordinary OS user: what a sandbox promises
+    /// holds with both.
+    pub(crate) fn each() -> Vec<&'static Self> {
+        static ORDINARY: OnceLock<Bastion> = OnceLock::new();
+        let mut all = vec![Self::shared()];
+        if rustix::process::geteuid().is_root() {
+            all.push(ORDINARY.get_or_init(|| {
+                let mut bastion = Self::prepare(|documents| documents);
+                bastion.is_ordinary(AS_ORDINARY);
+                bastion.run();
+                bastion.outlive_nobody();
+                bastion
+            }));
+        }
+        all
+    }
+
+    /// From the next start on it runs as an ordinary OS user, who owns its files, and can make no user namespace.
+    pub(crate) fn has_no_namespaces(&mut self) {
+        self.is_ordinary(WITHOUT_NAMESPACES);
+    }
+
+    fn is_ordinary(&mut self, started_by: &'static str) {
+        // Where that user can reach it.
+        let program = self.path().join("bin/bastion-audit");
+        std::fs::hard_link(env!("CARGO_BIN_EXE_bastion-audit"), &program)
+            .or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_bastion-audit"), &program).map(drop))
+            .unwrap();
+        let owner = format!("{ORDINARY}:{ORDINARY}");
+        let mine = ["keys/host", "test.kubeconfig", "bastion.yaml", "keys", ""];
+        let status = Command::new("chown")
+            .arg(owner)
+            .args(mine.map(|name| self.path().join(name)))
+            .status();
+        assert!(status.unwrap().success());
+        self.started_by = Some(started_by);
     }
 
     /// With the standard documents: operator-a is a viewer by default and an editor by name, operator-b an
@@ -102,6 +155,7 @@ impl Bastion {
             child: None,
             port: 0,
             log_filter: "bastion_audit=trace,info",
+            started_by: None,
         };
         bastion.write_config(&edit(bastion.standard_documents()));
         bastion
@@ -281,10 +335,17 @@ spec:
             .open(&self.stderr)
             .unwrap();
         // Somebody forgot a file that is open. No sandbox may get it.
-        Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", r#"exec 9< "$0"; exec "$@""#])
-            .arg(self.dir.path().join("keys/host"))
-            .arg(env!("CARGO_BIN_EXE_bastion-audit"))
+            .arg(self.dir.path().join("keys/host"));
+        match self.started_by {
+            Some(script) => command
+                .args(["sh", "-c", script, "sh"])
+                .arg(self.path().join("bin/bastion-audit")),
+            None => command.arg(env!("CARGO_BIN_EXE_bastion-audit")),
+        };
+        command
             .args(["serve", "--config"])
             .arg(self.config_path())
             .env("RUST_LOG", self.log_filter)

@@ -1,0 +1,162 @@
+//! `bastion WORD` inside a session: about its operator and itself. Nothing that a command has no business with: no
+//! credential, no recording.
+
+use clap::{Parser, Subcommand};
+use jiff::Timestamp;
+
+use super::{LONGEST, OPEN_QUOTE, about};
+use crate::audit::Event;
+use crate::clock;
+use crate::monitor::Monitor;
+use crate::session::{Caller, LiveSession, SessionId, steps};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "bastion",
+    about = "What this bastion answers inside a session",
+    disable_help_subcommand = true,
+    disable_version_flag = true,
+    term_width = 80,
+    color = clap::ColorChoice::Never
+)]
+struct Words {
+    #[command(subcommand)]
+    word: Option<Word>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Word {
+    /// Who was proven, and by what
+    Whoami,
+    /// This session: as whom it acts in which cluster, and how much time is left
+    Session,
+    /// The roles that you may take, where, and how to log in for each
+    Roles,
+    /// Why you may or may not take a role
+    Explain {
+        /// ROLE or ROLE+CLUSTER; without one, what your login name stands for
+        role: Option<String>,
+    },
+    /// This help
+    Help,
+}
+
+/// What is answered.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::session) struct Told {
+    pub(in crate::session) text: String,
+    /// 0: it goes to standard output.
+    pub(in crate::session) status: u8,
+}
+
+impl Told {
+    fn wrong(text: impl Into<String>, status: u8) -> Self {
+        Self {
+            text: text.into(),
+            status,
+        }
+    }
+}
+
+/// Answers one line of a session's own.
+pub(in crate::session) async fn answer_inside(
+    monitor: &Monitor,
+    caller: &Caller,
+    session: SessionId,
+    line: &str,
+) -> Told {
+    let word = match parse(line) {
+        Ok(word) => word,
+        Err(told) => return told,
+    };
+    let config = monitor.config();
+    let now = monitor.clock.now();
+    let (name, text) = match word {
+        Word::Whoami => ("whoami", about::whoami(&config, caller)),
+        Word::Roles => ("roles", about::roles(&config, caller, now)),
+        Word::Explain { role } => (
+            "explain",
+            about::explain(&config, caller, role.as_deref(), now),
+        ),
+        Word::Session => match monitor.live.told(session) {
+            Some(told) => ("session", about_session(&told, now)),
+            None => return Told::wrong("bastion-audit: this session is ending\n", 1),
+        },
+        Word::Help => ("help", help()),
+    };
+    let event = Event::WordAnswered {
+        identity: caller.identity.name(),
+        peer: &caller.peer,
+        word: name,
+    };
+    match steps::on_record(monitor, event).await {
+        Ok(()) => Told { text, status: 0 },
+        Err(sentence) => Told::wrong(format!("bastion-audit: {sentence}\n"), 1),
+    }
+}
+
+fn about_session(session: &LiveSession, now: Timestamp) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: String| about::row(&mut text, name, value);
+    row("session", session.session.to_string());
+    row("identity", session.identity.to_string());
+    row("role", session.role.to_string());
+    row("cluster", session.cluster.to_string());
+    row("acts as", session.subject.to_string());
+    row("opened", clock::to_the_second(session.opened));
+    row("ends by", clock::to_the_second(session.ends));
+    let left = clock::remaining(session.ends, now).as_secs();
+    row(
+        "time left",
+        format!("{}h {:02}m", left / 3600, left / 60 % 60),
+    );
+    row("recorded", "yes".into());
+    text
+}
+
+fn parse(line: &str) -> Result<Word, Told> {
+    if line.len() > LONGEST {
+        return Err(Told::wrong("bastion-audit: that line is too long\n", 2));
+    }
+    let words = shlex::split(line).ok_or_else(|| Told::wrong(format!("{OPEN_QUOTE}\n"), 2))?;
+    let argv = std::iter::once("bastion".to_owned()).chain(words);
+    match Words::try_parse_from(argv) {
+        Ok(words) => Ok(words.word.unwrap_or(Word::Help)),
+        Err(error) if error.use_stderr() => Err(Told::wrong(error.render().to_string(), 2)),
+        Err(_) if line.trim_start().starts_with('-') => Ok(Word::Help),
+        Err(error) => Err(Told {
+            text: error.render().to_string(),
+            status: 0,
+        }),
+    }
+}
+
+fn help() -> String {
+    use clap::CommandFactory;
+    Words::command().render_help().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_about_the_session_is_answered_in_it() {
+        assert!(matches!(parse("whoami"), Ok(Word::Whoami)));
+        assert!(matches!(parse(""), Ok(Word::Help)));
+        assert!(matches!(parse("--help"), Ok(Word::Help)));
+        for refused in [
+            "credential",
+            "kubeconfig",
+            "sessions",
+            "show latest",
+            "replay latest",
+            "fetch latest",
+        ] {
+            assert_eq!(parse(refused).unwrap_err().status, 2, "{refused}");
+        }
+        assert_eq!(parse("whoami --help").unwrap_err().status, 0);
+        assert_eq!(parse("explain 'x").unwrap_err().status, 2);
+        assert_eq!(parse(&"x".repeat(5000)).unwrap_err().status, 2);
+    }
+}
