@@ -5,6 +5,7 @@ mod exec;
 mod gets;
 mod idle;
 mod keystroke;
+mod login;
 mod pod_exec;
 mod pty;
 mod seek;
@@ -25,6 +26,8 @@ pub(crate) enum Row {
     Exec,
     /// A flood of output at a terminal
     Pty,
+    /// How soon there is a prompt, and how many commands begin
+    Login,
     /// How soon a key that is pressed comes back
     Keystroke,
     /// Memory of a session in which nothing happens
@@ -52,6 +55,7 @@ impl Row {
         Self::Credential,
         Self::Exec,
         Self::Pty,
+        Self::Login,
         Self::Keystroke,
         Self::Idle,
         Self::Requests,
@@ -70,6 +74,7 @@ impl Row {
             Self::Credential => credential::measure(stage),
             Self::Exec => exec::measure(stage),
             Self::Pty => pty::measure(stage),
+            Self::Login => login::measure(stage),
             Self::Keystroke => keystroke::measure(stage),
             Self::Idle => idle::measure(stage),
             Self::Requests => gets::requests(stage),

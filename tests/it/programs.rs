@@ -120,7 +120,7 @@ fn editors_pagers_and_monitors_draw_what_they_should() {
     screen.wait_for("\n22\n");
     screen.keys(&["G"]);
     screen.wait_for("(END)");
-    screen.keys(&["/", "500", "Enter"]);
+    screen.keys(&["?", "500", "Enter"]);
     eventually("the line that was searched", || {
         screen.shown().starts_with("500\n").then_some(())
     });

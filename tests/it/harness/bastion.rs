@@ -89,8 +89,23 @@ impl Bastion {
         std::fs::hard_link(env!("CARGO_BIN_EXE_bastion-audit"), &program)
             .or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_bastion-audit"), &program).map(drop))
             .unwrap();
+        // The cluster's own is in a directory of root's.
+        let kubeconfig = self.path().join("test.kubeconfig");
+        let cluster = std::fs::read_to_string(&kubeconfig).unwrap();
+        let (before, rest) = cluster.split_once("certificate-authority: \"").unwrap();
+        let (authority, after) = rest.split_once('"').unwrap();
+        std::fs::copy(authority, self.path().join("ca.crt")).unwrap();
+        let own = format!("{before}certificate-authority: \"ca.crt\"{after}");
+        std::fs::write(&kubeconfig, own).unwrap();
         let owner = format!("{ORDINARY}:{ORDINARY}");
-        let mine = ["keys/host", "test.kubeconfig", "bastion.yaml", "keys", ""];
+        let mine = [
+            "keys/host",
+            "test.kubeconfig",
+            "ca.crt",
+            "bastion.yaml",
+            "keys",
+            "",
+        ];
         let status = Command::new("chown")
             .arg(owner)
             .args(mine.map(|name| self.path().join(name)))
