@@ -22,6 +22,7 @@ use crate::custody::{Custody, CustodyError};
 use crate::gateway::{Gateway, GatewayError};
 use crate::issuer::{DocumentServer, IssuerError, Issuing};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
+use crate::locks::{LockFile, LockFileError, Locking};
 use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader, Witnesses};
 use crate::mint::{JournalError, Leases};
 use crate::monitor::Monitor;
@@ -89,6 +90,9 @@ pub enum StartError {
     /// No way to the object store, or to what is known of it; no daemon.
     #[error(transparent)]
     Custody(#[from] CustodyError),
+    /// No knowledge of what is locked, no daemon.
+    #[error(transparent)]
+    Locks(#[from] LockFileError),
     /// No journal of leases, no daemon.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -141,14 +145,18 @@ impl Daemon {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let config = reloads.current.clone();
-        let now = Arc::clone(&config.borrow());
-        let bastion = &now.bastion;
-        let state_dir = &bastion.state_dir;
+        let state_dir = config.borrow().bastion.state_dir.clone();
+        let state_dir = &state_dir;
         check_length(state_dir)?;
         config::state_dir(state_dir)?;
         let lock = lock(state_dir)?;
         let room = Room::new(state_dir);
         storage::begin(&room).await;
+        // Before anything is decided.
+        let (lock_file, locks) = LockFile::open(state_dir, room.clone())?;
+        let locking = Locking::begin(lock_file, locks, reloads.in_force.clone());
+        let now = Arc::clone(&config.borrow());
+        let bastion = &now.bastion;
         let (signing, log) = evidence(bastion, &clock, room.clone()).await?;
         let audit = Audit::open(
             &bastion.audit_log,
@@ -223,6 +231,8 @@ impl Daemon {
         tokio::spawn(pack_the_rest(store.clone(), to_pack));
         let monitor = Arc::new(Monitor {
             config: config.clone(),
+            locking,
+            taking_back: tokio::sync::Mutex::default(),
             audit,
             signing,
             log,

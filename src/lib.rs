@@ -30,6 +30,7 @@ pub mod identity;
 pub mod issuer;
 mod lane;
 pub mod launch;
+pub mod locks;
 pub mod log;
 pub mod messages;
 pub mod mint;

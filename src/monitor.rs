@@ -14,6 +14,7 @@ use crate::custody::Custody;
 use crate::gateway::Gateway;
 use crate::identity::{self, Identity, Proof, Refusal};
 use crate::launch::{LaunchError, Launcher};
+use crate::locks::Locking;
 use crate::log::{EvidenceLog, Witnesses};
 use crate::messages::{
     Answer, Ask, Command, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink,
@@ -43,6 +44,10 @@ const RECHECK: Duration = Duration::from_secs(30);
 pub struct Monitor {
     /// The configuration in force; follows reloads.
     pub config: watch::Receiver<Arc<Config>>,
+    /// Locks and unlocks; what is locked stands in the configuration.
+    pub locking: Locking,
+    /// Held by whoever takes back what is no longer allowed.
+    pub taking_back: tokio::sync::Mutex<()>,
     /// What happened and why.
     pub audit: Audit,
     /// Signs checkpoints.
@@ -113,25 +118,32 @@ impl Monitor {
             let config = Arc::clone(&changes.borrow_and_update());
             self.leases.update(&config);
             self.gateway.update(&config);
-            let now = self.clock.now();
-            self.live.cut_where(|_, identity, grant| {
-                match policy::still_allowed(&config, grant, identity, now) {
-                    Ok(ends) if ends <= now => Some("its time is over".into()),
-                    Ok(_) => None,
-                    Err(denial) => Some(format!("it is no longer allowed. {denial}")),
-                }
-            });
+            self.end_what_is_not_allowed(&config);
             if self.next_look(&mut changes).await.is_err() {
                 return;
             }
         }
     }
 
+    /// Ends the sessions that this configuration does not allow; how many there are.
+    pub(crate) fn end_what_is_not_allowed(&self, config: &Config) -> usize {
+        let now = self.clock.now();
+        self.live.cut_where(|_, identity, grant| {
+            match policy::still_allowed(config, grant, identity, now) {
+                Ok(ends) if ends <= now => Some("its time is over".into()),
+                Ok(_) => None,
+                Err(denial) => Some(format!("it is no longer allowed. {denial}")),
+            }
+        })
+    }
+
     async fn enforce_on_credentials(self: &Arc<Self>) {
         let mut changes = self.config.clone();
         loop {
             let config = Arc::clone(&changes.borrow_and_update());
+            let taking_back = self.taking_back.lock().await;
             revoke::no_longer_allowed(self, &config).await;
+            drop(taking_back);
             if self.next_look(&mut changes).await.is_err() {
                 return;
             }
@@ -335,7 +347,13 @@ impl Conversation {
         let config = self.monitor.config();
         let now = self.monitor.clock.now();
         match identity::identify_again(&config, offer, &self.peer, now, identity) {
-            Ok(again) if again.name() == identity.name() => *identity = again,
+            Ok(again) if again.name() == identity.name() => {
+                *identity = again;
+                if let Err(denial) = policy::locked_out(&config, identity, now) {
+                    let reason = denial.to_string();
+                    self.disconnect(reason);
+                }
+            }
             _ => {
                 let what = match identity.proof() {
                     Proof::Key { .. } => "key",
@@ -343,11 +361,15 @@ impl Conversation {
                 };
                 let reason =
                     format!("your {what} no longer proves who you are; ask your administrator");
-                // First, so that their records say more than that the client went away.
-                self.cut_own(&reason);
-                // One order under way is enough: it ends the connection.
-                drop(self.orders.try_send(Order::Disconnect { reason }));
+                self.disconnect(reason);
             }
         }
+    }
+
+    fn disconnect(&self, reason: String) {
+        // First, so that their records say more than that the client went away.
+        self.cut_own(&reason);
+        // One order under way is enough: it ends the connection.
+        drop(self.orders.try_send(Order::Disconnect { reason }));
     }
 }

@@ -66,12 +66,12 @@ pub async fn revoke(monitor: &Monitor, filter: &Filter, reason: &str) -> Revoked
     }
 }
 
-/// Takes back the handed-out credentials of identities that may no longer hold them.
-pub(crate) async fn no_longer_allowed(monitor: &Arc<Monitor>, config: &Config) {
+/// Takes back the handed-out credentials of identities that may no longer hold them; what became of each.
+pub(crate) async fn no_longer_allowed(monitor: &Arc<Monitor>, config: &Config) -> Vec<TakenBack> {
     let now = monitor.clock.now();
     let handed_out = |lease: &mint::LiveLease| lease.state == LeaseState::HandedOut;
     // At once: a cluster that does not answer must not hold up the others.
-    let mut all = JoinSet::new();
+    let (mut all, mut taken_back) = (JoinSet::new(), Vec::new());
     for lease in monitor.leases.live().into_iter().filter(handed_out) {
         let held = policy::Held {
             identity: &lease.identity,
@@ -83,15 +83,23 @@ pub(crate) async fn no_longer_allowed(monitor: &Arc<Monitor>, config: &Config) {
         };
         if !policy::may_hold(config, held, now) {
             let monitor = Arc::clone(monitor);
-            all.spawn(async move {
-                take_back(&monitor, &mint::Filter::Session(lease.session)).await;
-            });
+            all.spawn(
+                async move { take_back(&monitor, &mint::Filter::Session(lease.session)).await },
+            );
             if all.len() >= AT_ONCE {
-                all.join_next().await;
+                taken_back.extend(
+                    all.join_next()
+                        .await
+                        .and_then(Result::ok)
+                        .unwrap_or_default(),
+                );
             }
         }
     }
-    while all.join_next().await.is_some() {}
+    while let Some(one) = all.join_next().await {
+        taken_back.extend(one.unwrap_or_default());
+    }
+    taken_back
 }
 
 async fn take_back(monitor: &Monitor, filter: &mint::Filter) -> Vec<TakenBack> {

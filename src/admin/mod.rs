@@ -1,6 +1,7 @@
 //! The local socket: live sessions, kill, revoke. One JSON object a line each way; each act is audited.
 
 mod client;
+mod locks;
 mod metrics;
 mod serve;
 
@@ -39,6 +40,23 @@ pub enum Request {
         /// Those of one identity.
         identity: Option<crate::config::Name>,
     },
+    /// Lock something at once, and end what it takes away.
+    Lock {
+        /// What.
+        on: crate::locks::Target,
+        /// For how many seconds; without it until it is unlocked.
+        #[serde(rename = "for")]
+        seconds: Option<u64>,
+        /// Why.
+        reason: String,
+    },
+    /// End a lock.
+    Unlock {
+        /// On what.
+        on: crate::locks::Target,
+    },
+    /// What is locked.
+    Locks,
     /// Hold a recording: nothing deletes it until it is released.
     Hold {
         /// Which one.
@@ -75,6 +93,9 @@ pub enum Reply {
         /// How it goes to keep checkpoints of the evidence log elsewhere.
         #[serde(default)]
         witnesses: Vec<Standing>,
+        /// What is locked.
+        #[serde(default)]
+        locks: Vec<crate::locks::Lock>,
     },
     /// To [`Request::Metrics`], in the text format of Prometheus.
     Metrics(String),
@@ -87,6 +108,21 @@ pub enum Reply {
         /// Open sessions that were ended.
         sessions: usize,
     },
+    /// To [`Request::Lock`].
+    Locked {
+        /// As it is in force.
+        lock: crate::locks::Lock,
+        /// What became of each credential that it takes away.
+        credentials: Vec<crate::revoke::TakenBack>,
+        /// Open sessions that were ended.
+        sessions: usize,
+        /// Why a restart of the daemon would unlock it; `None`: it would not.
+        not_kept: Option<String>,
+    },
+    /// To [`Request::Unlock`]: whether it was locked.
+    Unlocked(bool),
+    /// To [`Request::Locks`], in the order in which they were made.
+    Locks(Vec<crate::locks::Lock>),
     /// To [`Request::Hold`] and [`Request::Release`]: whether it changed anything.
     Held(bool),
     /// To [`Request::Delete`]: it is gone.

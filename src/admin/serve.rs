@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::{LONGEST, Reply, Request, SOCKET, metrics};
+use super::{LONGEST, Reply, Request, SOCKET, locks, metrics};
 use crate::audit::{Act, Event};
 use crate::custody::CustodyError;
 use crate::mint::LiveLease;
@@ -79,7 +79,7 @@ impl Drop for AdminSocket {
     }
 }
 
-async fn answer(monitor: &Monitor, stream: UnixStream) -> std::io::Result<()> {
+async fn answer(monitor: &Arc<Monitor>, stream: UnixStream) -> std::io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let (read, mut write) = stream.into_split();
     let own = rustix::process::geteuid().as_raw();
@@ -100,7 +100,7 @@ async fn answer(monitor: &Monitor, stream: UnixStream) -> std::io::Result<()> {
     write.write_all(&line).await
 }
 
-async fn act(monitor: &Monitor, uid: u32, request: Request) -> Reply {
+async fn act(monitor: &Arc<Monitor>, uid: u32, request: Request) -> Reply {
     match request {
         Request::Sessions => {
             monitor
@@ -115,10 +115,18 @@ async fn act(monitor: &Monitor, uid: u32, request: Request) -> Reply {
                 handed_out: handed_out(monitor),
                 waiting: monitor.custody.waiting(),
                 witnesses: monitor.witnesses.list(),
+                locks: locks::standing(monitor),
             }
         }
         // Asked every few seconds, and nothing that an auditor would look for.
         Request::Metrics => Reply::Metrics(metrics::text(monitor).await),
+        Request::Lock {
+            on,
+            seconds,
+            reason,
+        } => locks::lock(monitor, &who(uid), on, seconds, reason).await,
+        Request::Unlock { on } => locks::unlock(monitor, &who(uid), &on).await,
+        Request::Locks => Reply::Locks(locks::standing(monitor)),
         Request::Kill { session } => {
             let found = monitor.live.cut(session, "an administrator ended it");
             let act = Act::Kill {

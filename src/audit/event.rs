@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::config::{Name, SessionKind};
 use crate::identity::Group;
 use crate::identity::certificate::CertificateFacts;
+use crate::locks::Lock;
 use crate::log::WitnessKind;
 use crate::messages::Peer;
 use crate::policy::{Denial, Grant};
@@ -446,6 +447,26 @@ pub enum Event<'a> {
         problems: String,
         /// The digest that stays in force.
         config_digest: &'a str,
+    },
+    /// An administrator locked something, or changed its lock.
+    #[serde(rename = "lock.set")]
+    LockSet {
+        /// The lock.
+        lock: &'a Lock,
+        /// Open sessions that it ended.
+        sessions: usize,
+        /// Credentials that it took back, or tried to.
+        credentials: usize,
+        /// Why a restart of the daemon would unlock it; none if it is kept.
+        not_kept: Option<&'a str>,
+    },
+    /// An administrator unlocked something. Written before it is done.
+    #[serde(rename = "lock.lifted")]
+    LockLifted {
+        /// The lock.
+        lock: &'a Lock,
+        /// Who said so.
+        who: &'a str,
     },
     /// An administrator did something over the admin socket.
     #[serde(rename = "admin.act")]

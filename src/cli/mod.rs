@@ -8,6 +8,7 @@ mod init;
 pub(crate) mod inside;
 mod issuer;
 mod keep;
+mod lock;
 mod log;
 mod logging;
 mod metrics;
@@ -56,6 +57,9 @@ enum Word {
     Verify(Box<verify::Verify>),
     Revoke(revoke::Revoke),
     Kill(revoke::Kill),
+    Lock(lock::LockWord),
+    Unlock(lock::Unlock),
+    Locks(lock::Locks),
     Metrics(metrics::Metrics),
     Hold(keep::Hold),
     Release(keep::Release),
@@ -81,6 +85,9 @@ impl Cli {
             Word::Verify(word) => word.run(),
             Word::Revoke(word) => word.run(),
             Word::Kill(word) => word.run(),
+            Word::Lock(word) => word.run(),
+            Word::Unlock(word) => word.run(),
+            Word::Locks(word) => word.run(),
             Word::Metrics(word) => word.run(),
             Word::Hold(word) => word.run(),
             Word::Release(word) => word.run(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use bastion_audit::admin::{self, AdminError, Reply, Request};
+use bastion_audit::locks::Lock;
 use bastion_audit::log::Standing;
 use bastion_audit::messages::WindowSize;
 use bastion_audit::mint::LiveLease;
@@ -22,6 +23,7 @@ pub(super) struct Live {
     pub(super) handed_out: Vec<LiveLease>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) witnesses: Vec<Standing>,
+    pub(super) locks: Vec<Lock>,
 }
 
 /// Asks the daemon of `state_dir` what goes on. Where none runs, nothing does.
@@ -32,11 +34,13 @@ pub(super) fn live_sessions(state_dir: &Path) -> anyhow::Result<Live> {
             handed_out,
             waiting,
             witnesses,
+            locks,
         }) => Ok(Live {
             sessions: live.iter().map(|session| session.session).collect(),
             handed_out,
             waiting,
             witnesses,
+            locks,
         }),
         Ok(other) => super::unexpected(other),
         Err(AdminError::NoDaemon { source, .. })

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use bastion_audit::admin::{self, Reply, Request};
 use bastion_audit::clock::to_the_second;
 use bastion_audit::config::Name;
+use bastion_audit::revoke::TakenBack;
 use bastion_audit::session::SessionId;
 
 /// Take back credentials that were handed out, and end the sessions concerned
@@ -53,33 +54,7 @@ impl Revoke {
             other => return super::unexpected(other),
         };
         let mut out = std::io::stdout().lock();
-        let mut code = ExitCode::SUCCESS;
-        for one in &credentials {
-            let session = one.session;
-            let Some(until) = one.valid_until.map(to_the_second) else {
-                writeln!(out, "{session}: revoked")?;
-                continue;
-            };
-            code = ExitCode::FAILURE;
-            if one.irrevocable {
-                writeln!(
-                    out,
-                    "{session}: NOT revoked: nothing ends before its time what the bastion signed itself; valid until {until}"
-                )?;
-            } else {
-                writeln!(
-                    out,
-                    "{session}: NOT revoked: the API server could not be told; valid until {until} at most, and tried again until then"
-                )?;
-            }
-        }
-        if sessions > 0 {
-            writeln!(
-                out,
-                "{sessions} open session{} ended",
-                if sessions == 1 { "" } else { "s" }
-            )?;
-        }
+        let code = tell(&mut out, &credentials, sessions)?;
         if credentials.is_empty() && sessions == 0 {
             writeln!(out, "nothing was open or handed out")?;
         }
@@ -102,6 +77,42 @@ impl Kill {
             other => super::unexpected(other),
         }
     }
+}
+
+/// What became of credentials and sessions; a failure if a credential is still valid.
+pub(super) fn tell(
+    out: &mut impl Write,
+    credentials: &[TakenBack],
+    sessions: usize,
+) -> std::io::Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for one in credentials {
+        let session = one.session;
+        let Some(until) = one.valid_until.map(to_the_second) else {
+            writeln!(out, "{session}: revoked")?;
+            continue;
+        };
+        code = ExitCode::FAILURE;
+        if one.irrevocable {
+            writeln!(
+                out,
+                "{session}: NOT revoked: nothing ends before its time what the bastion signed itself; valid until {until}"
+            )?;
+        } else {
+            writeln!(
+                out,
+                "{session}: NOT revoked: the API server could not be told; valid until {until} at most, and tried again until then"
+            )?;
+        }
+    }
+    if sessions > 0 {
+        writeln!(
+            out,
+            "{sessions} open session{} ended",
+            if sessions == 1 { "" } else { "s" }
+        )?;
+    }
+    Ok(code)
 }
 
 /// Where ids come from.

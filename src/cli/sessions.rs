@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::replay::{self, Filters};
 
-use super::{keep, reading};
+use super::{keep, lock, reading};
 
 /// List recorded sessions, the newest first; live ones are marked
 ///
@@ -57,6 +57,7 @@ impl Sessions {
             reading::print(&replay::unsearched_lines(&found.unsearched))?;
             reading::print(&keep::waiting_lines(&live.waiting)?)?;
             reading::print(&keep::witness_lines(&live.witnesses)?)?;
+            reading::print(&lock::lines(&live.locks)?)?;
         } else {
             let width = reading::terminal().map_or(WIDTH, |size| size.cols.into());
             reading::print(&replay::table(&found.sessions, width))?;
@@ -67,6 +68,7 @@ impl Sessions {
             reading::print(&replay::lease_table(&live.handed_out))?;
             reading::print(&keep::waiting_table(&live.waiting))?;
             reading::print(&keep::witness_table(&live.witnesses))?;
+            reading::print(&lock::section(&live.locks))?;
         }
         for (id, error) in &found.unreadable {
             drop(writeln!(std::io::stderr(), "bastion-audit: {id}: {error}"));

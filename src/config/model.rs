@@ -84,6 +84,8 @@ pub struct Config {
     pub bindings: BTreeMap<Name, Binding>,
     /// SHA-256 of all documents in path order, hex: which configuration a decision was made under.
     pub digest: String,
+    /// What administrators have locked: no document says it, and a reload leaves it as it is.
+    pub locks: crate::locks::Locks,
     pub(super) index: super::index::Index,
 }
 

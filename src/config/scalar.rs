@@ -58,7 +58,11 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// How old something may become: `365d`, whole days, or a duration. At least a second, at most a century.
-pub(super) fn age(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+///
+/// Whatever is not written so.
+pub fn age(text: &str) -> Result<Duration, String> {
     const MOST: u64 = 36_500 * 86_400;
     let wrong = || {
         format!(

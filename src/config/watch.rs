@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::issuer::Issuer;
+use crate::locks::Locks;
 
 use super::{Bastion, Config, Problems, load_noting_files, source};
 
@@ -63,13 +64,45 @@ pub struct Reloads {
     pub reports: mpsc::Receiver<Reload>,
     /// Asks for a reload.
     pub trigger: Trigger,
+    /// Puts locks in force.
+    pub in_force: InForce,
+}
+
+/// What is in force: the documents as they were read last, and what administrators have locked since. Neither change loses the
+/// other. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct InForce(watch::Sender<Arc<Config>>);
+
+impl InForce {
+    /// All of it.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Puts other locks in force.
+    pub fn change_locks(&self, change: impl FnOnce(&Locks) -> Locks) {
+        self.0.send_modify(|config| {
+            let locks = change(&config.locks);
+            let mut changed = Config::clone(config);
+            changed.locks = locks;
+            *config = Arc::new(changed);
+        });
+    }
+
+    /// Puts other documents in force.
+    fn change_documents(&self, mut new: Config) {
+        self.0.send_modify(|config| {
+            new.locks = config.locks.clone();
+            *config = Arc::new(new);
+        });
+    }
 }
 
 /// Follows the files of a configuration. Made by [`follow`], does nothing until [`Watch::run`].
 #[derive(Debug)]
 pub struct Watch {
     root: PathBuf,
-    current: watch::Sender<Arc<Config>>,
+    in_force: InForce,
     reports: mpsc::Sender<Reload>,
     asked: mpsc::Receiver<()>,
     /// What the last load asked for.
@@ -80,11 +113,12 @@ pub struct Watch {
 /// Begins with a configuration that was loaded from `root`.
 pub fn follow(root: &Path, config: Arc<Config>) -> (Watch, Reloads) {
     let (current, current_of) = watch::channel(config);
+    let in_force = InForce(current);
     let (reports, reports_of) = mpsc::channel(REPORTS);
     let (ask, asked) = mpsc::channel(1);
     let watch = Watch {
         root: root.to_owned(),
-        current,
+        in_force: in_force.clone(),
         reports,
         asked,
         files: Vec::new(),
@@ -94,6 +128,7 @@ pub fn follow(root: &Path, config: Arc<Config>) -> (Watch, Reloads) {
         current: current_of,
         reports: reports_of,
         trigger: Trigger(ask),
+        in_force,
     };
     (watch, reloads)
 }
@@ -159,7 +194,7 @@ impl Watch {
 
     /// Puts a good configuration in force, and reports.
     async fn settle(&self, outcome: Outcome, asked: bool) -> Result<(), Ended> {
-        let old = self.current.borrow().clone();
+        let old = self.in_force.config();
         let report = match outcome {
             Err(problems) => Reload::Refused(problems),
             Ok(new) if new.digest == old.digest => {
@@ -172,7 +207,7 @@ impl Watch {
                 Some(problems) => Reload::Refused(problems),
                 None => {
                     let digest = new.digest.clone();
-                    self.current.send_replace(Arc::new(new));
+                    self.in_force.change_documents(new);
                     Reload::Applied { digest, old }
                 }
             },

@@ -6,6 +6,7 @@ pub mod krl;
 mod provider;
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 pub use group::{Group, NotAGroup};
 pub use provider::{
@@ -22,6 +23,7 @@ pub struct Identity {
     name: Name,
     groups: BTreeSet<Group>,
     proof: Proof,
+    source: IpAddr,
 }
 
 /// What proved an identity.
@@ -101,6 +103,11 @@ impl Identity {
     /// What proved it.
     pub fn proof(&self) -> &Proof {
         &self.proof
+    }
+
+    /// Where it was proven from.
+    pub fn source(&self) -> IpAddr {
+        self.source
     }
 }
 

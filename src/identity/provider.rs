@@ -114,6 +114,7 @@ fn by_key(
             no_pty: line.no_pty,
             no_forwarding: line.no_forwarding,
         },
+        source: peer.address.ip(),
     })
 }
 

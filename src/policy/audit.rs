@@ -41,7 +41,9 @@ pub fn audit_scope(config: &Config, identity: &Identity, now: Timestamp) -> Opti
             .iter()
             .filter_map(|role| config.roles.get(role))
         {
-            if let RoleAccess::Audit(audit) = &role.access {
+            if let RoleAccess::Audit(audit) = &role.access
+                && config.locks.on_role(&role.name, now).is_none()
+            {
                 parts.push(narrowed(audit, binding));
             }
         }

@@ -5,7 +5,9 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::to_the_second;
 use crate::config::{HostPort, Name, SessionKind};
+use crate::locks::Target;
 
 /// Why a proven identity does not get what it asked for.
 ///
@@ -91,6 +93,17 @@ pub enum Denial {
         choices: Vec<String>,
         /// How clients call us.
         host: HostPort,
+    },
+    /// An administrator has locked something that this would take.
+    Locked {
+        /// Who asked.
+        identity: Name,
+        /// What is locked.
+        on: Target,
+        /// Until when; none until it is unlocked.
+        until: Option<Timestamp>,
+        /// Why. Of a role or cluster the operator is told; of what is theirs alone not, for they may be who it is locked against.
+        reason: String,
     },
     /// An open session's key no longer proves its identity.
     KeyWithdrawn {
@@ -232,6 +245,23 @@ impl fmt::Display for Denial {
                 }
                 offer(f, choices)
             }
+            Self::Locked {
+                identity,
+                on,
+                until,
+                reason,
+            } => match (theirs(on), until) {
+                (Some(theirs), _) => write!(
+                    f,
+                    "You are {identity}, and {theirs} is locked. Ask the administrators of this bastion."
+                ),
+                (None, Some(until)) => write!(
+                    f,
+                    "The {on} is locked until {}: {reason}.",
+                    to_the_second(*until)
+                ),
+                (None, None) => write!(f, "The {on} is locked: {reason}."),
+            },
             Self::KeyWithdrawn { identity } => {
                 write!(
                     f,
@@ -258,6 +288,17 @@ impl fmt::Display for Denial {
                 )
             }
         }
+    }
+}
+
+/// How whoever is locked out calls what is locked, if it concerns them and not everybody.
+fn theirs(on: &Target) -> Option<&'static str> {
+    match on {
+        Target::Identity(_) => Some("your access"),
+        Target::Key(_) => Some("your key"),
+        Target::Certificate { .. } => Some("your certificate"),
+        Target::Source(_) => Some("the address that you come from"),
+        Target::Role(_) | Target::Cluster(_) => None,
     }
 }
 

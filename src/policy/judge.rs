@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::denial::{Denial, ShownPrincipal};
+use super::locked::closed;
 use super::{KubernetesSubject, Request};
 use crate::config::{
     AuthorizedKey, Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name,
@@ -333,6 +334,7 @@ impl<'a> Asked<'a> {
             .get(role)
             .and_then(|clusters| clusters.get(cluster))
             .ok_or_else(|| self.unknown())?;
+        closed(self.config, self.who.name, role, cluster, self.now)?;
         if !kubernetes.sessions.contains(&kind) {
             return Err(Denial::KindNotAllowed {
                 role: role.clone(),

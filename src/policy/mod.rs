@@ -9,6 +9,7 @@ mod denial;
 mod egress;
 mod grant;
 mod judge;
+mod locked;
 mod somebody;
 mod standing;
 
@@ -20,6 +21,7 @@ pub use denial::{Denial, ShownPrincipal};
 pub use egress::{NotReached, has_egress, may_connect};
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
+pub use locked::locked_out;
 pub use somebody::Somebody;
 pub use standing::{Held, may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed};
 

@@ -9,6 +9,7 @@ use russh::keys::Certificate;
 
 use super::denial::Denial;
 use super::judge::{Who, standing_key};
+use super::locked::{holder_is_locked_out, locked_out};
 use crate::config::{Config, IdentityDocument, Meant, Name};
 use crate::identity::certificate::{self, CertificateRefusal, Vouched};
 use crate::identity::{Group, Identity, Proof};
@@ -108,6 +109,7 @@ impl<'c> Somebody<'c> {
         identity: &Identity,
         now: Timestamp,
     ) -> Result<Self, Denial> {
+        locked_out(config, identity, now)?;
         match identity.proof() {
             Proof::Key {
                 fingerprint,
@@ -143,6 +145,9 @@ impl<'c> Somebody<'c> {
         certificate: Option<&str>,
         now: Timestamp,
     ) -> Option<Self> {
+        if holder_is_locked_out(config, name, fingerprint, certificate, now) {
+            return None;
+        }
         match certificate {
             None => by_key(config, name, fingerprint, now).map(|(somebody, _)| somebody),
             Some(text) => {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::judge::{kubernetes_choices, kubernetes_role, subject};
+use super::locked::closed;
 use super::{Denial, Grant, KubernetesSubject, Somebody};
 use crate::config::{Config, Name, SessionKind};
 use crate::identity::{Identity, Proof};
@@ -36,6 +37,7 @@ pub fn still_allowed(
         role: grant.role().clone(),
         cluster: grant.cluster().clone(),
     };
+    closed(config, identity.name(), grant.role(), grant.cluster(), now)?;
     // What is no longer defined is no longer bound either.
     config.roles.get(grant.role()).ok_or_else(unbound)?;
     let (_, role) = kubernetes_role(config, grant.role()).ok_or_else(changed)?;
@@ -92,6 +94,7 @@ pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
                 .is_some_and(|template| subject(template, held.identity) == *held.subject)
     });
     handed_out
+        && closed(config, held.identity, held.role, held.cluster, now).is_ok()
         && kubernetes_choices(config, somebody.who(), now)
             .get(held.role)
             .is_some_and(|clusters| clusters.contains_key(held.cluster))

@@ -55,7 +55,13 @@ pub(crate) async fn serve(monitor: Arc<Monitor>, caller: Caller, open: Open, lin
     let client = Client::new(link, open.terminal.is_some());
     match request::parse(&open.command) {
         Requested::Instead(advice) => client.last_words(advice, 1).await,
-        Requested::Word(line) => words::answer(&monitor, &caller, &open, &line, client).await,
+        Requested::Word(line) => match steps::not_locked_out(&monitor, &caller).await {
+            Ok(()) => words::answer(&monitor, &caller, &open, &line, client).await,
+            Err(sentence) => {
+                let words = format!("bastion-audit: {sentence}\n");
+                client.last_words(&words, 255).await;
+            }
+        },
         Requested::Session(kind) => {
             let session = steps::new_session(&monitor);
             if let Err(Refusal { sentence, client }) =

@@ -87,6 +87,21 @@ pub(super) async fn decide(
     }
 }
 
+/// Who is locked out gets no answer to a word of ours either.
+pub(super) async fn not_locked_out(monitor: &Monitor, caller: &Caller) -> Result<(), Sentence> {
+    let now = monitor.clock.now();
+    let Err(denial) = policy::locked_out(&monitor.config(), &caller.identity, now) else {
+        return Ok(());
+    };
+    let event = Event::RequestRefused {
+        peer: &caller.peer,
+        identity: Some(caller.identity.name()),
+        what: "a word of ours, to somebody who is locked out",
+    };
+    on_record(monitor, event).await?;
+    Err(denial.to_string())
+}
+
 /// Whether a decision would be the same now. Recording and minting take time, and a configuration that changed meanwhile
 /// found no session that it could have ended: so this is asked once more, as soon as it could. The same holds for a disk that
 /// became full.

@@ -31,6 +31,7 @@ mod gateway_inside;
 mod gateway_joined;
 mod harness;
 mod limits;
+mod locks;
 mod masked;
 mod mint;
 mod mint_check;

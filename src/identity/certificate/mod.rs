@@ -152,6 +152,7 @@ pub(super) fn identify(
             certificate: Arc::new(certificate),
             text: Arc::from(text),
         })),
+        source: address,
     })
 }
 

@@ -2,6 +2,7 @@
 
 mod cases;
 mod certified;
+mod locked;
 mod properties;
 
 use std::path::Path;
