@@ -179,6 +179,7 @@ spec:
   hostKeys: [{keys}/host]
   stateDir: state
   limits: {{drain: 1s, maxConnections: 2000}}
+  admission: {{exempt: [127.0.0.0/8]}}
   {recordings}
   sandbox: {{tools: [{kubectl}, {load}], readOnlyPaths: [{files}]}}
 ---

@@ -1,5 +1,7 @@
 //! The daemon, whole: everything is opened, checked and recovered before the first operator is let in.
 
+mod front;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -7,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,9 +17,9 @@ use tokio_util::task::TaskTracker;
 use crate::admin::AdminSocket;
 use crate::audit::{Audit, AuditError, Event, Link};
 use crate::clock::Clock;
-use crate::config::secrets::{SecretError, read_secret};
+use crate::config::secrets::SecretError;
 use crate::config::watch::{Reload, Reloads};
-use crate::config::{self, Bastion, Config, Limits};
+use crate::config::{self, Bastion};
 use crate::custody::{Custody, CustodyError};
 use crate::gateway::{Gateway, GatewayError};
 use crate::issuer::{DocumentServer, IssuerError, Issuing};
@@ -28,7 +30,7 @@ use crate::mint::{JournalError, Leases};
 use crate::monitor::Monitor;
 use crate::notary::DaemonNotary;
 use crate::recording::{Identities, Notary, Packer, Recorder, Recordings, ToPack};
-use crate::server::{Front, HostKeyError, HostKeys, Server, ServerError};
+use crate::server::{Front, HostKeyError, Server, ServerError};
 use crate::session::{Live, SessionId};
 use crate::signing::{Signing, SigningError};
 use crate::storage;
@@ -207,7 +209,7 @@ impl Daemon {
             }
         };
         storage::keep(&room, bastion.recordings.reserve).await;
-        let front = front(&config)?;
+        let front = front::of(&config, &clock).await?;
         let server = Server::bind(bastion.listen).await?;
         let admin = AdminSocket::bind(state_dir).map_err(|source| StartError::Io {
             path: state_dir.join(crate::admin::SOCKET),
@@ -234,6 +236,7 @@ impl Daemon {
             locking,
             taking_back: tokio::sync::Mutex::default(),
             audit,
+            strangers: front.strangers.clone(),
             signing,
             log,
             witnesses: Witnesses::default(),
@@ -314,6 +317,10 @@ impl Daemon {
             monitor.witnesses.clone(),
         ));
         let audit_heads = tokio::spawn(audit_heads(Arc::clone(&monitor)));
+        let strangers = monitor.strangers.clone();
+        let summing_up =
+            strangers.keep_summing_up(monitor.audit.clone(), Arc::clone(&monitor.clock));
+        let summing_up = tokio::spawn(summing_up);
         let converse = {
             let monitor = Arc::clone(&monitor);
             move |peer| Some(monitor.converse(peer))
@@ -361,6 +368,11 @@ impl Daemon {
         enforce.abort();
         storage.abort();
         report.abort();
+        summing_up.abort();
+        monitor
+            .strangers
+            .sum_up(&monitor.audit, monitor.clock.now())
+            .await;
         monitor.audit.tell(Event::DaemonStopped {}).await;
         monitor.audit.close().await;
         audit_heads.abort();
@@ -557,33 +569,4 @@ fn lock(state_dir: &Path) -> Result<std::fs::File, StartError> {
         Err(std::fs::TryLockError::WouldBlock) => Err(StartError::Locked(state_dir.to_owned())),
         Err(std::fs::TryLockError::Error(source)) => Err(failed(source)),
     }
-}
-
-/// The front's own view of the configuration: host keys as they are now, limits as they become.
-fn front(config: &watch::Receiver<Arc<Config>>) -> Result<Front, StartError> {
-    let now = Arc::clone(&config.borrow());
-    let mut files = Vec::new();
-    for path in &now.bastion.host_keys {
-        files.push((path.as_path(), read_secret(path)?));
-    }
-    let host_keys = HostKeys::parse(files)?;
-    let (limits_tx, limits) = watch::channel(of_connections(&now));
-    let mut config = config.clone();
-    tokio::spawn(async move {
-        while config.changed().await.is_ok() {
-            let limits = of_connections(&config.borrow_and_update());
-            if limits_tx.send(limits).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(Front { host_keys, limits })
-}
-
-/// Connections outlast the sessions' drain: an operator is told why a session was ended, once its credential is
-/// taken back. [`Daemon::serve`] ends them when all that is done.
-fn of_connections(config: &Config) -> Limits {
-    let mut limits = config.bastion.limits.clone();
-    limits.drain = limits.drain.saturating_add(LAST_SEALS);
-    limits
 }

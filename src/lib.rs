@@ -45,5 +45,6 @@ pub mod session;
 pub mod signing;
 mod storage;
 pub mod store;
+pub mod strangers;
 mod supervise;
 pub mod verify;

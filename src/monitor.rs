@@ -23,10 +23,12 @@ use crate::mint::Leases;
 use crate::policy;
 use crate::recording::{Recorder, Recordings};
 use crate::revoke;
+use crate::server::Source;
 use crate::session::{self, Caller, Live, Tunnels};
 use crate::signing::Signing;
 use crate::store::FsStore;
 use crate::store::room::Room;
+use crate::strangers::Strangers;
 
 /// Questions under way from one connection.
 const ASKS: usize = 8;
@@ -50,6 +52,8 @@ pub struct Monitor {
     pub taking_back: tokio::sync::Mutex<()>,
     /// What happened and why.
     pub audit: Audit,
+    /// What strangers do, in numbers.
+    pub strangers: Strangers,
     /// Signs checkpoints.
     pub signing: Signing,
     /// What was recorded, in an order that cannot be changed.
@@ -96,6 +100,7 @@ impl Monitor {
             monitor: Arc::clone(self),
             peer,
             proven: None,
+            told: false,
             declined: Vec::new(),
             tunnels: Tunnels::default(),
             orders: orders_tx,
@@ -169,6 +174,8 @@ struct Conversation {
     monitor: Arc<Monitor>,
     peer: Peer,
     proven: Option<(Offer, Identity)>,
+    /// That the connection was opened is on record.
+    told: bool,
     /// Keys that are nobody's: the login name that was asked for, and the fingerprint.
     declined: Vec<(String, String)>,
     tunnels: Tunnels,
@@ -179,10 +186,10 @@ impl Conversation {
     async fn run(mut self, mut asks: mpsc::Receiver<Envelope>) {
         let monitor = Arc::clone(&self.monitor);
         let mut config = monitor.config.clone();
-        monitor
-            .audit
-            .tell(Event::ConnectionOpened { peer: &self.peer })
-            .await;
+        self.told = self.may_tell("connection.opened");
+        if self.told {
+            self.tell_opened().await;
+        }
         loop {
             tokio::select! {
                 envelope = asks.recv() => match envelope {
@@ -198,6 +205,9 @@ impl Conversation {
             }
         }
         self.tell_declined().await;
+        if !self.told {
+            return;
+        }
         let identity = self.proven.as_ref().map(|(_, identity)| identity.name());
         monitor
             .audit
@@ -206,6 +216,21 @@ impl Conversation {
                 identity,
             })
             .await;
+    }
+
+    /// Whether an event may be told by itself: of who is proven always, of strangers only so many.
+    fn may_tell(&self, name: &'static str) -> bool {
+        if self.proven.is_some() {
+            return true;
+        }
+        let config = self.monitor.config();
+        let source = Source::of(self.peer.address.ip(), &config.bastion.admission);
+        self.monitor.strangers.may_tell(name, source)
+    }
+
+    async fn tell_opened(&self) {
+        let event = Event::ConnectionOpened { peer: &self.peer };
+        self.monitor.audit.tell(event).await;
     }
 
     async fn answer(&mut self, ask: Ask, link: Option<SessionLink>) -> Answer {
@@ -221,6 +246,7 @@ impl Conversation {
                 self.cut_own(&ending.to_string());
                 true
             }
+            Ask::Refused { .. } if !self.may_tell("request.refused") => true,
             Ask::Refused { what } => {
                 let identity = self.proven.as_ref().map(|(_, identity)| identity.name());
                 let event = Event::RequestRefused {
@@ -258,6 +284,9 @@ impl Conversation {
             return;
         }
         for (principal, fingerprint) in &self.declined {
+            if !self.may_tell("authentication.refused") {
+                continue;
+            }
             let event = Event::AuthenticationRefused {
                 peer: &self.peer,
                 principal,
@@ -282,6 +311,13 @@ impl Conversation {
             .retain(|(_, declined)| *declined != fingerprint);
         match identity::identify(&monitor.config(), &offer, &self.peer, monitor.clock.now()) {
             Ok(identity) => {
+                if self.told {
+                    monitor.strangers.was_none();
+                } else {
+                    // There were too many strangers to say so when it was.
+                    self.told = true;
+                    self.tell_opened().await;
+                }
                 let event = Event::AuthenticationOk {
                     peer: &self.peer,
                     identity: identity.name(),
@@ -297,6 +333,7 @@ impl Conversation {
                 self.proven = Some((offer, identity));
                 true
             }
+            Err(_) if !self.may_tell("authentication.refused") => false,
             Err(refusal) => {
                 let facts = identity::certificate_facts(&monitor.config(), &offer);
                 let event = Event::AuthenticationRefused {

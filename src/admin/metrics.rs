@@ -7,6 +7,7 @@ use crate::log::Standing;
 use crate::monitor::Monitor;
 use crate::store::Space;
 use crate::store::room::{Measure, Room, Trouble};
+use crate::strangers::Strangers;
 
 pub(super) async fn text(monitor: &Monitor) -> String {
     let mut metrics = Metrics::default();
@@ -33,6 +34,7 @@ pub(super) async fn text(monitor: &Monitor) -> String {
         "How often open recordings were synced, all of them at once.",
         monitor.store.syncs(),
     );
+    strangers(&mut metrics, &monitor.strangers);
     storage(&mut metrics, &monitor.room);
     if monitor.custody.ships() {
         metrics.gauge(
@@ -67,6 +69,36 @@ pub(super) async fn text(monitor: &Monitor) -> String {
         }
     }
     metrics.0
+}
+
+/// Who is not let in, and who might be.
+fn strangers(metrics: &mut Metrics, strangers: &Strangers) {
+    metrics.head(
+        "connections_turned_away_total",
+        "Connections that were closed before anything was said.",
+        "counter",
+    );
+    for (reason, times) in strangers.totals() {
+        let reason = reason.as_str();
+        let name = format!("connections_turned_away_total{{reason=\"{reason}\"}}");
+        metrics.line(&name, times);
+    }
+    let (unproven, refused) = strangers.standing();
+    metrics.gauge(
+        "connections_unproven",
+        "Open connections on which nobody is proven, of sources that are not exempt.",
+        unproven,
+    );
+    metrics.gauge(
+        "sources_refused",
+        "Sources whose penalties have come to more than the least.",
+        refused,
+    );
+    metrics.counter(
+        "stranger_events_untold_total",
+        "Events about strangers that are in the audit log as numbers only.",
+        strangers.untold(),
+    );
 }
 
 /// What is known of the disk without asking it.

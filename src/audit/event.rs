@@ -1,6 +1,6 @@
 //! The events, with their stable names.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use jiff::Timestamp;
@@ -16,6 +16,7 @@ use crate::policy::{Denial, Grant};
 use crate::session::SessionId;
 use crate::signing::Digest;
 use crate::store::room::Trouble;
+use crate::strangers::Busy;
 
 /// One event. The serialized `event` name and the field names are stable within `v: 1`.
 #[derive(Clone, Debug, Serialize)]
@@ -99,6 +100,20 @@ pub enum Event<'a> {
         identity: Option<&'a Name>,
         /// What was asked for.
         what: &'a str,
+    },
+    /// What strangers did that is not told one by one, in numbers. At most once a minute.
+    #[serde(rename = "strangers.summed-up")]
+    StrangersSummedUp {
+        /// From when to now.
+        since: Timestamp,
+        /// Connections that were not let in, by reason.
+        turned_away: &'a BTreeMap<&'static str, u64>,
+        /// Events that are not on record, by name.
+        untold: &'a BTreeMap<&'static str, u64>,
+        /// From how many addresses or networks, 4096 at most.
+        sources: usize,
+        /// The busiest of these.
+        busiest: &'a [Busy],
     },
     /// Policy said yes.
     #[serde(rename = "policy.granted")]
@@ -488,6 +503,7 @@ impl Event<'_> {
                 | Self::ConnectionClosed { .. }
                 | Self::AuthenticationRefused { .. }
                 | Self::RequestRefused { .. }
+                | Self::StrangersSummedUp { .. }
         )
     }
 }

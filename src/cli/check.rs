@@ -15,6 +15,7 @@ use bastion_audit::issuer::{DocumentServer, Issuer};
 use bastion_audit::launch::confine::supported_landlock_abi;
 use bastion_audit::mint::check::{Level, check_cluster};
 use bastion_audit::policy::{Somebody, available_to};
+use bastion_audit::server::{HostCertificates, HostKeys};
 use bastion_audit::store::s3::Bucket;
 
 /// Say whether a configuration is valid, and what a daemon would do with it
@@ -257,6 +258,22 @@ fn ambiguous_defaults(config: &Config) -> impl Iterator<Item = (&Name, &Name)> {
 }
 
 /// What this machine must have for the daemon to start.
+/// Whether all of them can be shown.
+fn host_certificates(config: &Config) -> Result<String, String> {
+    let mut files = Vec::new();
+    for path in &config.bastion.host_keys {
+        let key = secrets::read_secret(path).map_err(|error| error.to_string())?;
+        files.push((path.as_path(), key));
+    }
+    let keys = HostKeys::parse(files).map_err(|error| error.to_string())?;
+    let paths = &config.bastion.host_certificates;
+    let (_, wrong) = HostCertificates::read(paths, &keys, SystemClock.now());
+    match wrong.first() {
+        None => Ok(format!("{} can be shown", paths.len())),
+        Some(wrong) => Err(wrong.to_string()),
+    }
+}
+
 fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result<bool> {
     let mut fine = true;
     let mut say = |what: &str, result: Result<String, String>| -> std::io::Result<()> {
@@ -281,6 +298,9 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
             )
         });
         say("host key", key.map_err(|error| error.to_string()))?;
+    }
+    if !config.bastion.host_certificates.is_empty() {
+        say("host certificates", host_certificates(config))?;
     }
     for authority in config.authorities.values() {
         if let Some(revoked) = &authority.revoked {

@@ -4,6 +4,7 @@
 //! what they mean together. All of them report into one list, so that an administrator reads everything
 //! that is wrong at once.
 
+mod admission;
 mod authority;
 mod authorized_keys;
 mod fields;
@@ -27,6 +28,7 @@ mod yaml;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use admission::*;
 pub use authority::*;
 pub use issuer::*;
 pub use model::*;

@@ -100,6 +100,8 @@ pub struct Bastion {
     pub advertise: HostPort,
     /// Private host keys, absolute paths.
     pub host_keys: Vec<PathBuf>,
+    /// Certificates of these, absolute paths; default: none.
+    pub host_certificates: Vec<PathBuf>,
     /// Recordings, journal, admin socket; absolute path, 0711 or stricter.
     pub state_dir: PathBuf,
     /// Audit events as JSON lines; default `stateDir/audit.jsonl`.
@@ -110,12 +112,28 @@ pub struct Bastion {
     pub witness: crate::log::Witness,
     /// Bounds on connections and sessions.
     pub limits: Limits,
+    /// Who may connect, how many may be about to log in, and what bad behaviour costs.
+    pub admission: super::Admission,
+    /// What every client is shown before it proves anything; default: nothing.
+    pub banner: Option<String>,
+    /// Which cryptography is spoken.
+    pub algorithms: Algorithms,
     /// How commands are run.
     pub sandbox: Sandbox,
     /// What becomes of recordings.
     pub recordings: KeepRecordings,
     /// The OpenID Connect issuer that the daemon is for its clusters, if it is one.
     pub issuer: Option<super::IssuerSettings>,
+}
+
+/// `spec.algorithms`: which cryptography is spoken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Algorithms {
+    /// What is sound today, post-quantum first: what OpenSSH 7 and newer speaks some of.
+    #[default]
+    Modern,
+    /// Key exchanges that a quantum computer does not undo, and no other: what OpenSSH 9.9 and newer speaks.
+    PostQuantum,
 }
 
 /// `spec.recordings`: what becomes of recordings.

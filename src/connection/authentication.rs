@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::monitor::Monitor;
 use super::wire::Wire;
 use crate::messages::{Answer, Ask, Offer};
+use crate::server::admission::Place;
 use crate::server::algorithms;
 
 /// How long the deciding side may take to answer about a key.
@@ -23,6 +24,7 @@ const OFFERS: u32 = 20;
 pub(super) struct Authentication {
     monitor: Monitor,
     wire: Arc<Wire>,
+    place: Arc<Place>,
     /// Present until an identity is proven: there is no second one.
     proven: Option<oneshot::Sender<()>>,
     introduced: bool,
@@ -31,14 +33,25 @@ pub(super) struct Authentication {
 
 impl Authentication {
     /// `proven` hears of the first identity.
-    pub(super) fn new(monitor: Monitor, wire: Arc<Wire>, proven: oneshot::Sender<()>) -> Self {
+    pub(super) fn new(
+        monitor: Monitor,
+        wire: Arc<Wire>,
+        place: Arc<Place>,
+        proven: oneshot::Sender<()>,
+    ) -> Self {
         Self {
             monitor,
             wire,
+            place,
             proven: Some(proven),
             introduced: false,
             offers: 0,
         }
+    }
+
+    /// Something was tried that proves nobody.
+    pub(super) fn tried(&self) {
+        self.place.tried();
     }
 
     /// Whether a key is worth a signature. Proves nothing and changes nothing.
@@ -48,6 +61,7 @@ impl Authentication {
         key: &PublicKey,
         algorithm: &Algorithm,
     ) -> bool {
+        self.tried();
         self.offers = self.offers.saturating_add(1);
         if self.proven.is_none() || self.offers > OFFERS {
             return false;
@@ -89,12 +103,14 @@ impl Authentication {
     }
 
     async fn proves(&mut self, offer: Offer) -> bool {
+        self.tried();
         if self.proven.is_none() {
             return false;
         }
         if !self.yes(Ask::Authenticate(offer)).await {
             return false;
         }
+        self.place.proven();
         self.proven
             .take()
             .is_some_and(|proven| proven.send(()).is_ok())
@@ -153,7 +169,7 @@ mod tests {
         let (proven, was_proven) = oneshot::channel();
         let monitor = Monitor::new(asks, CancellationToken::new());
         (
-            Authentication::new(monitor, Wire::new(), proven),
+            Authentication::new(monitor, Wire::new(), Place::uncounted(), proven),
             hears,
             was_proven,
         )

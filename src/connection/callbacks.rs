@@ -4,6 +4,8 @@
 //! The callbacks run inside the connection's loop, which reads, writes and keeps time only between them:
 //! beside authentication none of them waits.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use russh::keys::Certificate;
 use russh::server::{
@@ -21,12 +23,14 @@ use crate::messages::{ClientEvent, Command, WindowSize};
 /// One connection's callbacks.
 pub(super) struct Callbacks {
     pub(super) authentication: Authentication,
+    pub(super) banner: Option<Arc<str>>,
     pub(super) channels: Channels,
     pub(super) refusals: Refusals,
 }
 
 impl Callbacks {
     fn refuse_method(&mut self, method: &str) -> Auth {
+        self.authentication.tried();
         self.refusals.tell(method);
         Auth::reject()
     }
@@ -90,6 +94,10 @@ fn reply(session: &mut Session, id: ChannelId, ok: bool) -> Result<(), Error> {
 
 impl Handler for Callbacks {
     type Error = Error;
+
+    async fn authentication_banner(&mut self) -> Result<Option<String>, Error> {
+        Ok(self.banner.as_deref().map(str::to_owned))
+    }
 
     async fn auth_none(&mut self, _user: &str) -> Result<Auth, Error> {
         // Every client asks this first to learn the methods: nothing to tell.

@@ -39,6 +39,7 @@ use self::wire::Wire;
 use crate::clock;
 use crate::config::Limits;
 use crate::messages::{Ask, Ending, MonitorLink, Order};
+use crate::server::admission::{Conduct, Place};
 
 /// How long a client may take to leave by itself when its last session has ended. OpenSSH's ends without having
 /// written the output when a disconnect is right behind it.
@@ -96,15 +97,46 @@ impl End {
     }
 }
 
-/// Serves one connection until it has ended, with all its tasks.
+/// What a connection is served under.
+#[derive(Clone)]
+pub(crate) struct Terms {
+    pub(crate) config: Arc<russh::server::Config>,
+    pub(crate) limits: Limits,
+    /// What the client is shown before it proves anything.
+    pub(crate) banner: Option<Arc<str>>,
+}
+
+/// Serves one connection until it has ended, with all its tasks. `place` is told how it went.
 pub(crate) async fn serve(
     tcp: TcpStream,
     link: MonitorLink,
-    config: Arc<russh::server::Config>,
-    limits: Limits,
+    terms: Terms,
+    place: Arc<Place>,
     shutdown: CancellationToken,
 ) -> End {
+    let (end, conduct) = until_end(tcp, link, terms, Arc::clone(&place), shutdown).await;
+    place.over(match end {
+        End::Client => conduct,
+        End::Grace => Conduct::GraceExceeded,
+        _ => Conduct::Fine,
+    });
+    end
+}
+
+/// The end, and what the client did if it is to blame.
+async fn until_end(
+    tcp: TcpStream,
+    link: MonitorLink,
+    terms: Terms,
+    place: Arc<Place>,
+    shutdown: CancellationToken,
+) -> (End, Conduct) {
     let MonitorLink { asks, orders } = link;
+    let Terms {
+        config,
+        limits,
+        banner,
+    } = terms;
     let wire = Wire::new();
     let cut = CancellationToken::new();
     // Should this future be dropped, nothing of the connection stays.
@@ -114,7 +146,8 @@ pub(crate) async fn serve(
     let (proven, was_proven) = oneshot::channel();
     let monitor = Monitor::new(asks, cut.clone());
     let callbacks = Callbacks {
-        authentication: Authentication::new(monitor.clone(), Arc::clone(&wire), proven),
+        authentication: Authentication::new(monitor.clone(), Arc::clone(&wire), place, proven),
+        banner,
         refusals: Refusals::new(monitor.clone(), tasks.clone()),
         channels: Channels::new(Shared {
             monitor: monitor.clone(),
@@ -143,33 +176,53 @@ pub(crate) async fn serve(
         russh::server::run_stream(config, CutStream::new(tcp, Arc::clone(&wire)), callbacks);
     let running = tokio::select! {
         started = starting => started,
-        end = &mut watching => return end,
+        end = &mut watching => return (end, Conduct::Fine),
     };
     let mut running = match running {
         Ok(running) => running,
         Err(error) => {
             tracing::debug!(%error, "no SSH connection");
-            return End::Client;
+            return (End::Client, conduct(&error));
         }
     };
-    let end = tokio::select! {
+    let (end, conduct) = tokio::select! {
         result = &mut running => {
+            let conduct = result.as_ref().map_or_else(conduct, |()| Conduct::NoAttempt);
             note(result);
-            End::Client
+            (End::Client, conduct)
         }
         end = &mut watching => {
             if let Some(ending) = end.ending() {
                 monitor.ask(Ask::Ending(ending), None, FAREWELL).await;
             }
             finish(running, &end, &wire, &cut).await;
-            end
+            (end, Conduct::Fine)
         }
     };
     wire.cut();
     cut.cancel();
     tasks.close();
     tasks.wait().await;
-    end
+    (end, conduct)
+}
+
+/// What a client did that left without having proven anybody. One with which there is no common algorithm is old, not bad.
+fn conduct(error: &russh::Error) -> Conduct {
+    use russh::Error::{
+        DecryptionError, Inconsistent, IndexOutOfBounds, PacketAuth, PacketSize,
+        StrictKeyExchangeViolation, Version, WrongChannel,
+    };
+    match error {
+        Version
+        | PacketAuth
+        | PacketSize(_)
+        | DecryptionError
+        | IndexOutOfBounds
+        | Inconsistent
+        | WrongChannel
+        | StrictKeyExchangeViolation { .. } => Conduct::Garbage,
+        _ => Conduct::NoAttempt,
+    }
 }
 
 /// Says why, for a bounded time, then cuts.

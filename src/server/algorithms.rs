@@ -7,8 +7,9 @@ use russh::keys::ssh_key::{Algorithm, EcdsaCurve, PublicKey};
 use russh::server::Config;
 use russh::{MethodKind, MethodSet, Preferred, SshId, cipher, compression, kex, mac};
 
+use super::Rules;
 use super::host_keys::HostKeys;
-use crate::config::Limits;
+use crate::config::Algorithms;
 use crate::connection;
 
 /// Product and version, as RFC 4253 asks for; nothing of the platform.
@@ -29,7 +30,13 @@ const KEYS: &[Algorithm] = &[
     },
 ];
 
-const KEX: &[kex::Name] = &[
+/// What is exchanged by X25519 alone can be kept today and read when there are quantum computers.
+const POST_QUANTUM: &[kex::Name] = &[
+    kex::MLKEM768X25519_SHA256,
+    kex::EXTENSION_OPENSSH_STRICT_KEX_AS_SERVER,
+];
+
+const MODERN: &[kex::Name] = &[
     kex::MLKEM768X25519_SHA256,
     kex::CURVE25519,
     kex::CURVE25519_PRE_RFC_8731,
@@ -49,15 +56,21 @@ pub(crate) fn accepts_client_key(key: &PublicKey, algorithm: &Algorithm) -> bool
     is_key && KEYS.contains(algorithm) && key.algorithm() == *algorithm
 }
 
-/// russh's configuration under `limits`.
-pub(super) fn config(keys: &HostKeys, limits: &Limits) -> Config {
+/// russh's configuration under these rules.
+pub(super) fn config(keys: &HostKeys, rules: &Rules) -> Config {
+    let limits = &rules.limits;
+    let kex = match rules.algorithms {
+        Algorithms::Modern => MODERN,
+        Algorithms::PostQuantum => POST_QUANTUM,
+    };
     Config {
         server_id: SshId::Standard(Cow::Borrowed(SERVER_ID)),
         // Advertised only: the callbacks refuse the rest.
         methods: MethodSet::from(&[MethodKind::PublicKey][..]),
         keys: keys.private_keys().to_vec(),
+        certificates: rules.host_certificates.certificates().to_vec(),
         preferred: Preferred {
-            kex: Cow::Borrowed(KEX),
+            kex: Cow::Borrowed(kex),
             key: Cow::Borrowed(KEYS),
             host_key_certificates: Cow::Borrowed(&[]),
             cipher: Cow::Borrowed(CIPHERS),

@@ -1,9 +1,11 @@
 //! The listener: admission, limits, drain.
 
+pub(crate) mod admission;
 pub(crate) mod algorithms;
+mod host_certificates;
 mod host_keys;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +14,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::admission::{Conduct, Gate, Place, Unannounced};
+pub use self::admission::{HeaderError, Source, read_header};
+pub use self::host_certificates::{HostCertificateError, HostCertificates};
 pub use self::host_keys::{HostKeyError, HostKeys};
-use crate::config::Limits;
-use crate::connection;
+use crate::config::{Admission, Algorithms, Limits};
+use crate::connection::{self, Terms};
 use crate::messages::{MonitorLink, Peer};
+use crate::strangers::{Reason, Strangers};
 
 /// After a failed accept, such as when the process has no file descriptor left.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -26,8 +32,25 @@ const BACK_OFF_AT_MOST: Duration = Duration::from_secs(1);
 pub struct Front {
     /// By which clients know this host.
     pub host_keys: HostKeys,
-    /// Bounds, as they are when a connection comes in. A change does not touch open connections.
-    pub limits: watch::Receiver<Limits>,
+    /// What connections are served by, as it is when one comes in. A change does not touch open ones.
+    pub rules: watch::Receiver<Rules>,
+    /// Counts who is not let in.
+    pub strangers: Strangers,
+}
+
+/// What connections are served by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rules {
+    /// Who is let in.
+    pub admission: Admission,
+    /// Bounds.
+    pub limits: Limits,
+    /// What every client is shown before it proves anything.
+    pub banner: Option<String>,
+    /// Which cryptography is spoken.
+    pub algorithms: Algorithms,
+    /// By which clients know this host that trust their authority.
+    pub host_certificates: HostCertificates,
 }
 
 /// Why SSH cannot be served.
@@ -67,15 +90,16 @@ impl Server {
     /// Serves until `shutdown` is cancelled and every connection has ended: then no more are accepted, and open ones
     /// have until `limits.drain` to finish their sessions.
     ///
-    /// `connect` is called for each connection that is admitted, in the accept loop, so it must be quick. It opens
+    /// `connect` is called for each connection that is admitted, so it must be quick. It opens
     /// the conversation with the deciding side; `None` closes the connection at once. The conversation is over
     /// when its asks end. A deciding side that drops its end of the orders ends the connection.
     pub async fn serve<C>(self, front: Front, connect: C, shutdown: CancellationToken)
     where
-        C: Fn(Peer) -> Option<MonitorLink> + Send + Sync,
+        C: Fn(Peer) -> Option<MonitorLink> + Send + Sync + 'static,
     {
         let connections = TaskTracker::new();
-        let mut admission = Admission::new(front);
+        let connect = Arc::new(connect);
+        let mut door = Door::new(front);
         let mut back_off = BACK_OFF;
         loop {
             let accepted = tokio::select! {
@@ -86,23 +110,12 @@ impl Server {
             match accepted {
                 Ok((tcp, address)) => {
                     back_off = BACK_OFF;
-                    if !admission.admits(connections.len(), address) {
-                        continue;
-                    }
-                    let peer = Peer {
-                        address,
-                        client: String::new(),
-                    };
-                    let Some(link) = connect(peer) else {
+                    let Some(arrival) = door.arrival(connections.len(), address.ip()) else {
                         continue;
                     };
-                    let (config, limits) = admission.terms();
-                    prepare(&tcp, &limits);
-                    let shutdown = shutdown.clone();
-                    connections.spawn(async move {
-                        let end = connection::serve(tcp, link, config, limits, shutdown).await;
-                        tracing::debug!(%address, ?end, "connection ended");
-                    });
+                    prepare(&tcp, &arrival.terms.limits);
+                    let (connect, shutdown) = (Arc::clone(&connect), shutdown.clone());
+                    connections.spawn(arrival.serve(tcp, address, connect, shutdown));
                 }
                 Err(error) if is_of_one_connection(&error) => {
                     tracing::debug!(%error, "a connection was gone before it was accepted");
@@ -124,45 +137,122 @@ impl Server {
 }
 
 /// Who is let in, and under which terms.
-struct Admission {
-    front: Front,
-    /// russh's configuration holds the host keys: made anew only when the limits have changed.
-    made: Option<(Limits, Arc<russh::server::Config>)>,
-    turned_away: u64,
+struct Door {
+    rules: watch::Receiver<Rules>,
+    host_keys: HostKeys,
+    gate: Gate,
+    /// russh's configuration holds the host keys: made anew only when the rules have changed.
+    made: Option<(Rules, Terms)>,
 }
 
-impl Admission {
+impl Door {
     fn new(front: Front) -> Self {
         Self {
-            front,
+            gate: Gate::new(front.rules.clone(), front.strangers),
+            rules: front.rules,
+            host_keys: front.host_keys,
             made: None,
-            turned_away: 0,
         }
     }
 
-    fn admits(&mut self, open: usize, address: SocketAddr) -> bool {
-        let limit = self.front.limits.borrow().max_connections;
-        let admitted = u32::try_from(open).is_ok_and(|open| open < limit);
-        if !admitted {
-            self.turned_away = self.turned_away.saturating_add(1);
-            // The first, and then ever more rarely: a flood must not become a flood of logs.
-            if self.turned_away.is_power_of_two() {
-                tracing::warn!(%address, limit, turned_away = self.turned_away, "too many connections: closed at once");
-            }
+    /// A connection from `address` that may be listened to.
+    fn arrival(&mut self, open: usize, address: IpAddr) -> Option<Arrival> {
+        let limit = self.rules.borrow().limits.max_connections;
+        if !u32::try_from(open).is_ok_and(|open| open < limit) {
+            self.gate.turn_away(address, Reason::Full);
+            return None;
         }
-        admitted
+        let entry = if self.gate.is_proxy(address) {
+            Entry::Proxied(self.gate.listen_to(address)?)
+        } else {
+            Entry::Admitted(self.gate.admit(address)?)
+        };
+        Some(Arrival {
+            entry,
+            gate: self.gate.clone(),
+            terms: self.terms(),
+        })
     }
 
-    fn terms(&mut self) -> (Arc<russh::server::Config>, Limits) {
-        let limits = self.front.limits.borrow().clone();
-        if let Some((made_for, config)) = &self.made
-            && *made_for == limits
+    fn terms(&mut self) -> Terms {
+        let rules = self.rules.borrow();
+        if let Some((made_for, terms)) = &self.made
+            && *made_for == *rules
         {
-            return (Arc::clone(config), limits);
+            return terms.clone();
         }
-        let config = Arc::new(algorithms::config(&self.front.host_keys, &limits));
-        self.made = Some((limits.clone(), Arc::clone(&config)));
-        (config, limits)
+        let rules = rules.clone();
+        let terms = Terms {
+            config: Arc::new(algorithms::config(&self.host_keys, &rules)),
+            limits: rules.limits.clone(),
+            banner: rules.banner.as_deref().map(as_lines),
+        };
+        self.made = Some((rules, terms.clone()));
+        terms
+    }
+}
+
+/// Lines of a banner end as RFC 4252, 5.4 has them.
+fn as_lines(banner: &str) -> Arc<str> {
+    let lines = banner.lines().map(|line| format!("{line}\r\n"));
+    lines.collect::<String>().into()
+}
+
+/// A connection that was accepted.
+struct Arrival {
+    entry: Entry,
+    gate: Gate,
+    terms: Terms,
+}
+
+/// How far a connection has come.
+enum Entry {
+    /// It is from a proxy, which has to say for whom.
+    Proxied(Unannounced),
+    /// It has a place.
+    Admitted(Place),
+}
+
+impl Arrival {
+    async fn serve<C>(
+        self,
+        mut tcp: TcpStream,
+        address: SocketAddr,
+        connect: Arc<C>,
+        shutdown: CancellationToken,
+    ) where
+        C: Fn(Peer) -> Option<MonitorLink> + Send + Sync,
+    {
+        let (place, address) = match self.entry {
+            Entry::Admitted(place) => (place, address),
+            Entry::Proxied(unannounced) => {
+                let announced = tokio::select! {
+                    announced = read_header(&mut tcp) => announced,
+                    () = shutdown.cancelled() => return,
+                };
+                drop(unannounced);
+                let client = match announced {
+                    Ok(client) => client,
+                    Err(error) => {
+                        tracing::debug!(proxy = %address, %error, "a proxy is refused");
+                        return self.gate.turn_away(address.ip(), Reason::Proxy);
+                    }
+                };
+                let Some(place) = self.gate.admit(client.ip()) else {
+                    return;
+                };
+                (place, client)
+            }
+        };
+        let peer = Peer {
+            address,
+            client: String::new(),
+        };
+        let Some(link) = connect(peer) else {
+            return place.over(Conduct::Fine);
+        };
+        let end = connection::serve(tcp, link, self.terms, Arc::new(place), shutdown).await;
+        tracing::debug!(%address, ?end, "connection ended");
     }
 }
 

@@ -6,7 +6,7 @@
 #   matrix       the program in matrix/, on golang.org/x/crypto/ssh
 #   informers    the program in informers/, on client-go
 #   old-kubectl  one from before 1.30, which speaks SPDY: Debian's kubernetes-client, fetched and not installed
-#   python       a python3 that has the packages `kubernetes`, `jwt` and `paramiko`
+#   python       a python3 that has the packages `kubernetes`, `jwt`, `paramiko` and `ssh_audit`
 #
 #   BASTION_TEST_OLD_KUBECTL   an old kubectl to take instead, where apt has none
 #   BASTION_TEST_CACHE         where to keep what is built (default: ${XDG_CACHE_HOME:-~/.cache}/bastion-audit)
@@ -83,7 +83,7 @@ fetch_old_kubectl() {
 python() {
     local directory
     directory=$cache/python-$(hash_of requirements.txt)
-    once "$directory" "a Python with the packages kubernetes, jwt and paramiko" fill_python
+    once "$directory" "a Python with the packages kubernetes, jwt, paramiko and ssh_audit" fill_python
     printf '%s\n' "$directory/bin/python3"
 }
 

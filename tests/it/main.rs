@@ -14,6 +14,7 @@
 
 mod admin;
 mod audit_over_ssh;
+mod brute_force;
 mod certificates;
 mod clients;
 mod confined;

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::{Component, Path};
 use std::time::Duration;
 
+use super::admission;
 use super::evidence::{self, RawSigning, RawWitness};
 use super::issuer::{self, RawIssuer};
 use super::recordings::{self, RawS3};
 use super::{path, paths, some, within};
+use crate::config::admission::Admission;
 use crate::config::fields::{Fields, boolean, list, number, parsed};
-use crate::config::model::{CgroupPlace, HostPort, Limits};
+use crate::config::model::{Algorithms, CgroupPlace, HostPort, Limits};
 use crate::config::problem::{At, Gathered};
 use crate::config::recordings::Retention;
 use crate::config::scalar;
@@ -21,11 +23,15 @@ pub(in crate::config) struct RawBastion {
     pub(in crate::config) listen: Option<At<SocketAddr>>,
     pub(in crate::config) advertise: Option<At<HostPort>>,
     pub(in crate::config) host_keys: Option<At<Vec<At<String>>>>,
+    pub(in crate::config) host_certificates: Option<At<Vec<At<String>>>>,
     pub(in crate::config) state_dir: Option<At<String>>,
     pub(in crate::config) audit_log: Option<At<String>>,
     pub(in crate::config) signing: Option<RawSigning>,
     pub(in crate::config) witness: Option<RawWitness>,
     pub(in crate::config) limits: Limits,
+    pub(in crate::config) admission: Admission,
+    pub(in crate::config) banner: Option<At<String>>,
+    pub(in crate::config) algorithms: Option<At<Algorithms>>,
     pub(in crate::config) sandbox: RawSandbox,
     pub(in crate::config) recordings: RawRecordings,
     pub(in crate::config) issuer: Option<At<RawIssuer>>,
@@ -74,6 +80,7 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
         listen: spec.required("listen", |g, n| parsed(g, n, scalar::listen)),
         advertise: spec.optional("advertise", |g, n| parsed(g, n, scalar::host_port)),
         host_keys: spec.required("hostKeys", paths),
+        host_certificates: spec.optional("hostCertificates", paths),
         state_dir: spec.required("stateDir", path),
         audit_log: spec.optional("auditLog", path),
         signing: spec
@@ -83,6 +90,11 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
         limits: spec
             .optional("limits", limits)
             .map_or_else(Limits::default, |at| at.value),
+        admission: spec
+            .optional("admission", admission::admission)
+            .map_or_else(Admission::default, |at| at.value),
+        banner: spec.optional("banner", admission::banner),
+        algorithms: spec.optional("algorithms", |g, n| parsed(g, n, algorithms)),
         sandbox: spec
             .optional("sandbox", sandbox)
             .map_or_else(RawSandbox::default, |at| at.value),
@@ -93,6 +105,17 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
     };
     spec.close();
     Some(raw)
+}
+
+fn algorithms(text: &str) -> Result<Algorithms, String> {
+    match text {
+        "modern" => Ok(Algorithms::Modern),
+        "postQuantum" => Ok(Algorithms::PostQuantum),
+        other => Err(format!(
+            "'{}' is not a choice of algorithms: modern or postQuantum",
+            other.escape_debug()
+        )),
+    }
 }
 
 fn recordings(gathered: &Gathered, node: &Node) -> Option<RawRecordings> {

@@ -14,6 +14,7 @@ use super::problem::{At, Gathered, Place};
 use super::scalar;
 use super::yaml::{Node, Value};
 
+mod admission;
 mod authority;
 mod bastion;
 mod evidence;

@@ -38,6 +38,9 @@ impl Documents<'_> {
                 |at| at.value.clone(),
             ),
             host_keys,
+            host_certificates: spec.host_certificates.as_ref().map_or_else(Vec::new, |at| {
+                self.paths_once(document, &at.value, Path::to_owned)
+            }),
             audit_log: spec.audit_log.as_ref().map_or_else(
                 || state_dir.join("audit.jsonl"),
                 |at| document_path(document, &at.value),
@@ -46,6 +49,13 @@ impl Documents<'_> {
             signing: signing(document, spec),
             witness: witness(document, spec),
             limits: spec.limits.clone(),
+            admission: spec.admission.clone(),
+            banner: spec.banner.as_ref().map(|at| at.value.clone()),
+            algorithms: spec
+                .algorithms
+                .as_ref()
+                .map(|at| at.value)
+                .unwrap_or_default(),
             sandbox,
             recordings: self.recordings(document, spec),
             issuer: self.issuer(document, spec),

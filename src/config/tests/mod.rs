@@ -1,5 +1,6 @@
 //! Whole configurations, good and bad.
 
+mod admission;
 mod authorities;
 mod evidence;
 mod files;

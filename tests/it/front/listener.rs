@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::monitor::Seen;
-use super::{Bastion, limits, outcome, soon};
+use super::{Bastion, limits, outcome, rules, soon};
 
 fn ended(seen: &Seen) -> bool {
     *seen == Seen::Ended
@@ -66,7 +66,7 @@ async fn one_connection_too_many_is_closed_at_once() {
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
     // A reload counts from the next connection on.
     limits.max_connections = 1;
-    bastion.limits.send(limits).unwrap();
+    bastion.rules.send(rules(limits)).unwrap();
     let mut four = TcpStream::connect(bastion.address).await.unwrap();
     soon(four.read_to_end(&mut bytes)).await.unwrap();
     assert!(bytes.is_empty());

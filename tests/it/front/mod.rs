@@ -1,6 +1,7 @@
 //! The SSH front against stock clients and hostile ones. The deciding side is a small stand-in that knows one
 //! key and runs toy commands.
 
+mod admission;
 mod authentication;
 mod channels;
 mod endings;
@@ -16,8 +17,9 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastion_audit::config::Limits;
-use bastion_audit::server::{Front, HostKeys, Server};
+use bastion_audit::config::{Admission, Algorithms, Limits, SourceNetwork};
+use bastion_audit::server::{Front, HostCertificates, HostKeys, Rules, Server};
+use bastion_audit::strangers::Strangers;
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
@@ -34,7 +36,8 @@ struct Bastion {
     address: SocketAddr,
     monitor: Arc<Monitor>,
     dir: tempfile::TempDir,
-    limits: watch::Sender<Limits>,
+    rules: watch::Sender<Rules>,
+    strangers: Strangers,
     shutdown: CancellationToken,
     served: JoinHandle<()>,
 }
@@ -51,8 +54,26 @@ fn limits() -> Limits {
     }
 }
 
+/// Under these limits, with everything on loopback exempt from the rest.
+fn rules(limits: Limits) -> Rules {
+    Rules {
+        admission: Admission {
+            exempt: vec![SourceNetwork::parse("127.0.0.0/8").unwrap()],
+            ..Admission::default()
+        },
+        limits,
+        banner: None,
+        algorithms: Algorithms::default(),
+        host_certificates: HostCertificates::default(),
+    }
+}
+
 impl Bastion {
     async fn start(limits: Limits) -> Self {
+        Self::under(rules(limits)).await
+    }
+
+    async fn under(rules: Rules) -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["host", "id", "stranger"] {
             keygen(&dir.path().join(name)).await;
@@ -64,11 +85,13 @@ impl Bastion {
         let monitor = Arc::new(Monitor::new(&known));
         let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = server.local_addr();
-        let (limits, seen) = watch::channel(limits);
+        let (rules, seen) = watch::channel(rules);
+        let strangers = Strangers::default();
         let shutdown = CancellationToken::new();
         let front = Front {
             host_keys,
-            limits: seen,
+            rules: seen,
+            strangers: strangers.clone(),
         };
         let connect = {
             let monitor = monitor.clone();
@@ -79,7 +102,8 @@ impl Bastion {
             address,
             monitor,
             dir,
-            limits,
+            rules,
+            strangers,
             shutdown,
             served,
         }

@@ -37,6 +37,7 @@ struct Inner {
     seen: Mutex<Vec<Seen>>,
     changed: Notify,
     orders: Mutex<Vec<mpsc::Sender<Order>>>,
+    peers: Mutex<Vec<std::net::SocketAddr>>,
 }
 
 impl Monitor {
@@ -47,7 +48,13 @@ impl Monitor {
         }
     }
 
-    pub(super) fn connect(&self, _peer: Peer) -> Option<MonitorLink> {
+    /// From where connections came, in their order.
+    pub(super) fn peers(&self) -> Vec<std::net::SocketAddr> {
+        self.inner.peers.lock().unwrap().clone()
+    }
+
+    pub(super) fn connect(&self, peer: Peer) -> Option<MonitorLink> {
+        self.inner.peers.lock().unwrap().push(peer.address);
         let (asks, asked) = mpsc::channel(8);
         let (order, orders) = mpsc::channel(1);
         self.inner.orders.lock().unwrap().push(order);

@@ -191,6 +191,7 @@ spec:
   hostKeys: [keys/host]
   stateDir: state
   limits: {{drain: 5s}}
+  admission: {{exempt: [127.0.0.0/8]}}
   sandbox: {{tools: [bin/kubectl]}}
 ---
 apiVersion: bastion-audit.dev/v1alpha1
