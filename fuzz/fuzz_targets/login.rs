@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::config::{self, Config, Name, SessionKind};
-use bastion_audit::policy::{self, Request, Somebody};
+use bastion_audit::policy::{self, Request, Somebody, Supposed};
 
 static CONFIG: LazyLock<Config> = LazyLock::new(|| {
     config::parse(Path::new("fuzz.yaml"), include_str!("login.yaml")).expect("a valid configuration")
@@ -16,7 +16,8 @@ libfuzzer_sys::fuzz_target!(|principal: String| {
     let identity = Name::new("operator-a").expect("a name");
     let somebody = Somebody::listed(&CONFIG.identities[&identity]);
     let request = Request { principal, kind: SessionKind::Exec };
-    match policy::explain(&CONFIG, &somebody, &request, SystemClock.now()) {
+    let supposed = Supposed { now: SystemClock.now(), from: Some([10, 0, 0, 1].into()) };
+    match policy::explain(&CONFIG, &somebody, &request, supposed) {
         Ok(decision) => assert_eq!(decision.identity, identity),
         Err(denial) => {
             let text = denial.to_string();

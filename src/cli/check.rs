@@ -14,7 +14,7 @@ use bastion_audit::config::{
 use bastion_audit::issuer::{DocumentServer, Issuer};
 use bastion_audit::launch::confine::supported_landlock_abi;
 use bastion_audit::mint::check::{Level, check_cluster};
-use bastion_audit::policy::{Somebody, available_to};
+use bastion_audit::policy::{Somebody, Supposed, available_to};
 use bastion_audit::server::{HostCertificates, HostKeys};
 use bastion_audit::store::s3::Bucket;
 
@@ -245,10 +245,13 @@ fn of_authority(authority: &CertificateAuthority) -> Option<String> {
 }
 
 fn ambiguous_defaults(config: &Config) -> impl Iterator<Item = (&Name, &Name)> {
-    let now = SystemClock.now();
+    let supposed = Supposed {
+        now: SystemClock.now(),
+        from: None,
+    };
     config.identities.values().filter_map(move |identity| {
         let default = identity.default_role.as_ref()?;
-        let clusters: usize = available_to(config, &Somebody::listed(identity), now)
+        let clusters: usize = available_to(config, &Somebody::listed(identity), supposed)
             .iter()
             .filter(|one| one.role == *default)
             .map(|one| one.gives.clusters().len())

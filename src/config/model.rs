@@ -533,6 +533,10 @@ pub struct Binding {
     pub clusters: Option<BTreeSet<Name>>,
     /// No longer from then on.
     pub until: Option<Timestamp>,
+    /// Source networks; empty means any.
+    pub from: Vec<SourceNetwork>,
+    /// How many sessions it gives each identity at once.
+    pub sessions_at_once: Option<u32>,
     /// Why; shown to operators and auditors.
     pub reason: Option<String>,
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Serialize, Serializer};
+
 /// An address prefix, such as `10.0.0.0/8`; a `negated` one (`!10.1.0.0/16`) refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceNetwork {
@@ -11,6 +13,30 @@ pub struct SourceNetwork {
     pub prefix: u8,
     /// Refuses what it matches.
     pub negated: bool,
+}
+
+impl std::fmt::Display for SourceNetwork {
+    /// As documents write it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let not = if self.negated { "!" } else { "" };
+        write!(f, "{not}{}/{}", self.address, self.prefix)
+    }
+}
+
+impl Serialize for SourceNetwork {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// Whether somebody may come from an address, as sshd reads `from=`: one network must match, and no negated one may. No
+/// network at all allows every address.
+pub fn allowed_from(networks: &[SourceNetwork], address: IpAddr) -> bool {
+    let mut matching = networks
+        .iter()
+        .filter(|network| network.contains(address))
+        .peekable();
+    networks.is_empty() || (matching.peek().is_some() && matching.all(|network| !network.negated))
 }
 
 /// Why a text is no [`SourceNetwork`]. Completes "'TEXT' in PLACE ...".

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::{self, CertificateFacts, CertificateRefusal, When};
 use super::{Identity, Proof};
-use crate::config::{AuthorizedKey, Config};
+use crate::config::{Config, allowed_from};
 use crate::messages::{Offer, Peer};
 
 /// An ECDSA P-521 key takes some 260 characters; longer offers are not read.
@@ -102,7 +102,7 @@ fn by_key(
     if line.expires.is_some_and(|expires| expires <= now) {
         return Err(Refusal::KeyExpired);
     }
-    if !source_allowed(line, peer) {
+    if !allowed_from(&line.from, peer.address.ip()) {
         return Err(Refusal::SourceNotAllowed);
     }
     Ok(Identity {
@@ -162,15 +162,4 @@ fn offered(offer: &Offer) -> Result<PublicKey, Refusal> {
     } else {
         Err(Refusal::AlgorithmNotAllowed)
     }
-}
-
-/// As sshd reads `from=`: one network must match, and no negated one may.
-fn source_allowed(line: &AuthorizedKey, peer: &Peer) -> bool {
-    let address = peer.address.ip();
-    let mut matching = line
-        .from
-        .iter()
-        .filter(|network| network.contains(address))
-        .peekable();
-    line.from.is_empty() || (matching.peek().is_some() && matching.all(|network| !network.negated))
 }

@@ -192,7 +192,13 @@ pub(super) fn grant(now: jiff::Timestamp) -> Grant {
         principal: "viewer".into(),
         kind: SessionKind::Exec,
     };
-    policy::decide(&config, &identity, &request, now).unwrap_or_else(|denial| panic!("{denial}"))
+    let circumstances = policy::Circumstances {
+        now,
+        from: peer.address.ip(),
+        open: &[],
+    };
+    policy::decide(&config, &identity, &request, circumstances)
+        .unwrap_or_else(|denial| panic!("{denial}"))
 }
 
 pub(super) fn name(name: &str) -> Name {

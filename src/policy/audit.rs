@@ -1,10 +1,12 @@
 //! Whose recordings an identity may read.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Somebody;
-use super::judge::stands;
+use super::conditions::gives_now;
+use super::{Somebody, Supposed};
 use crate::config::{AuditRole, Binding, Config, Name, Pattern, RoleAccess};
 use crate::identity::Identity;
 
@@ -27,13 +29,22 @@ impl AuditScope {
     }
 }
 
-/// What the identity may read now; `None` if it has no audit role. Ask again for each reading: bindings end.
-pub fn audit_scope(config: &Config, identity: &Identity, now: Timestamp) -> Option<AuditScope> {
+/// What the identity may read now, from there; `None` if it has no audit role. Ask again for each reading: bindings end.
+pub fn audit_scope(
+    config: &Config,
+    identity: &Identity,
+    from: IpAddr,
+    now: Timestamp,
+) -> Option<AuditScope> {
     let somebody = Somebody::who_asks(config, identity, now).ok()?;
     let who = somebody.who();
+    let supposed = Supposed {
+        now,
+        from: Some(from),
+    };
     let mut parts = Vec::new();
     for binding in config.bindings_of(who.name, who.groups) {
-        if !stands(binding, now) {
+        if !gives_now(binding, supposed) {
             continue;
         }
         for role in binding

@@ -1,6 +1,7 @@
 //! A no, with its reason and what would work instead.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -58,6 +59,35 @@ pub enum Denial {
         until: Timestamp,
         /// Login names that still work.
         choices: Vec<String>,
+    },
+    /// The role is given, but not to who comes from there.
+    NotFromHere {
+        /// The role.
+        role: Name,
+        /// A binding that gives it elsewhere.
+        binding: Name,
+        /// From where it was asked for.
+        from: IpAddr,
+        /// Login names that work from there.
+        choices: Vec<String>,
+    },
+    /// As many sessions are open as the binding gives at once.
+    TooManySessions {
+        /// The role.
+        role: Name,
+        /// The cluster.
+        cluster: Name,
+        /// The binding.
+        binding: Name,
+        /// Its `sessionsAtOnce`.
+        most: u32,
+    },
+    /// The binding bounds what a credential in a client's hands would not keep to.
+    NotHandedOut {
+        /// The role.
+        role: Name,
+        /// The binding.
+        binding: Name,
     },
     /// The role does not allow this kind of session.
     KindNotAllowed {
@@ -210,6 +240,32 @@ impl fmt::Display for Denial {
                 )?;
                 offer(f, choices)
             }
+            Self::NotFromHere {
+                role,
+                binding,
+                from,
+                choices,
+            } => {
+                write!(
+                    f,
+                    "The role {role} is yours by the binding {binding}, but not from where you are ({from})."
+                )?;
+                offer(f, choices)
+            }
+            Self::TooManySessions {
+                role,
+                cluster,
+                binding,
+                most,
+            } => write!(
+                f,
+                "You have as many sessions open as the binding {binding} allows at once ({most}). End one, and {role} on {cluster} is yours again."
+            ),
+            Self::NotHandedOut { role, binding } => write!(
+                f,
+                "The binding {binding} gives you the role {role} within bounds that a credential in your hands would not keep to, \
+                 so it hands out none."
+            ),
             Self::KindNotAllowed {
                 role,
                 kind: SessionKind::Credential,

@@ -1,5 +1,6 @@
 //! A decision that opens one session.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -22,6 +23,8 @@ pub struct Grant {
     fingerprint: String,
     #[serde(skip)]
     certificate: Option<Arc<str>>,
+    #[serde(skip)]
+    from: IpAddr,
 }
 
 /// Whom a grant stands for in the cluster.
@@ -67,7 +70,12 @@ impl std::fmt::Display for KubernetesSubject {
 }
 
 impl Grant {
-    pub(super) fn new(decision: Decision, identity: &Identity, config: &Config) -> Self {
+    pub(super) fn new(
+        decision: Decision,
+        identity: &Identity,
+        config: &Config,
+        from: IpAddr,
+    ) -> Self {
         let proof = identity.proof();
         Self {
             decision,
@@ -76,6 +84,7 @@ impl Grant {
             certificate: proof
                 .certificate()
                 .map(|certified| Arc::clone(certified.text())),
+            from,
         }
     }
 
@@ -90,6 +99,10 @@ impl Grant {
     /// Proven by which certificate of that key, OpenSSH format, if it was one.
     pub fn certificate(&self) -> Option<&str> {
         self.certificate.as_deref()
+    }
+    /// From which address.
+    pub fn from(&self) -> IpAddr {
+        self.from
     }
     /// Takes which role.
     pub fn role(&self) -> &Name {

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
+use super::conditions::{gives_now, gives_there, hands_out, one_more, speaks_of, stands};
 use super::denial::{Denial, ShownPrincipal};
 use super::locked::closed;
-use super::{KubernetesSubject, Request};
+use super::{KubernetesSubject, OpenSession, Request, Supposed};
 use crate::config::{
     AuthorizedKey, Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name,
     RecordBodies, RecordInput, RoleAccess, SessionKind, SubjectTemplate,
@@ -69,36 +70,47 @@ pub(super) fn standing_key<'c>(
         .filter(|line| !config.has_revoked(line.key.key_data()))
 }
 
-/// The roles that an identity may take now: for each, the clusters and the binding that gives it there.
-pub(super) type Choices<'c> = BTreeMap<&'c Name, BTreeMap<&'c Name, &'c Binding>>;
+/// The roles that an identity may take now: for each, the clusters and what gives it there.
+pub(super) type Choices<'c> = BTreeMap<&'c Name, BTreeMap<&'c Name, Given<'c>>>;
+
+/// A role on a cluster, as far as bindings give it.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'c> {
+    /// The best of them.
+    pub(super) binding: &'c Binding,
+    /// Whether that one or another may hand out credentials.
+    pub(super) hands_out: bool,
+}
 
 pub(super) fn judge(
     config: &Config,
     who: Who<'_>,
     request: &Request,
-    now: Timestamp,
+    supposed: Supposed,
+    open: &[OpenSession],
 ) -> Result<Decision, Denial> {
-    let choices = kubernetes_choices(config, who, now);
+    let choices = kubernetes_choices(config, who, supposed);
     let asked = Asked {
         config,
         who,
         choices: &choices,
         principal: &request.principal,
-        now,
+        supposed,
+        open,
     };
     let (role, cluster) = asked.role_and_cluster()?;
     asked.grantable(role, cluster, request.kind)
 }
 
-/// Every Kubernetes role that a standing binding gives, everywhere it gives it.
+/// Every Kubernetes role that a standing binding gives there, everywhere it gives it.
 pub(super) fn kubernetes_choices<'c>(
     config: &'c Config,
     who: Who<'_>,
-    now: Timestamp,
+    supposed: Supposed,
 ) -> Choices<'c> {
     let mut choices = Choices::new();
     for binding in config.bindings_of(who.name, who.groups) {
-        if !stands(binding, now) {
+        if !gives_now(binding, supposed) {
             continue;
         }
         for role in &binding.roles {
@@ -111,23 +123,23 @@ pub(super) fn kubernetes_choices<'c>(
                     .or_default()
                     .entry(cluster)
                     // Bindings come by name, so of two that last equally long the first stays.
-                    .and_modify(|best| {
-                        if outlasts(binding, best) {
-                            *best = binding;
+                    .and_modify(|given| {
+                        given.hands_out |= hands_out(binding);
+                        if outlasts(binding, given.binding) {
+                            given.binding = binding;
                         }
                     })
-                    .or_insert(binding);
+                    .or_insert_with(|| Given {
+                        binding,
+                        hands_out: hands_out(binding),
+                    });
             }
         }
     }
     choices
 }
 
-pub(super) fn stands(binding: &Binding, now: Timestamp) -> bool {
-    binding.until.is_none_or(|until| now < until)
-}
-
-fn outlasts(one: &Binding, other: &Binding) -> bool {
+pub(super) fn outlasts(one: &Binding, other: &Binding) -> bool {
     match (one.until, other.until) {
         (_, None) => false,
         (None, Some(_)) => true,
@@ -181,7 +193,8 @@ struct Asked<'a> {
     who: Who<'a>,
     choices: &'a Choices<'a>,
     principal: &'a str,
-    now: Timestamp,
+    supposed: Supposed,
+    open: &'a [OpenSession],
 }
 
 impl<'a> Asked<'a> {
@@ -248,7 +261,7 @@ impl<'a> Asked<'a> {
     fn of_role(
         &self,
         role: &Name,
-    ) -> Result<(&'a Name, &'a BTreeMap<&'a Name, &'a Binding>), Denial> {
+    ) -> Result<(&'a Name, &'a BTreeMap<&'a Name, Given<'a>>), Denial> {
         match self.choices.get_key_value(role) {
             Some((role, clusters)) => Ok((*role, clusters)),
             None => Err(self.nothing_now(Some(role))),
@@ -265,7 +278,7 @@ impl<'a> Asked<'a> {
             .collect();
         let audit = own
             .iter()
-            .filter(|binding| stands(binding, self.now))
+            .filter(|binding| gives_now(binding, self.supposed))
             .flat_map(|binding| &binding.roles)
             .find(|name| meant(name) && is_audit(self.config, name));
         if let Some(audit) = audit {
@@ -275,13 +288,16 @@ impl<'a> Asked<'a> {
                 host: self.config.bastion.advertise.clone(),
             };
         }
+        if let Some(denial) = self.elsewhere(&own, &meant) {
+            return denial;
+        }
         let ended = own
             .iter()
             .filter_map(|binding| {
                 let role = binding.roles.iter().find(|name| meant(name))?;
                 Some((binding.until?, *binding, role))
             })
-            .filter(|(until, _, _)| *until <= self.now)
+            .filter(|(until, _, _)| *until <= self.supposed.now)
             .max_by_key(|(until, _, _)| *until);
         match (ended, role) {
             (Some((until, binding, role)), _) => Denial::Ended {
@@ -295,6 +311,47 @@ impl<'a> Asked<'a> {
             },
             (None, Some(_)) => self.unknown(),
         }
+    }
+
+    /// If only the address is wrong.
+    fn elsewhere(&self, own: &[&Binding], meant: &impl Fn(&Name) -> bool) -> Option<Denial> {
+        let from = self.supposed.from?;
+        let standing = own
+            .iter()
+            .filter(|binding| stands(binding, self.supposed.now))
+            .filter(|binding| !gives_there(binding, Some(from)));
+        standing
+            .filter_map(|binding| Some((binding, binding.roles.iter().find(|name| meant(name))?)))
+            .map(|(binding, role)| Denial::NotFromHere {
+                role: role.clone(),
+                binding: binding.name.clone(),
+                from: from.to_canonical(),
+                choices: self.logins(),
+            })
+            .next()
+    }
+
+    /// The binding that gives one more session of this kind: of those with room, the one that lasts longest.
+    fn binding_for(
+        &self,
+        role: &Name,
+        cluster: &Name,
+        kind: SessionKind,
+    ) -> Result<&'a Binding, Denial> {
+        let mut best: Option<&Binding> = None;
+        let mut refused = None;
+        for binding in self.config.bindings_of(self.who.name, self.who.groups) {
+            if !gives_now(binding, self.supposed) || !speaks_of(self.config, binding, role, cluster)
+            {
+                continue;
+            }
+            match one_more(self.config, binding, (role, cluster), kind, self.open) {
+                Ok(()) if best.is_none_or(|best| outlasts(binding, best)) => best = Some(binding),
+                Ok(()) => {}
+                Err(denial) => drop(refused.get_or_insert(denial)),
+            }
+        }
+        best.ok_or_else(|| refused.unwrap_or_else(|| self.unknown()))
     }
 
     fn unknown(&self) -> Denial {
@@ -329,12 +386,7 @@ impl<'a> Asked<'a> {
             .subjects
             .get(cluster)
             .ok_or_else(|| self.unknown())?;
-        let binding = self
-            .choices
-            .get(role)
-            .and_then(|clusters| clusters.get(cluster))
-            .ok_or_else(|| self.unknown())?;
-        closed(self.config, self.who.name, role, cluster, self.now)?;
+        closed(self.config, self.who.name, role, cluster, self.supposed.now)?;
         if !kubernetes.sessions.contains(&kind) {
             return Err(Denial::KindNotAllowed {
                 role: role.clone(),
@@ -342,6 +394,7 @@ impl<'a> Asked<'a> {
                 allowed: kubernetes.sessions.iter().copied().collect(),
             });
         }
+        let binding = self.binding_for(role, cluster, kind)?;
         Ok(Decision {
             identity: self.who.name.clone(),
             role: role.clone(),
@@ -349,7 +402,7 @@ impl<'a> Asked<'a> {
             kind,
             subject: subject(template, self.who.name),
             ttl: ttl(self.config, kubernetes, template),
-            ends: ends(self.now, kubernetes, binding),
+            ends: ends(self.supposed.now, kubernetes, binding),
             record_input: kubernetes.record_input,
             bodies: kubernetes.bodies,
             rescue: kubernetes.rescue,

@@ -5,25 +5,29 @@
 
 mod audit;
 mod available;
+mod conditions;
 mod denial;
 mod egress;
 mod grant;
 mod judge;
 mod locked;
+mod rules;
 mod somebody;
 mod standing;
 
-use jiff::Timestamp;
-
 pub use audit::{AuditScope, audit_scope};
 pub use available::{Available, Gives, available, available_to};
+pub use conditions::{Circumstances, OpenSession, Supposed};
 pub use denial::{Denial, ShownPrincipal};
 pub use egress::{NotReached, has_egress, may_connect};
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
 pub use locked::locked_out;
+pub use rules::{Rule, Says, rules};
 pub use somebody::Somebody;
-pub use standing::{Held, may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed};
+pub use standing::{
+    Held, may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed, within_number,
+};
 
 use crate::config::{Config, SessionKind};
 use crate::identity::Identity;
@@ -37,7 +41,7 @@ pub struct Request {
     pub kind: SessionKind,
 }
 
-/// Says whether a proven identity may have what it asks for, now.
+/// Says whether a proven identity may have what it asks for, now and from there, with what it has open.
 ///
 /// # Errors
 ///
@@ -46,14 +50,21 @@ pub fn decide(
     config: &Config,
     identity: &Identity,
     request: &Request,
-    now: Timestamp,
+    circumstances: Circumstances<'_>,
 ) -> Result<Grant, Denial> {
-    let somebody = Somebody::who_asks(config, identity, now)?;
-    let decision = judge::judge(config, somebody.who(), request, now)?;
-    Ok(Grant::new(decision, identity, config))
+    let somebody = Somebody::who_asks(config, identity, circumstances.now)?;
+    let supposed = circumstances.into();
+    let decision = judge::judge(
+        config,
+        somebody.who(),
+        request,
+        supposed,
+        circumstances.open,
+    )?;
+    Ok(Grant::new(decision, identity, config, circumstances.from))
 }
 
-/// What [`decide`] would say to somebody if they were proven now.
+/// What [`decide`] would say to somebody if they were proven then and there, with nothing open.
 ///
 /// # Errors
 ///
@@ -62,9 +73,9 @@ pub fn explain(
     config: &Config,
     somebody: &Somebody<'_>,
     request: &Request,
-    now: Timestamp,
+    supposed: Supposed,
 ) -> Result<Decision, Denial> {
-    judge::judge(config, somebody.who(), request, now)
+    judge::judge(config, somebody.who(), request, supposed, &[])
 }
 
 #[cfg(test)]

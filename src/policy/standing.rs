@@ -2,18 +2,19 @@
 
 use jiff::Timestamp;
 
-use super::judge::{kubernetes_choices, kubernetes_role, subject};
+use super::conditions::{gives_now, hands_out, one_more, speaks_of, stands};
+use super::judge::{kubernetes_role, outlasts, subject};
 use super::locked::closed;
-use super::{Denial, Grant, KubernetesSubject, Somebody};
-use crate::config::{Config, Name, SessionKind};
+use super::{Denial, Grant, KubernetesSubject, OpenSession, Somebody, Supposed};
+use crate::config::{Binding, Config, Name, SessionKind};
 use crate::identity::{Identity, Proof};
 
 /// Judges an open session by another configuration than it was opened under: its key or certificate must still be accepted for its
-/// identity, and some binding must still give that identity this role, cluster, subject and kind. Groups are those
+/// identity, and some binding must still give that identity this role, cluster, subject and kind, from where it came. Groups are those
 /// of the configuration now, not those at login.
 ///
 /// Answers when the session has to end at the latest, which is sooner than [`Grant::ends`] if the binding was
-/// shortened. A certificate that has ended since login ends nothing. A shortened `maxSession` is for sessions to come. A session whose own end has come is not judged any
+/// shortened. A certificate that has ended since login ends nothing. A shortened `maxSession` and a lowered `sessionsAtOnce` are for sessions to come. A session whose own end has come is not judged any
 /// more: its time is over, which says more than that the same moment ended its binding.
 ///
 /// # Errors
@@ -52,14 +53,64 @@ pub fn still_allowed(
             allowed: role.sessions.iter().copied().collect(),
         });
     }
-    let choices = kubernetes_choices(config, somebody.who(), now);
-    let binding = choices
-        .get(grant.role())
-        .and_then(|clusters| clusters.get(grant.cluster()))
-        .ok_or_else(unbound)?;
+    let mut last: Option<&Binding> = None;
+    for binding in giving(config, grant, &somebody, now) {
+        if last.is_none_or(|last| outlasts(binding, last)) {
+            last = Some(binding);
+        }
+    }
+    let binding = last.ok_or_else(unbound)?;
     Ok(binding
         .until
         .map_or(grant.ends(), |until| until.min(grant.ends())))
+}
+
+/// Whether a session that is being opened is within the number that its binding gives at once. Asked when others can see that it is
+/// there, because two that are opened at the same time see nothing of each other before.
+///
+/// # Errors
+///
+/// If those that were there before it are as many as there may be, or no binding gives it any more.
+pub fn within_number(
+    config: &Config,
+    grant: &Grant,
+    identity: &Identity,
+    before: &[OpenSession],
+    now: Timestamp,
+) -> Result<(), Denial> {
+    let somebody = Somebody::who_holds(config, identity, now)?;
+    let what = (grant.role(), grant.cluster());
+    let mut refused = Denial::NoLongerBound {
+        role: grant.role().clone(),
+        cluster: grant.cluster().clone(),
+    };
+    for binding in giving(config, grant, &somebody, now) {
+        match one_more(config, binding, what, grant.kind(), before) {
+            Ok(()) => return Ok(()),
+            Err(denial) => refused = denial,
+        }
+    }
+    Err(refused)
+}
+
+/// The bindings that give now what a grant is for.
+fn giving<'c>(
+    config: &'c Config,
+    grant: &Grant,
+    somebody: &Somebody<'_>,
+    now: Timestamp,
+) -> impl Iterator<Item = &'c Binding> {
+    let supposed = Supposed {
+        now,
+        from: Some(grant.from()),
+    };
+    let handed_out = grant.kind() == SessionKind::Credential;
+    let who = somebody.who();
+    config
+        .bindings_of(who.name, who.groups)
+        .filter(move |binding| gives_now(binding, supposed))
+        .filter(move |binding| !handed_out || hands_out(binding))
+        .filter(move |binding| speaks_of(config, binding, grant.role(), grant.cluster()))
 }
 
 /// A credential in a client's hands, by what it was handed out for.
@@ -93,11 +144,14 @@ pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
                 .get(held.cluster)
                 .is_some_and(|template| subject(template, held.identity) == *held.subject)
     });
+    let who = somebody.who();
     handed_out
         && closed(config, held.identity, held.role, held.cluster, now).is_ok()
-        && kubernetes_choices(config, somebody.who(), now)
-            .get(held.role)
-            .is_some_and(|clusters| clusters.contains_key(held.cluster))
+        && config.bindings_of(who.name, who.groups).any(|binding| {
+            stands(binding, now)
+                && hands_out(binding)
+                && speaks_of(config, binding, held.role, held.cluster)
+        })
 }
 
 /// When time alone next takes something away: a binding or a key of the configuration ends.

@@ -11,7 +11,7 @@ use super::{Caller, SessionId};
 use crate::config::{Name, SessionKind};
 use crate::identity::Identity;
 use crate::messages::Peer;
-use crate::policy::{Grant, KubernetesSubject};
+use crate::policy::{Grant, KubernetesSubject, OpenSession};
 
 /// What is told of an open session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +60,8 @@ pub struct Live(Arc<Mutex<Sessions>>);
 #[derive(Debug, Default)]
 struct Sessions {
     open: BTreeMap<SessionId, Entry>,
+    /// How many have ever been open.
+    entered: u64,
     /// Why none may be open any more.
     closed: Option<String>,
 }
@@ -67,6 +69,8 @@ struct Sessions {
 #[derive(Debug)]
 struct Entry {
     told: LiveSession,
+    /// The how manieth it is.
+    number: u64,
     identity: Identity,
     grant: Grant,
     cut: watch::Sender<Option<String>>,
@@ -85,10 +89,13 @@ impl Live {
         let mut sessions = self.sessions();
         let (cut, cut_rx) = watch::channel(sessions.closed.clone());
         let session = told.session;
+        sessions.entered += 1;
+        let number = sessions.entered;
         sessions.open.insert(
             session,
             Entry {
                 told,
+                number,
                 identity,
                 grant,
                 cut,
@@ -114,6 +121,18 @@ impl Live {
     pub(super) fn told(&self, session: SessionId) -> Option<LiveSession> {
         let sessions = self.sessions();
         sessions.open.get(&session).map(|entry| entry.told.clone())
+    }
+
+    /// What an identity has open.
+    pub(super) fn of(&self, identity: &Name) -> Vec<OpenSession> {
+        self.sessions().of(identity, u64::MAX)
+    }
+
+    /// What an identity had open when one of its sessions was entered.
+    pub(super) fn before(&self, session: SessionId, identity: &Name) -> Vec<OpenSession> {
+        let sessions = self.sessions();
+        let own = sessions.open.get(&session).map(|entry| entry.number);
+        sessions.of(identity, own.unwrap_or(u64::MAX))
     }
 
     /// How many are such.
@@ -157,6 +176,19 @@ impl Live {
 
     fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sessions {
+    fn of(&self, identity: &Name, before: u64) -> Vec<OpenSession> {
+        self.open
+            .values()
+            .filter(|entry| entry.number < before && entry.told.identity == *identity)
+            .map(|entry| OpenSession {
+                role: entry.told.role.clone(),
+                cluster: entry.told.cluster.clone(),
+            })
+            .collect()
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::SessionKind;
 use crate::messages::{Command, Open};
 use crate::mint::{Lease, Minter};
 use crate::monitor::Monitor;
-use crate::policy::{self, Grant};
+use crate::policy::{self, Circumstances, Grant};
 use crate::recording::{Keeping, Metadata, OpenRecording, RecordingError};
 
 use super::client::Client;
@@ -48,7 +48,12 @@ pub(super) async fn decide(
     let identity = &caller.identity;
     let fingerprint = identity.proof().fingerprint();
     let certificate = identity.proof().certificate_facts();
-    let decision = policy::decide(&config, identity, &request, monitor.clock.now());
+    let circumstances = Circumstances {
+        now: monitor.clock.now(),
+        from: caller.peer.address.ip(),
+        open: &monitor.live.of(identity.name()),
+    };
+    let decision = policy::decide(&config, identity, &request, circumstances);
     let by_proof = match kind {
         SessionKind::Tunnel => policy::tunnel_allowed(identity),
         _ if terminal => policy::terminal_allowed(identity),
@@ -104,7 +109,7 @@ pub(super) async fn not_locked_out(monitor: &Monitor, caller: &Caller) -> Result
 
 /// Whether a decision would be the same now. Recording and minting take time, and a configuration that changed meanwhile
 /// found no session that it could have ended: so this is asked once more, as soon as it could. The same holds for a disk that
-/// became full.
+/// became full, and for as many sessions as there may be, which may have been opened at the same time.
 pub(super) async fn still_stands(
     monitor: &Monitor,
     caller: &Caller,
@@ -112,8 +117,12 @@ pub(super) async fn still_stands(
     session: SessionId,
 ) -> Result<(), Sentence> {
     let now = monitor.clock.now();
-    match policy::still_allowed(&monitor.config(), grant, &caller.identity, now) {
-        Ok(_) => room::still(monitor, caller, grant, session).await,
+    let config = monitor.config();
+    let before = monitor.live.before(session, caller.identity.name());
+    let stands = policy::still_allowed(&config, grant, &caller.identity, now)
+        .and_then(|_| policy::within_number(&config, grant, &caller.identity, &before, now));
+    match stands {
+        Ok(()) => room::still(monitor, caller, grant, session).await,
         Err(denial) => {
             fail(monitor, caller, session, "policy", &denial).await;
             Err(denial.to_string())

@@ -18,7 +18,7 @@ use crate::config::SessionKind;
 use crate::messages::{Command, Destination, Open, SessionLink};
 use crate::mint::Lease;
 use crate::monitor::Monitor;
-use crate::policy::{self, Grant};
+use crate::policy::{self, Circumstances, Grant};
 use crate::recording::OpenRecording;
 
 use super::Caller;
@@ -87,7 +87,12 @@ fn resolved(monitor: &Monitor, caller: &Caller, to: Destination) -> (Destination
         &monitor.config(),
         &caller.identity,
         &request,
-        monitor.clock.now(),
+        Circumstances {
+            now: monitor.clock.now(),
+            from: caller.peer.address.ip(),
+            // What it leads to may be open already, and is no other session then.
+            open: &[],
+        },
     );
     let to = match decision {
         Ok(grant) => Destination::Named {

@@ -15,6 +15,7 @@
 mod admin;
 mod audit_over_ssh;
 mod brute_force;
+mod bounds;
 mod certificates;
 mod clients;
 mod confined;

@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::{name, path, some};
-use crate::config::fields::{Fields, list, parsed, text};
+use crate::config::SourceNetwork;
+use crate::config::fields::{Fields, list, number, parsed, text};
 use crate::config::model::Name;
 use crate::config::problem::{At, Gathered};
 use crate::config::scalar;
@@ -54,6 +55,8 @@ pub(in crate::config) struct RawBinding {
     pub(in crate::config) roles: Vec<At<Name>>,
     pub(in crate::config) clusters: Option<At<Vec<At<Name>>>>,
     pub(in crate::config) until: Option<At<Timestamp>>,
+    pub(in crate::config) from: Option<At<Vec<At<SourceNetwork>>>>,
+    pub(in crate::config) sessions_at_once: Option<At<u32>>,
     pub(in crate::config) reason: Option<At<String>>,
 }
 
@@ -87,10 +90,35 @@ pub(in crate::config) fn binding(gathered: &Gathered, node: &Node) -> Option<Raw
             )
         }),
         until: spec.optional("until", |g, n| parsed(g, n, scalar::timestamp)),
+        from: spec.optional("from", networks),
+        sessions_at_once: spec.optional("sessionsAtOnce", |g, n| number(g, n, 1, 1000)),
         reason: spec.optional("reason", |g, n| parsed(g, n, reason)),
     };
     spec.close();
     Some(raw)
+}
+
+/// Where somebody must come from. What only excludes allows no address at all.
+fn networks(gathered: &Gathered, node: &Node) -> Option<Vec<At<SourceNetwork>>> {
+    let empty = "an empty list allows no address at all; name networks or leave the key out";
+    let listed = some(gathered, node, empty, |g, n| parsed(g, n, network))?;
+    if !listed.is_empty() && listed.iter().all(|network| network.value.negated) {
+        gathered.report(
+            &node.at,
+            "these networks only exclude, so they allow no address at all; add what is allowed, such as 0.0.0.0/0",
+        );
+    }
+    Some(listed)
+}
+
+fn network(text: &str) -> Result<SourceNetwork, String> {
+    let (negated, network) = match text.strip_prefix('!') {
+        Some(network) => (true, network),
+        None => (false, text),
+    };
+    SourceNetwork::parse(network)
+        .map(|network| SourceNetwork { negated, ..network })
+        .map_err(|error| format!("'{}' {error}", text.escape_debug()))
 }
 
 fn subject(gathered: &Gathered, node: &Node) -> Option<RawSubject> {

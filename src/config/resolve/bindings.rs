@@ -33,9 +33,14 @@ impl Documents<'_> {
                     roles: self.defined(Kind::Role, &spec.roles),
                     clusters,
                     until: spec.until.as_ref().map(|at| at.value),
+                    from: spec.from.as_ref().map_or_else(Vec::new, |listed| {
+                        listed.value.iter().map(|at| at.value.clone()).collect()
+                    }),
+                    sessions_at_once: spec.sessions_at_once.as_ref().map(|at| at.value),
                     reason: spec.reason.as_ref().map(|at| at.value.clone()),
                 };
                 self.narrowing_leaves_something(spec, &binding, roles);
+                self.sessions_can_be_counted(spec, &binding, roles);
                 (name, binding)
             })
             .collect()
@@ -148,6 +153,30 @@ impl Documents<'_> {
                 );
                 None
             }
+        }
+    }
+
+    /// A number of sessions means nothing where none are opened.
+    fn sessions_can_be_counted(
+        &self,
+        spec: &RawBinding,
+        binding: &Binding,
+        roles: &BTreeMap<Name, Role>,
+    ) {
+        let Some(number) = &spec.sessions_at_once else {
+            return;
+        };
+        let mut given = binding
+            .roles
+            .iter()
+            .filter_map(|name| roles.get(name))
+            .peekable();
+        let opens_none = |role: &Role| matches!(role.access, RoleAccess::Audit(_));
+        if given.peek().is_some() && given.all(opens_none) {
+            self.report(
+                &number.at,
+                "an audit role opens no sessions, so 'sessionsAtOnce' has no meaning here; remove it",
+            );
         }
     }
 

@@ -268,6 +268,46 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             doc(
                 "Binding",
                 "x",
+                "{subjects: [{group: sre}], roles: [viewer], from: [10.0.0.1/8]}",
+            ),
+            "'10.0.0.1/8' has bits beyond its prefix",
+        ),
+        (
+            doc(
+                "Binding",
+                "x",
+                "{subjects: [{group: sre}], roles: [viewer], from: ['!10.0.0.0/8']}",
+            ),
+            "only exclude, so they allow no address at all",
+        ),
+        (
+            doc(
+                "Binding",
+                "x",
+                "{subjects: [{group: sre}], roles: [viewer], from: []}",
+            ),
+            "an empty list allows no address at all",
+        ),
+        (
+            doc(
+                "Binding",
+                "x",
+                "{subjects: [{group: sre}], roles: [viewer], sessionsAtOnce: 0}",
+            ),
+            "a whole number from 1 to 1000",
+        ),
+        (
+            doc(
+                "Binding",
+                "x",
+                "{subjects: [{group: sre}], roles: [auditor], sessionsAtOnce: 1}",
+            ),
+            "an audit role opens no sessions",
+        ),
+        (
+            doc(
+                "Binding",
+                "x",
                 "{subjects: [{group: sre}], roles: [viewer], clusters: []}",
             ),
             "narrows to no cluster",

@@ -243,7 +243,7 @@ fn what_is_available_is_what_would_be_granted() {
         bind("c", "runner", "until: 2026-06-01T00:00:00Z"),
         bind("d", "auditor", ""),
     ]);
-    let found = available(&config, &proven(&config), now());
+    let found = available(&config, &proven(&config), address(), now());
     let shown: Vec<String> = found
         .iter()
         .map(|one| {
@@ -268,7 +268,7 @@ fn what_is_available_is_what_would_be_granted() {
         }
     }
     let only = with(&[bind("b", "viewer", "")]);
-    assert!(available(&only, &proven(&only), now())[0].is_default);
+    assert!(available(&only, &proven(&only), address(), now())[0].is_default);
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn audit_scopes_are_pairs_and_never_their_product() {
         bind("a", "auditor", "clusters: [dev]"),
         bind("b", "prod-auditor", ""),
     ]);
-    let scope = audit_scope(&config, &proven(&config), now()).unwrap();
+    let scope = audit_scope(&config, &proven(&config), address(), now()).unwrap();
     let allows = |cluster: &str, identity: &str| scope.allows(&name(cluster), &name(identity));
     assert!(allows("dev", "operator-b"));
     assert!(allows("prod", "operator-a"));
@@ -289,7 +289,7 @@ fn audit_scopes_are_pairs_and_never_their_product() {
         bind("b", "viewer", ""),
         bind("c", "auditor", "until: 2026-01-01T00:00:00Z"),
     ]);
-    assert_eq!(audit_scope(&none, &proven(&none), now()), None);
+    assert_eq!(audit_scope(&none, &proven(&none), address(), now()), None);
 }
 
 #[test]
@@ -397,11 +397,11 @@ fn an_old_connection_opens_nothing_by_what_was_taken_away_since() {
     documents.push(bind("b", "viewer, auditor", ""));
     let after = load(&documents);
     assert!(matches!(
-        decide(&after, &identity, &request, now()),
+        decide(&after, &identity, &request, here(&[])),
         Err(Denial::KeyWithdrawn { .. })
     ));
-    assert!(available(&after, &identity, now()).is_empty());
-    assert!(audit_scope(&after, &identity, now()).is_none());
+    assert!(available(&after, &identity, address(), now()).is_empty());
+    assert!(audit_scope(&after, &identity, address(), now()).is_none());
     documents[4] = doc(
         "Identity",
         "operator-a",
@@ -409,7 +409,7 @@ fn an_old_connection_opens_nothing_by_what_was_taken_away_since() {
     );
     documents.push(doc("Identity", "operator-c", "{groups: [sre], keys: []}"));
     assert!(
-        decide(&load(&documents), &identity, &request, now()).is_err(),
+        decide(&load(&documents), &identity, &request, here(&[])).is_err(),
         "the group at login does not count"
     );
 }
@@ -422,7 +422,7 @@ fn explaining_is_deciding() {
         kind: SessionKind::Shell,
     };
     let somebody = Somebody::listed(&config.identities[&name("operator-a")]);
-    let explained = explain(&config, &somebody, &request, now()).unwrap();
+    let explained = explain(&config, &somebody, &request, here(&[]).into()).unwrap();
     let granted = shell(&config, "viewer").unwrap();
     assert_eq!(&explained.binding, granted.binding());
     assert_eq!(&explained.subject, granted.subject());

@@ -56,7 +56,13 @@ fn request(kind: SessionKind) -> Request {
 fn a_group_of_the_authority_gives_what_bindings_say_of_it_and_the_files_group_is_another() {
     let config = config();
     let joan = prove_by(&config, &ops());
-    let grant = decide(&config, &joan, &request(SessionKind::Shell), at(FROM)).unwrap();
+    let grant = decide(
+        &config,
+        &joan,
+        &request(SessionKind::Shell),
+        at_moment(at(FROM), &[]),
+    )
+    .unwrap();
     assert_eq!(grant.identity().as_str(), "corp--joan");
     assert!(grant.subject().to_string().ends_with(":e-corp--joan"));
     assert_eq!(grant.binding().as_str(), "ops");
@@ -68,10 +74,10 @@ fn a_group_of_the_authority_gives_what_bindings_say_of_it_and_the_files_group_is
         kind: SessionKind::Shell,
     };
     let sre = prove_by(&config, &says);
-    assert!(decide(&config, &sre, &viewer, at(FROM)).is_err());
+    assert!(decide(&config, &sre, &viewer, at_moment(at(FROM), &[])).is_err());
     // Whom the file lists keeps its groups, and has the authority's besides.
     let jane = prove_by(&config, &Says::user(&["jane"]).extension("g", "ops"));
-    let roles: Vec<String> = available(&config, &jane, at(FROM))
+    let roles: Vec<String> = available(&config, &jane, address(), at(FROM))
         .into_iter()
         .map(|one| one.role.to_string())
         .collect();
@@ -82,7 +88,14 @@ fn a_group_of_the_authority_gives_what_bindings_say_of_it_and_the_files_group_is
 fn the_end_of_a_certificate_ends_nothing_and_opens_nothing() {
     let config = config();
     let joan = prove_by(&config, &ops());
-    let ask = |now| decide(&config, &joan, &request(SessionKind::Shell), at(now));
+    let ask = |now| {
+        decide(
+            &config,
+            &joan,
+            &request(SessionKind::Shell),
+            at_moment(at(now), &[]),
+        )
+    };
     let grant = ask(FROM + 86_399).unwrap();
     let ended = FROM + 86_400;
     assert_eq!(
@@ -97,15 +110,21 @@ fn the_end_of_a_certificate_ends_nothing_and_opens_nothing() {
             .contains("Log in again with a new certificate"),
         "{denial}"
     );
-    assert!(available(&config, &joan, at(ended)).is_empty());
-    assert_eq!(audit_scope(&config, &joan, at(ended)), None);
+    assert!(available(&config, &joan, address(), at(ended)).is_empty());
+    assert_eq!(audit_scope(&config, &joan, address(), at(ended)), None);
 }
 
 #[test]
 fn an_open_session_and_a_credential_stand_as_long_as_their_certificate_is_accepted() {
     let before = config();
     let joan = prove_by(&before, &ops());
-    let grant = decide(&before, &joan, &request(SessionKind::Credential), at(FROM)).unwrap();
+    let grant = decide(
+        &before,
+        &joan,
+        &request(SessionKind::Credential),
+        at_moment(at(FROM), &[]),
+    )
+    .unwrap();
     let stands = |from: &str, to: &str| {
         let after = changed(from, to);
         let held = Held {

@@ -3,6 +3,7 @@
 mod cases;
 mod certified;
 mod locked;
+mod conditions;
 mod properties;
 
 use std::path::Path;
@@ -38,10 +39,10 @@ fn base() -> Vec<String> {
         doc(
             "Bastion",
             "main",
-            "{listen: '127.0.0.1:2222', advertise: 'bastion.example.com:22', hostKeys: [h], stateDir: s}",
+            "{listen: '127.0.0.1:2222', advertise: 'bastion.example.com:22', hostKeys: [hidden-key], stateDir: hidden-state}",
         ),
         doc("Cluster", "dev", "{inCluster: true}"),
-        doc("Cluster", "prod", "{inCluster: true}"),
+        doc("Cluster", "prod", "{kubeconfig: hidden.kubeconfig}"),
         doc("Cluster", "test", "{inCluster: true}"),
         doc(
             "Identity",
@@ -111,6 +112,24 @@ fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
+const HERE: &str = "192.0.2.7";
+
+fn address() -> std::net::IpAddr {
+    HERE.parse().unwrap()
+}
+
+fn here(open: &[OpenSession]) -> Circumstances<'_> {
+    at_moment(now(), open)
+}
+
+fn at_moment(now: Timestamp, open: &[OpenSession]) -> Circumstances<'_> {
+    Circumstances {
+        now,
+        from: address(),
+        open,
+    }
+}
+
 fn name(text: &str) -> Name {
     Name::new(text).unwrap()
 }
@@ -120,7 +139,7 @@ fn ask(config: &Config, principal: &str, kind: SessionKind) -> Result<Grant, Den
         principal: principal.to_owned(),
         kind,
     };
-    decide(config, &proven(config), &request, now())
+    decide(config, &proven(config), &request, here(&[]))
 }
 
 fn shell(config: &Config, principal: &str) -> Result<Grant, Denial> {

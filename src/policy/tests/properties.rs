@@ -31,7 +31,7 @@ fn kinds() -> impl Strategy<Value = SessionKind> {
     ])
 }
 
-/// A binding: for whom, which roles, where, past or not.
+/// A binding: for whom, which roles, within which bounds.
 fn bindings() -> impl Strategy<Value = Vec<(bool, String, String)>> {
     let one = (
         any::<bool>(),
@@ -41,6 +41,9 @@ fn bindings() -> impl Strategy<Value = Vec<(bool, String, String)>> {
             "",
             "until: 2026-01-01T00:00:00Z",
             "until: 2028-01-01T00:00:00Z",
+            "from: [198.51.100.0/24]",
+            "from: [192.0.2.0/24, '!192.0.2.8/29']",
+            "sessionsAtOnce: 1",
         ])
         .prop_map(str::to_owned),
     );
@@ -50,6 +53,12 @@ fn bindings() -> impl Strategy<Value = Vec<(bool, String, String)>> {
 fn documents(bindings: &[(bool, String, String)]) -> Vec<String> {
     let mut documents = base();
     for (n, (for_a, roles, more)) in bindings.iter().enumerate() {
+        // Where no session is opened none can be counted.
+        let more = if roles == "auditor" && more.contains("AtOnce") {
+            ""
+        } else {
+            more
+        };
         let group = if *for_a { "sre" } else { "dev" };
         documents.push(
             bind(&format!("b{n}"), roles, more).replace("group: sre", &format!("group: {group}")),
@@ -69,7 +78,8 @@ proptest! {
             let (for_a, roles, more) = &bindings[position];
             prop_assert!(*for_a, "a binding of others");
             prop_assert!(roles.split(", ").any(|role| role == grant.role().as_str()));
-            prop_assert!(!more.contains("2026"));
+            prop_assert!(!more.contains("2026") && !more.contains("198.51"));
+            prop_assert!(kind != SessionKind::Credential || !(more.contains("192.0.2") || more.contains("AtOnce")));
             prop_assert!(grant.ends() > now());
             prop_assert_eq!(grant.kind(), kind);
             prop_assert!(principal == "operator-a" || principal.split('+').next() == Some(grant.role().as_str()));
@@ -114,9 +124,46 @@ proptest! {
     }
 
     #[test]
+    fn a_denial_names_no_secret(bindings in bindings(), principal in principals(), kind in kinds()) {
+        let config = load(&documents(&bindings));
+        let open = [OpenSession { role: name("viewer"), cluster: name("prod") }];
+        let request = Request { principal, kind };
+        if let Err(denial) = decide(&config, &proven(&config), &request, here(&open)) {
+            // Neither where keys lie, nor what they are, nor from where a stolen one would be good.
+            let json = serde_json::to_string(&denial).unwrap();
+            for secret in ["hidden", &ED25519[12..], "198.51", "/29"] {
+                prop_assert!(!denial.to_string().contains(secret), "{}", denial);
+                prop_assert!(!json.contains(secret), "{}", json);
+            }
+        }
+    }
+
+    #[test]
+    fn sessions_that_are_open_take_nothing_from_others_and_only_take(
+        bindings in bindings(),
+        principal in principals(),
+        kind in kinds(),
+        open in prop::collection::vec(prop::sample::select(vec!["viewer", "editor", "runner"]), 0..3),
+    ) {
+        let config = load(&documents(&bindings));
+        let open: Vec<OpenSession> = open.into_iter()
+            .map(|role| OpenSession { role: name(role), cluster: name(if role == "runner" { "test" } else { "prod" }) })
+            .collect();
+        let request = Request { principal, kind };
+        let ask = |open: &[OpenSession]| decide(&config, &proven(&config), &request, here(open));
+        let (free, busy) = (ask(&[]), ask(&open));
+        prop_assert!(busy.is_err() || free.is_ok(), "more is given to who has more");
+        if let (Ok(grant), Err(denial)) = (&free, &busy) {
+            prop_assert!(matches!(denial, Denial::TooManySessions { .. }), "{}", denial);
+            let binding = config.bindings.get(grant.binding()).unwrap();
+            prop_assert!(binding.sessions_at_once.is_some());
+        }
+    }
+
+    #[test]
     fn whatever_is_available_can_be_taken_and_nothing_else(bindings in bindings(), principal in principals(), kind in kinds()) {
         let config = load(&documents(&bindings));
-        let found = available(&config, &proven(&config), now());
+        let found = available(&config, &proven(&config), address(), now());
         match ask(&config, &principal, kind) {
             Ok(grant) => prop_assert!(found.iter().any(|one| one.role == *grant.role()
                 && one.gives.clusters().contains(grant.cluster()) && one.gives.kinds().contains(&kind))),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::config::{Config, SessionKind};
-use crate::policy::{self, Available, Gives};
+use crate::policy::{self, Available, Circumstances, Gives, OpenSession};
 
 use super::choice::choices;
 use crate::session::{Caller, steps};
@@ -46,7 +46,7 @@ pub(super) fn whoami(config: &Config, caller: &Caller) -> String {
 }
 
 pub(super) fn roles(config: &Config, caller: &Caller, now: Timestamp) -> String {
-    let available = policy::available(config, &caller.identity, now);
+    let available = policy::available(config, &caller.identity, caller.peer.address.ip(), now);
     if available.is_empty() {
         return "You may take no role here. Ask your administrator for a binding.\n".into();
     }
@@ -93,6 +93,7 @@ pub(super) fn explain(
     config: &Config,
     caller: &Caller,
     role: Option<&str>,
+    open: &[OpenSession],
     now: Timestamp,
 ) -> String {
     let principal = role.unwrap_or(&caller.principal).to_owned();
@@ -107,7 +108,12 @@ pub(super) fn explain(
             principal: principal.clone(),
             kind,
         };
-        let told = match policy::decide(config, &caller.identity, &request, now) {
+        let circumstances = Circumstances {
+            now,
+            from: caller.peer.address.ip(),
+            open,
+        };
+        let told = match policy::decide(config, &caller.identity, &request, circumstances) {
             Ok(grant) => format!(
                 "yes: {} on {} as {}, by binding {}{}, until {} at the latest",
                 grant.role(),
@@ -134,6 +140,9 @@ fn why(one: &Available) -> String {
     }
     if let Some(until) = one.until {
         why = format!("{why}, until {}", crate::clock::to_the_second(until));
+    }
+    if let Some(most) = one.sessions_at_once {
+        why = format!("{why}, {most} at once");
     }
     why
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::audit::Event;
 use crate::config::{Config, SessionKind};
 use crate::monitor::Monitor;
-use crate::policy;
+use crate::policy::{self, Circumstances};
 use crate::session::{Caller, steps};
 
 use super::KubeconfigArgs;
@@ -24,7 +24,7 @@ pub(super) fn ssh_config(config: &Config, caller: &Caller, now: Timestamp) -> St
         port = bastion.advertise.port,
         user = caller.identity.name(),
     );
-    let available = policy::available(config, &caller.identity, now);
+    let available = policy::available(config, &caller.identity, caller.peer.address.ip(), now);
     let choices = choices(&available);
     if choices
         .iter()
@@ -66,7 +66,7 @@ pub(super) async fn kubeconfig(
     if how.rotate {
         rotate(monitor, caller).await?;
     }
-    let available = policy::available(config, &caller.identity, now);
+    let available = policy::available(config, &caller.identity, caller.peer.address.ip(), now);
     let choices = choices(&available);
     let allows = |one: &Choice<'_>, kind| one.role.gives.kinds().contains(&kind);
     let mut document = Kubeconfig::default();
@@ -140,7 +140,13 @@ fn own<'a, 'c>(
         principal: caller.principal.clone(),
         kind: SessionKind::Tunnel,
     };
-    let grant = policy::decide(config, &caller.identity, &request, now)
+    // How many are open now says nothing of when the file is used.
+    let circumstances = Circumstances {
+        now,
+        from: caller.peer.address.ip(),
+        open: &[],
+    };
+    let grant = policy::decide(config, &caller.identity, &request, circumstances)
         .map_err(|denial| denial.to_string())?;
     choices
         .iter()

@@ -291,7 +291,13 @@ fn told(error: &PlayError) -> String {
 }
 
 fn scope(monitor: &Monitor, caller: &Caller) -> Option<AuditScope> {
-    policy::audit_scope(&monitor.config(), &caller.identity, monitor.clock.now())
+    let from = caller.peer.address.ip();
+    policy::audit_scope(
+        &monitor.config(),
+        &caller.identity,
+        from,
+        monitor.clock.now(),
+    )
 }
 
 fn live(monitor: &Monitor) -> HashSet<SessionId> {

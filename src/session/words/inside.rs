@@ -76,7 +76,13 @@ pub(in crate::session) async fn answer_inside(
         Word::Roles => ("roles", about::roles(&config, caller, now)),
         Word::Explain { role } => (
             "explain",
-            about::explain(&config, caller, role.as_deref(), now),
+            about::explain(
+                &config,
+                caller,
+                role.as_deref(),
+                &monitor.live.of(caller.identity.name()),
+                now,
+            ),
         ),
         Word::Session => match monitor.live.told(session) {
             Some(told) => ("session", about_session(&told, now)),

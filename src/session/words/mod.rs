@@ -127,7 +127,13 @@ async fn simple(monitor: &Monitor, caller: &Caller, word: &Word) -> Result<Strin
         Word::Roles => ("roles", Ok(about::roles(&config, caller, now))),
         Word::Explain { role } => (
             "explain",
-            Ok(about::explain(&config, caller, role.as_deref(), now)),
+            Ok(about::explain(
+                &config,
+                caller,
+                role.as_deref(),
+                &monitor.live.of(caller.identity.name()),
+                now,
+            )),
         ),
         Word::SshConfig => ("ssh-config", Ok(clients::ssh_config(&config, caller, now))),
         Word::Kubeconfig(how) => (

@@ -67,5 +67,11 @@ pub(crate) fn grant(config: &Config, now: Timestamp) -> Grant {
         principal: "operator-a".into(),
         kind: SessionKind::Credential,
     };
-    policy::decide(config, &identity, &request, now).unwrap_or_else(|denial| panic!("{denial}"))
+    let circumstances = policy::Circumstances {
+        now,
+        from: peer.address.ip(),
+        open: &[],
+    };
+    policy::decide(config, &identity, &request, circumstances)
+        .unwrap_or_else(|denial| panic!("{denial}"))
 }

@@ -1,20 +1,25 @@
 //! `bastion-audit explain`.
 
+mod rules;
+
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use bastion_audit::clock::{Clock, SystemClock};
-use bastion_audit::config::{self, Config, Name, Pattern, SessionKind, show_duration};
+use bastion_audit::config::{
+    self, Config, IdentityDocument, Name, Pattern, SessionKind, allowed_from, show_duration,
+};
 use bastion_audit::identity::certificate::{self, CertificateFacts};
-use bastion_audit::policy::{self, Decision, Denial, Gives, Request, Somebody};
+use bastion_audit::policy::{self, Decision, Denial, Gives, Request, Somebody, Supposed};
 use jiff::Timestamp;
 
 /// Show what an identity may do, by which binding, and why
 ///
-/// Decides as the daemon would if the identity were proven now. Exits with 0 if some kind of session would be
-/// granted.
+/// Decides as the daemon would if the identity were proven now, with nothing open. Exits with 0 if some kind of session
+/// would be granted.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
     #[command(flatten)]
@@ -28,6 +33,12 @@ pub(crate) struct Explain {
     /// Instead of an identity: whom does this certificate (id-cert.pub) prove, and what may they do
     #[arg(long, value_name = "FILE")]
     certificate: Option<PathBuf>,
+    /// As if they came from this address; by default from wherever it would be allowed
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<IpAddr>,
+    /// As if it were then, such as 2027-01-31T00:00:00Z; by default now
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
 }
 
 const KINDS: [SessionKind; 4] = [
@@ -40,7 +51,11 @@ const KINDS: [SessionKind; 4] = [
 impl Explain {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let config = config::load(&self.config.path())?;
-        let now = SystemClock.now();
+        let now = self.at.unwrap_or_else(|| SystemClock.now());
+        let supposed = Supposed {
+            now,
+            from: self.from,
+        };
         let mut out = std::io::stdout().lock();
         let (somebody, login) = match &self.certificate {
             None => self.listed(&config)?,
@@ -59,8 +74,8 @@ impl Explain {
         } else {
             login
         };
-        about(&mut out, &config, &somebody, now)?;
-        let granted = decisions(&mut out, &config, &somebody, &login, now)?;
+        about(&mut out, &config, &somebody, supposed)?;
+        let granted = decisions(&mut out, &config, &somebody, &login, supposed)?;
         Ok(if granted {
             ExitCode::SUCCESS
         } else {
@@ -133,18 +148,18 @@ fn about(
     out: &mut impl Write,
     config: &Config,
     somebody: &Somebody<'_>,
-    now: Timestamp,
+    supposed: Supposed,
 ) -> anyhow::Result<()> {
     let groups: Vec<&str> = somebody
         .groups()
         .iter()
         .map(|group| group.as_str())
         .collect();
-    let roles = policy::available_to(config, somebody, now);
+    let roles = policy::available_to(config, somebody, supposed);
     writeln!(out, "{}", somebody.name())?;
     writeln!(out, "  groups  {}", or_none(groups.join(", ")))?;
     if let Some(document) = config.identities.get(somebody.name()) {
-        writeln!(out, "  keys    {}", document.keys.len())?;
+        writeln!(out, "  keys    {}", keys(document, supposed))?;
     }
     if roles.is_empty() {
         writeln!(out, "  roles   none")?;
@@ -166,6 +181,24 @@ fn about(
         )?;
     }
     Ok(())
+}
+
+/// How many keys there are, and how many of them would prove anything then and from there.
+fn keys(document: &IdentityDocument, supposed: Supposed) -> String {
+    let good = document
+        .keys
+        .iter()
+        .filter(|key| key.expires.is_none_or(|expires| supposed.now < expires))
+        .filter(|key| {
+            supposed
+                .from
+                .is_none_or(|address| allowed_from(&key.from, address))
+        })
+        .count();
+    match document.keys.len() {
+        all if all == good => all.to_string(),
+        all => format!("{all}, of which {good} would prove them then and from there"),
+    }
 }
 
 fn gives(gives: &Gives) -> String {
@@ -206,7 +239,7 @@ fn decisions(
     config: &Config,
     somebody: &Somebody<'_>,
     login: &str,
-    now: Timestamp,
+    supposed: Supposed,
 ) -> anyhow::Result<bool> {
     writeln!(out, "\nlogin as {}:", login.escape_debug())?;
     let mut granted = false;
@@ -216,11 +249,11 @@ fn decisions(
             principal: login.to_owned(),
             kind,
         };
-        let decided = policy::explain(config, somebody, &request, now);
+        let decided = policy::explain(config, somebody, &request, supposed);
         let text = match &decided {
             Ok(decision) => {
                 granted = true;
-                yes(config, decision, now)
+                yes(config, decision, supposed.now)
             }
             Err(denial) => no(denial),
         };
@@ -233,10 +266,11 @@ fn decisions(
         )?;
         said = Some(text);
     }
+    rules::tell(out, config, somebody, login, supposed)?;
     if granted {
         writeln!(
             out,
-            "What Kubernetes lets this subject do is for its RBAC to say: bastion-audit check --cluster"
+            "\nWhat Kubernetes lets this subject do is for its RBAC to say: bastion-audit check --cluster"
         )?;
     }
     Ok(granted)
