@@ -32,6 +32,7 @@ mod lane;
 pub mod launch;
 pub mod locks;
 pub mod log;
+pub mod manifests;
 pub mod messages;
 pub mod mint;
 pub mod monitor;

@@ -11,6 +11,7 @@ mod keep;
 mod lock;
 mod log;
 mod logging;
+mod manifests;
 mod metrics;
 mod reading;
 mod replay;
@@ -49,6 +50,7 @@ enum Word {
     Init(init::Init),
     Check(check::Check),
     Explain(explain::Explain),
+    Manifests(manifests::Manifests),
     Serve(serve::Serve),
     Sessions(Box<sessions::Sessions>),
     Show(show::Show),
@@ -77,6 +79,7 @@ impl Cli {
             Word::Init(word) => word.run(),
             Word::Check(word) => word.run(),
             Word::Explain(word) => word.run(),
+            Word::Manifests(word) => word.run(),
             Word::Serve(word) => word.run(),
             Word::Sessions(word) => word.run(),
             Word::Show(word) => word.run(),

@@ -14,6 +14,7 @@ mod locked;
 mod rules;
 mod somebody;
 mod standing;
+mod subjects;
 
 pub use audit::{AuditScope, audit_scope};
 pub use available::{Available, Gives, available, available_to};
@@ -28,6 +29,7 @@ pub use somebody::Somebody;
 pub use standing::{
     Held, may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed, within_number,
 };
+pub use subjects::{InNamespace, ServiceAccounts, Unlisted, service_accounts};
 
 use crate::config::{Config, SessionKind};
 use crate::identity::Identity;

@@ -34,6 +34,7 @@ mod gateway_joined;
 mod harness;
 mod limits;
 mod locks;
+mod manifests;
 mod masked;
 mod mint;
 mod mint_check;

@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::report::{ClusterReport, Level};
+use super::subjects::some;
 use super::{MintError, Questions};
 
 const APPLY: &str = "apply examples/deploy/admission.yaml, and label the namespace bastion-audit.dev/role-namespace=true";
@@ -33,7 +34,7 @@ pub(super) async fn tokens(
         })
     };
     let mut fenced = true;
-    for account in service_accounts {
+    for account in some(service_accounts) {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let usual = bound(NO_SECRET, "Secret", 600);
         match questions.try_out(&path, &usual).await? {

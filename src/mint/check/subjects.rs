@@ -3,46 +3,38 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::report::ClusterReport;
-use crate::config::{Cluster, Config, IdentityDocument, Name, RoleAccess, SubjectTemplate};
+use crate::config::{Cluster, Config};
+use crate::policy::{Unlisted, service_accounts};
 
 /// Of a role whose ServiceAccount is `{identity}`, as many as say enough.
 const MAX_PER_NAMESPACE: usize = 25;
+
+/// As many of a namespace's as are looked at one by one.
+pub(super) fn some(accounts: &BTreeSet<String>) -> impl Iterator<Item = &String> {
+    accounts.iter().take(MAX_PER_NAMESPACE)
+}
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Subjects {
     by_namespace: BTreeMap<String, BTreeSet<String>>,
     left_out: usize,
+    unlisted: Vec<Unlisted>,
 }
 
 impl Subjects {
     /// Of every role that a binding gives to someone there.
     pub(super) fn of(cluster: &Cluster, config: &Config) -> Self {
-        let mut subjects = Self::default();
-        for (role_name, role) in &config.roles {
-            let RoleAccess::Kubernetes(role) = &role.access else {
-                continue;
-            };
-            let Some(SubjectTemplate::ServiceAccount(subject)) = role.subjects.get(&cluster.name)
-            else {
-                continue;
-            };
-            for identity in config.identities.values() {
-                if may_take(config, identity, role_name, &cluster.name) {
-                    let account = subject.name.replace("{identity}", identity.name.as_str());
-                    subjects.insert(&subject.namespace, account);
-                }
-            }
+        let found = service_accounts(config, &cluster.name);
+        let mut subjects = Self {
+            unlisted: found.unlisted,
+            ..Self::default()
+        };
+        for (namespace, inside) in found.namespaces {
+            let all = inside.accounts.len();
+            subjects.left_out += all.saturating_sub(MAX_PER_NAMESPACE);
+            subjects.by_namespace.insert(namespace, inside.accounts);
         }
         subjects
-    }
-
-    fn insert(&mut self, namespace: &str, account: String) {
-        let accounts = self.by_namespace.entry(namespace.to_owned()).or_default();
-        if accounts.len() < MAX_PER_NAMESPACE || accounts.contains(&account) {
-            accounts.insert(account);
-        } else {
-            self.left_out += 1;
-        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -70,25 +62,18 @@ impl Subjects {
                 self.left_out
             ));
         }
+        for unlisted in &self.unlisted {
+            report.not_checked.push(format!(
+                "ServiceAccounts {} in {} of whom certificates put into {}: they cannot be listed",
+                unlisted.name, unlisted.namespace, unlisted.group
+            ));
+        }
         for (namespace, accounts) in &self.by_namespace {
-            for account in accounts {
+            for account in some(accounts) {
                 report.not_checked.push(format!(
                     "whether {namespace}/{account} can itself issue credentials (serviceaccounts/token, Secrets, CSRs, impersonate), which could be carried out of a session: the daemon may not see that. As an administrator: kubectl auth can-i --list --as system:serviceaccount:{namespace}:{account}"
                 ));
             }
         }
     }
-}
-
-/// Whether some binding gives the role to the identity there, now or at another time.
-fn may_take(config: &Config, identity: &IdentityDocument, role: &Name, cluster: &Name) -> bool {
-    config
-        .bindings_of(&identity.name, &identity.groups)
-        .any(|binding| {
-            binding.roles.contains(role)
-                && binding
-                    .clusters
-                    .as_ref()
-                    .is_none_or(|clusters| clusters.contains(cluster))
-        })
 }

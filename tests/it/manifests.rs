@@ -1,0 +1,72 @@
+//! What `manifests` writes is what a cluster needs: applied once, `kubectl diff` is quiet, and a daemon works with just that.
+
+use std::process::Command;
+
+use crate::harness::bastion::{Bastion, eventually};
+use crate::harness::cluster::ControlPlane;
+
+#[test]
+fn what_is_written_is_all_that_a_daemon_needs_and_a_second_look_finds_no_difference() {
+    let plane = ControlPlane::shared();
+    let bastion = Bastion::with(|documents| {
+        documents
+            .replace(
+                "namespace: bastion-viewer, name: viewer",
+                "namespace: made-viewer, name: viewer",
+            )
+            .replace(
+                "namespace: bastion-editor, name: editor",
+                "namespace: made-editor, name: \"{identity}\"",
+            )
+    });
+    let written = Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
+        .args(["manifests", "--config"])
+        .arg(bastion.config_path())
+        .output()
+        .unwrap();
+    assert!(written.status.success(), "{written:?}");
+    let text = String::from_utf8(written.stdout).unwrap();
+    plane.apply(&text);
+    let again = plane.kubectl_as(plane.kubeconfig(), &["diff", "-f", "-"], &text);
+    assert_eq!(
+        (again.status.code(), again.stdout.len()),
+        (Some(0), 0),
+        "{again:?}"
+    );
+
+    let who = |who: &str, login: &str| {
+        eventually(&format!("{login} as {who}"), || {
+            // RBAC is in force some tenths of a second after it was applied.
+            let ran = bastion.run_ssh(
+                who,
+                login,
+                "kubectl auth whoami -o jsonpath={.status.userInfo.username}",
+            );
+            (ran.code == Some(0)).then_some(ran.stdout)
+        })
+    };
+    assert_eq!(
+        who("operator-a", "viewer"),
+        "system:serviceaccount:made-viewer:viewer"
+    );
+    assert_eq!(
+        who("operator-a", "editor"),
+        "system:serviceaccount:made-editor:operator-a"
+    );
+    assert_eq!(
+        who("operator-b", "editor"),
+        "system:serviceaccount:made-editor:operator-b"
+    );
+    // Not a right more, and nothing missing.
+    let checked = bastion.cli(&["check", "--cluster"]);
+    let report = String::from_utf8_lossy(&checked.stdout);
+    for fine in [
+        "made-editor: no rule beyond what is needed",
+        "made-editor: may create tokens of operator-b",
+        "made-editor: tokens are fenced by policy",
+        "made-viewer: Secrets are fenced by policy",
+    ] {
+        assert!(report.contains(fine), "{fine} is not in\n{report}");
+    }
+    assert!(!report.contains("more than is needed"), "{report}");
+}
