@@ -33,6 +33,7 @@ pub mod launch;
 pub mod locks;
 pub mod log;
 pub mod manifests;
+pub mod mapping;
 pub mod messages;
 pub mod mint;
 pub mod monitor;

@@ -1,6 +1,7 @@
 //! The binary's own words: argv, environment, rendering and exit codes.
 
 mod check;
+mod diff;
 mod explain;
 mod export;
 mod inherited;
@@ -21,6 +22,7 @@ mod serve;
 mod sessions;
 mod show;
 mod signer;
+mod test;
 mod verify;
 
 use std::io::Write;
@@ -50,6 +52,8 @@ enum Word {
     Init(init::Init),
     Check(check::Check),
     Explain(explain::Explain),
+    Test(test::Test),
+    Diff(diff::Diff),
     Manifests(manifests::Manifests),
     Serve(serve::Serve),
     Sessions(Box<sessions::Sessions>),
@@ -79,6 +83,8 @@ impl Cli {
             Word::Init(word) => word.run(),
             Word::Check(word) => word.run(),
             Word::Explain(word) => word.run(),
+            Word::Test(word) => word.run(),
+            Word::Diff(word) => word.run(),
             Word::Manifests(word) => word.run(),
             Word::Serve(word) => word.run(),
             Word::Sessions(word) => word.run(),
@@ -192,6 +198,14 @@ fn unexpected<T>(reply: Reply) -> anyhow::Result<T> {
         Reply::Error(sentence) => anyhow::bail!("the daemon refused: {sentence}"),
         _ => anyhow::bail!("the daemon's answer is not understood; is it of another version?"),
     }
+}
+
+/// For words of which 1 is an answer.
+fn trouble_is_two(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        report(&error);
+        ExitCode::from(2)
+    })
 }
 
 /// Prints an error with its causes, each once, to stderr.

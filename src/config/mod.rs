@@ -7,6 +7,7 @@
 mod admission;
 mod authority;
 mod authorized_keys;
+mod expectations;
 mod fields;
 mod index;
 mod issuer;
@@ -30,6 +31,7 @@ use std::sync::Arc;
 
 pub use admission::*;
 pub use authority::*;
+pub use expectations::{Can, Expectation, Expected, KubernetesRequest, Takes, Who, expectations};
 pub use issuer::*;
 pub use model::*;
 pub use network::*;

@@ -31,7 +31,7 @@ pub use standing::{
 };
 pub use subjects::{InNamespace, ServiceAccounts, Unlisted, service_accounts};
 
-use crate::config::{Config, SessionKind};
+use crate::config::{Config, Name, SessionKind};
 use crate::identity::Identity;
 
 /// What a proven identity asks for.
@@ -64,6 +64,18 @@ pub fn decide(
         circumstances.open,
     )?;
     Ok(Grant::new(decision, identity, config, circumstances.from))
+}
+
+/// As whom somebody of that name would be in a cluster by a role, whether they may take it or not; `None` if the role is not there.
+pub fn subject_on(
+    config: &Config,
+    role: &Name,
+    cluster: &Name,
+    identity: &Name,
+) -> Option<KubernetesSubject> {
+    let (_, kubernetes) = judge::kubernetes_role(config, role)?;
+    let template = kubernetes.subjects.get(cluster)?;
+    Some(judge::subject(template, identity))
 }
 
 /// What [`decide`] would say to somebody if they were proven then and there, with nothing open.

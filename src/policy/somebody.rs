@@ -33,6 +33,29 @@ impl<'c> Somebody<'c> {
         }
     }
 
+    /// Somebody by a name and groups that nothing proves: for questions only.
+    pub fn imagined(name: Name, groups: BTreeSet<Group>) -> Self {
+        Self {
+            name: Cow::Owned(name),
+            groups: Cow::Owned(groups),
+            default_role: None,
+        }
+    }
+
+    /// Whom an authority would mean, with these groups of it besides their own.
+    pub fn named_by(meant: &Meant<'c>, mut groups: BTreeSet<Group>) -> Self {
+        match meant {
+            Meant::Listed(document) => {
+                groups.extend(document.groups.iter().cloned());
+                Self {
+                    groups: Cow::Owned(groups),
+                    ..Self::listed(document)
+                }
+            }
+            Meant::Unlisted(name) => Self::imagined(name.clone(), groups),
+        }
+    }
+
     /// Whom a certificate would prove now, if its holder asked for `login` from a good address.
     ///
     /// # Errors

@@ -57,6 +57,30 @@ fn what_is_written_is_all_that_a_daemon_needs_and_a_second_look_finds_no_differe
         who("operator-b", "editor"),
         "system:serviceaccount:made-editor:operator-b"
     );
+    // RBAC as it is, asked by an administrator: who has a role without any can do what everybody can.
+    let test = |can: &str| {
+        let file = bastion.path().join("expected.yml");
+        let head =
+            "apiVersion: bastion-audit.dev/v1alpha1\nkind: Expectations\nspec:\n  expect:\n    - ";
+        std::fs::write(&file, format!("{head}{can}\n")).unwrap();
+        let kubeconfig = plane.kubeconfig().to_str().unwrap();
+        let ran = bastion.cli(&["test", "--kubeconfig", kubeconfig, file.to_str().unwrap()]);
+        (ran.status.code(), String::from_utf8(ran.stdout).unwrap())
+    };
+    let review = "{verb: create, resource: selfsubjectreviews, apiGroup: authentication.k8s.io}";
+    let held = test(&format!("{{role: viewer, can: {review}}}"));
+    assert_eq!(held, (Some(0), "1 held, 0 failed\n".to_owned()));
+    let secrets = "{verb: get, resource: secrets, namespace: kube-system}";
+    let held = test(&format!(
+        "{{role: editor, identity: operator-a, cannot: {secrets}}}"
+    ));
+    assert_eq!(held, (Some(0), "1 held, 0 failed\n".to_owned()));
+    let (code, said) = test(&format!(
+        "{{role: editor, identity: operator-a, can: {secrets}}}"
+    ));
+    assert_eq!(code, Some(1));
+    let says = "expected.yml:5:7: editor on prod (system:serviceaccount:made-editor:operator-a) cannot get secrets in kube-system\n";
+    assert!(said.contains(says), "{said}");
     // Not a right more, and nothing missing.
     let checked = bastion.cli(&["check", "--cluster"]);
     let report = String::from_utf8_lossy(&checked.stdout);

@@ -27,7 +27,9 @@ pub(super) use authority::RawAuthority;
 pub(super) use bastion::{RawBastion, RawCluster, RawMint, RequestIndex};
 pub(super) use issuer::RawIssuer;
 pub(super) use recordings::RawS3;
-pub(super) use role::{ClusterSelector, RawAudit, RawKubernetes, RawRole, RawServiceAccount};
+pub(super) use role::{
+    ClusterSelector, RawAudit, RawKubernetes, RawRole, RawServiceAccount, selectors, session_kind,
+};
 pub(super) use who::{RawBinding, RawIdentity, RawSubject};
 
 /// The one version of documents that this program reads.
@@ -201,7 +203,12 @@ fn name(gathered: &Gathered, node: &Node) -> Option<Name> {
 }
 
 /// A list with something in it.
-fn some<T>(gathered: &Gathered, node: &Node, empty: &str, decode: Decode<T>) -> Option<Vec<At<T>>> {
+pub(super) fn some<T>(
+    gathered: &Gathered,
+    node: &Node,
+    empty: &str,
+    decode: Decode<T>,
+) -> Option<Vec<At<T>>> {
     // Of what is written, not of what is good: bad items have been reported already.
     if matches!(&node.value, Value::List(items) if items.is_empty()) {
         gathered.report(&node.at, empty);

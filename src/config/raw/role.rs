@@ -168,7 +168,10 @@ fn groups(gathered: &Gathered, node: &Node) -> Option<Vec<At<String>>> {
 }
 
 /// A list of names and of `{matchLabels: ...}`, or one such mapping.
-fn selectors(gathered: &Gathered, node: &Node) -> Option<Vec<At<ClusterSelector>>> {
+pub(in crate::config) fn selectors(
+    gathered: &Gathered,
+    node: &Node,
+) -> Option<Vec<At<ClusterSelector>>> {
     if matches!(node.value, Value::Map(_)) {
         return Some(vec![At {
             value: selector(gathered, node)?,
@@ -275,7 +278,7 @@ fn record_bodies(text: &str) -> Result<RecordBodies, String> {
     }
 }
 
-fn session_kind(gathered: &Gathered, node: &Node) -> Option<SessionKind> {
+pub(in crate::config) fn session_kind(gathered: &Gathered, node: &Node) -> Option<SessionKind> {
     parsed(gathered, node, |text| match text {
         "shell" => Ok(SessionKind::Shell),
         "exec" => Ok(SessionKind::Exec),

@@ -3,6 +3,7 @@
 //! Everything is asked with the daemon's own credential, as a thief of it would: nothing is changed, and no token is
 //! issued, whatever is found.
 
+mod access_review;
 mod fence;
 mod issuer;
 mod report;
@@ -25,6 +26,7 @@ use super::error::MintError;
 use crate::clock::monotonic;
 use crate::config::{Cluster, Config, Mint};
 
+pub use access_review::{AccessReviews, Allowed};
 pub use report::{ClusterReport, Finding, Level};
 
 use subjects::Subjects;
