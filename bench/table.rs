@@ -15,6 +15,7 @@ pub(crate) struct Measured {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Unit {
     Milliseconds,
+    Microseconds,
     MegabytesPerSecond,
     RequestsPerSecond,
     PerSecond,
@@ -45,6 +46,7 @@ impl Unit {
         match self {
             Self::Milliseconds if number.abs() < 10.0 => format!("{number:.2} ms"),
             Self::Milliseconds => format!("{number:.1} ms"),
+            Self::Microseconds => format!("{number:.1} µs"),
             Self::MegabytesPerSecond => format!("{number:.0} MB/s"),
             Self::RequestsPerSecond => format!("{number:.0}/s"),
             Self::PerSecond => format!("{number:.1}/s"),

@@ -6,6 +6,7 @@ mod gets;
 mod idle;
 mod keystroke;
 mod login;
+mod mapping;
 mod pod_exec;
 mod pty;
 mod seek;
@@ -48,6 +49,8 @@ pub(crate) enum Row {
     Size,
     /// Proving recordings
     Verify,
+    /// Decisions and reloads of a large organisation
+    Mapping,
 }
 
 impl Row {
@@ -66,6 +69,7 @@ impl Row {
         Self::Seek,
         Self::Size,
         Self::Verify,
+        Self::Mapping,
     ];
 
     pub(crate) fn measure(self, stage: &Stage) -> anyhow::Result<Vec<Measured>> {
@@ -85,6 +89,7 @@ impl Row {
             Self::Seek => seek::measure(stage),
             Self::Size => size::measure(stage),
             Self::Verify => verify::measure(stage),
+            Self::Mapping => mapping::measure(stage),
         }
     }
 }
