@@ -404,7 +404,7 @@ fn a_session_is_in_a_control_group_of_its_own_and_ends_with_it() {
         Some(running(&sleep)).filter(|pids| pids.len() == 2)
     });
     let own = group.0.join(format!("session-{}", session.id));
-    assert_eq!(group.sessions(), [own.clone()]);
+    assert_eq!(group.sessions(), std::slice::from_ref(&own));
     let procs = std::fs::read_to_string(own.join("cgroup.procs")).unwrap();
     for pid in pids {
         assert!(procs.lines().any(|line| line == pid.to_string()), "{procs}");

@@ -14,8 +14,8 @@
 
 mod admin;
 mod audit_over_ssh;
-mod brute_force;
 mod bounds;
+mod brute_force;
 mod certificates;
 mod clients;
 mod confined;

@@ -73,7 +73,7 @@ fn a_lock_takes_what_is_open_what_is_handed_out_and_what_would_be_new() {
             principal: "editor+dev".to_owned(),
             kind: SessionKind::Exec,
         };
-        assert!(decide(&config, &identity, &request, over).is_ok());
+        assert!(decide(&config, &identity, &request, at_moment(over, &[])).is_ok());
     }
 }
 
@@ -112,10 +112,14 @@ fn who_is_locked_out_is_told_that_and_not_why() {
 fn a_locked_auditor_and_a_locked_audit_role_read_nothing() {
     let free = bound();
     let identity = proven(&free);
-    assert!(audit_scope(&free, &identity, now()).is_some());
+    assert!(audit_scope(&free, &identity, address(), now()).is_some());
     for (kind, value) in [(Kind::Identity, "operator-a"), (Kind::Role, "auditor")] {
         let config = locked(free.clone(), kind, value);
-        assert_eq!(audit_scope(&config, &identity, now()), None, "{value}");
+        assert_eq!(
+            audit_scope(&config, &identity, address(), now()),
+            None,
+            "{value}"
+        );
     }
 }
 
@@ -141,7 +145,7 @@ fn one_certificate_is_locked_and_an_authority_s_key_locks_all_by_it() {
         principal: "viewer".to_owned(),
         kind: SessionKind::Exec,
     };
-    assert!(decide(&free, &joan, &request, from).is_ok());
+    assert!(decide(&free, &joan, &request, at_moment(from, &[])).is_ok());
     for (kind, value, meant) in [
         (Kind::Certificate, "corp/7", true),
         (Kind::Certificate, "corp/8", false),
@@ -151,7 +155,7 @@ fn one_certificate_is_locked_and_an_authority_s_key_locks_all_by_it() {
         (Kind::Identity, "corp--joan", true),
     ] {
         let config = locked(free.clone(), kind, value);
-        let denied = decide(&config, &joan, &request, from).is_err();
+        let denied = decide(&config, &joan, &request, at_moment(from, &[])).is_err();
         assert_eq!(denied, meant, "{value}");
         assert_eq!(locked_out(&config, &joan, from).is_err(), meant, "{value}");
     }

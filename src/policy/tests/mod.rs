@@ -2,8 +2,8 @@
 
 mod cases;
 mod certified;
-mod locked;
 mod conditions;
+mod locked;
 mod properties;
 
 use std::path::Path;
