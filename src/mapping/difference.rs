@@ -169,6 +169,7 @@ impl fmt::Display for Had {
             "as",
             "stands for",
             "sessions",
+            "reaches",
             "from",
             "until",
             "of identities",

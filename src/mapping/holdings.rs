@@ -303,6 +303,10 @@ fn of_role(config: &Config, role: &KubernetesRole, cluster: &Name, by: &[&Bindin
         }
         None => {}
     }
+    if !role.egress.is_empty() {
+        let hosts: Vec<String> = role.egress.iter().map(ToString::to_string).collect();
+        aspects.insert("reaches", hosts.join(", "));
+    }
     if role.rescue {
         aspects.insert("rescue", "while the disk is full, too".to_owned());
     }
