@@ -170,6 +170,7 @@ impl fmt::Display for Had {
             "stands for",
             "sessions",
             "reaches",
+            "tools",
             "from",
             "until",
             "of identities",

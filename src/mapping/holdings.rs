@@ -307,6 +307,14 @@ fn of_role(config: &Config, role: &KubernetesRole, cluster: &Name, by: &[&Bindin
         let hosts: Vec<String> = role.egress.iter().map(ToString::to_string).collect();
         aspects.insert("reaches", hosts.join(", "));
     }
+    if !role.tools.is_empty() {
+        let tools: Vec<String> = role
+            .tools
+            .iter()
+            .map(|tool| tool.display().to_string())
+            .collect();
+        aspects.insert("tools", tools.join(", "));
+    }
     if role.rescue {
         aspects.insert("rescue", "while the disk is full, too".to_owned());
     }

@@ -124,6 +124,22 @@ fn who_gains_and_who_loses_is_told_in_words() {
 }
 
 #[test]
+fn what_a_role_reaches_and_has_besides_is_something_that_they_have() {
+    let more = changed(
+        "sessions: [shell, credential]}",
+        "sessions: [shell, credential], egress: [charts.example.com], tools: [/opt/k9s]}",
+    );
+    assert_eq!(
+        more,
+        "ann, bob\n  \
+           change  viewer on dev: reaches: nothing -> charts.example.com:443\n  \
+           change  viewer on dev: tools: nothing -> /opt/k9s\n  \
+           change  viewer on prod: reaches: nothing -> charts.example.com:443\n  \
+           change  viewer on prod: tools: nothing -> /opt/k9s\n"
+    );
+}
+
+#[test]
 fn what_proves_somebody_is_something_that_they_have() {
     let key = changed(ED25519, &format!("restrict,from=\"10.0.0.0/8\" {ED25519}"));
     assert!(
