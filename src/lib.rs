@@ -40,6 +40,7 @@ pub mod monitor;
 pub mod notary;
 pub mod policy;
 pub mod recording;
+mod replaced;
 pub mod replay;
 pub mod revoke;
 pub mod server;

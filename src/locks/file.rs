@@ -1,13 +1,13 @@
 //! The file of locks: whole or not at all, and never taken for empty.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Lock, Locks};
+use crate::replaced::replace;
 use crate::store::room::Room;
 
 /// Its name in the state directory.
@@ -87,7 +87,7 @@ impl LockFile {
             locks: locks.0.to_vec(),
         };
         self.room
-            .with_room(WRITING, || write(&self.path, &written))
+            .with_room(WRITING, || replace(&self.path, &written))
             .map_err(|source| LockFileError::Write {
                 path: self.path.clone(),
                 source,
@@ -119,23 +119,4 @@ fn read(path: &Path, file: File) -> Result<Vec<Lock>, LockFileError> {
         )));
     }
     Ok(written.locks)
-}
-
-fn write(path: &Path, written: &Written) -> std::io::Result<()> {
-    let mut json = serde_json::to_vec(written)?;
-    json.push(b'\n');
-    let draft = path.with_extension("json.new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&draft)?;
-    file.write_all(&json)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
-    match path.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
-    }
 }

@@ -3,15 +3,16 @@
 //! Not within a recording's own directory: that is replaced as a whole when it is packed, and what lies in it is evidence.
 
 use std::collections::BTreeSet;
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{DirBuilder, File};
+use std::io::{self, Read};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::StoreError;
+use crate::replaced::replace;
 use crate::session::SessionId;
 
 /// The largest is that of an upload in ten thousand parts.
@@ -58,24 +59,12 @@ impl Papers {
     }
 
     fn put<T: Serialize>(&self, path: &Path, document: &T) -> io::Result<()> {
-        let mut json = serde_json::to_vec(document)?;
-        json.push(b'\n');
         match DirBuilder::new().mode(0o700).create(&self.0) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Err(_) => {}
             Ok(()) => self.0.parent().map_or(Ok(()), sync)?,
         }
-        let draft = path.with_extension("json.new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&draft)?;
-        file.write_all(&json)?;
-        file.sync_all()?;
-        std::fs::rename(&draft, path)?;
-        sync(&self.0)
+        replace(path, document)
     }
 
     /// When this returns, the document is gone for good. One that is not there is no error.

@@ -6,7 +6,7 @@ use crate::config::fields::{Fields, list, number, parsed, text};
 use crate::config::problem::{At, Gathered};
 use crate::config::yaml::{Node, Value};
 
-use super::within;
+use super::{or, within};
 
 /// As sshd sends no more.
 const LONGEST_BANNER: usize = 8 << 10;
@@ -127,8 +127,4 @@ pub(super) fn banner(gathered: &Gathered, node: &Node) -> Option<String> {
         return None;
     }
     Some(text)
-}
-
-fn or<T>(value: Option<At<T>>, default: T) -> T {
-    value.map_or(default, |at| at.value)
 }

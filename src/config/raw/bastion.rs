@@ -8,7 +8,7 @@ use super::admission;
 use super::evidence::{self, RawSigning, RawWitness};
 use super::issuer::{self, RawIssuer};
 use super::recordings::{self, RawS3};
-use super::{path, paths, some, within};
+use super::{or, path, paths, some, within};
 use crate::config::admission::Admission;
 use crate::config::fields::{Fields, boolean, list, number, parsed};
 use crate::config::model::{Algorithms, CgroupPlace, HostPort, Limits};
@@ -156,9 +156,6 @@ fn recipient(gathered: &Gathered, node: &Node) -> Option<Recipient> {
 fn limits(gathered: &Gathered, node: &Node) -> Option<Limits> {
     let mut spec = Fields::open(gathered, node, "limits")?;
     let default = Limits::default();
-    fn or<T>(value: Option<At<T>>, default: T) -> T {
-        value.map_or(default, |at| at.value)
-    }
     let limits = Limits {
         login_grace: or(
             spec.optional("loginGrace", |g, n| within(g, n, "1s", "10m")),

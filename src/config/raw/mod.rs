@@ -217,6 +217,11 @@ pub(super) fn some<T>(
     list(gathered, node, decode)
 }
 
+/// What was written, or what holds without it.
+fn or<T>(value: Option<At<T>>, default: T) -> T {
+    value.map_or(default, |at| at.value)
+}
+
 fn path(gathered: &Gathered, node: &Node) -> Option<String> {
     parsed(gathered, node, |text| {
         if text.is_empty() || text.chars().any(char::is_control) {
