@@ -149,7 +149,11 @@ fn a_connection_ends_with_its_session_and_with_what_allowed_it() {
     let host = format!("'127.0.0.1:{port}'");
     let bastion = with_egress(&host);
     let to = format!("127.0.0.1:{port}");
-    let hold = connect(&to, "cat <&3 >/dev/null; sleep 1000");
+    // It does not go when it is asked to: what it has open is cut all the same, before it is killed.
+    let hold = format!(
+        "trap '' HUP; {}",
+        connect(&to, "cat <&3 >/dev/null; sleep 1000")
+    );
     let session = Running::start(&bastion, "operator-a", "viewer", &hold);
     let id = session.id.clone();
     let of_session = |event: &Value| event["session"] == id.as_str();
@@ -163,8 +167,15 @@ fn a_connection_ends_with_its_session_and_with_what_allowed_it() {
     assert!(killed.status.success(), "{killed:?}");
     let closed = bastion.event("egress.closed", of_session);
     assert_eq!(closed["received"], 6);
+    let sealed = bastion.event("session.closed", of_session);
+    let moment =
+        |event: &Value| -> jiff::Timestamp { event["time"].as_str().unwrap().parse().unwrap() };
+    let between = moment(&sealed).duration_since(moment(&closed));
+    assert!(
+        between.as_millis() > 500,
+        "it was open for as long as its command: {between:?}"
+    );
     // On record before the session is.
-    bastion.event("session.closed", of_session);
     let events = bastion.events();
     let position = |name: &str| {
         events
