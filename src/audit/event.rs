@@ -245,6 +245,32 @@ pub enum Event<'a> {
         /// The command line, lossy UTF-8, cut to 4096 characters.
         command: Option<&'a str>,
     },
+    /// A session is to end later, as its operator asked. Written before it is so.
+    #[serde(rename = "session.extended")]
+    SessionExtended {
+        /// Its id.
+        session: SessionId,
+        /// Who.
+        identity: &'a Name,
+        /// When it would have ended.
+        previously: Timestamp,
+        /// When it ends at the latest now.
+        ends: Timestamp,
+        /// The configuration that this was decided under.
+        config_digest: &'a str,
+    },
+    /// A session is not to end later.
+    #[serde(rename = "session.extension-denied")]
+    ExtensionDenied {
+        /// Its id.
+        session: SessionId,
+        /// Who.
+        identity: &'a Name,
+        /// Why not.
+        denial: &'a Denial,
+        /// The configuration that this was decided under.
+        config_digest: &'a str,
+    },
     /// A session ended; its recording is sealed unless `recording` says otherwise.
     #[serde(rename = "session.closed")]
     SessionClosed {

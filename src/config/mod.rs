@@ -37,7 +37,7 @@ pub use model::*;
 pub use network::*;
 pub use problem::{Place, Problem, Problems};
 pub use recordings::*;
-pub use scalar::{age, show_age, show_duration, show_size};
+pub use scalar::{age, duration, show_age, show_duration, show_size};
 pub use state_dir::{StateDirError, check_state_dir, state_dir};
 pub use writers::{Exposed, check_writers};
 

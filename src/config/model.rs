@@ -365,8 +365,10 @@ pub struct KubernetesRole {
     pub subjects: BTreeMap<Name, SubjectTemplate>,
     /// Lifetime of each credential that an API server issues.
     pub credential_ttl: CredentialTtl,
-    /// Absolute limit of one session.
+    /// Limit of one session, unless its operator extends it.
     pub max_session: Duration,
+    /// By how much one session may be extended in all; zero: not at all.
+    pub max_extension: Duration,
     /// Which kinds of session it allows.
     pub sessions: BTreeSet<SessionKind>,
     /// What is kept of standard input.

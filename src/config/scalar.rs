@@ -28,7 +28,11 @@ pub(super) fn free_name(text: &str) -> Result<Name, String> {
 }
 
 /// `90s`, `15m`, `8h`, `1h30m`: whole numbers with h, m, s in this order.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+///
+/// A sentence that says how to write one.
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || {
         format!(
             "'{}' is not a duration: write it like 90s, 15m, 8h or 1h30m",

@@ -260,6 +260,14 @@ fn given<'c>(
     }
 }
 
+fn longest(role: &KubernetesRole) -> String {
+    let first = show_duration(role.max_session);
+    if role.max_extension.is_zero() {
+        return first;
+    }
+    format!("{first}, extended by {}", show_duration(role.max_extension))
+}
+
 fn of_role(config: &Config, role: &KubernetesRole, cluster: &Name, by: &[&Binding]) -> Aspects {
     let hands_out = by
         .iter()
@@ -272,7 +280,7 @@ fn of_role(config: &Config, role: &KubernetesRole, cluster: &Name, by: &[&Bindin
         .collect();
     let mut aspects = Aspects::from([
         ("sessions", kinds.join(", ")),
-        ("longest", show_duration(role.max_session)),
+        ("longest", longest(role)),
         ("input", format!("{:?}", role.record_input).to_lowercase()),
         ("bodies", format!("{:?}", role.bodies).to_lowercase()),
         ("given", bounds(by)),

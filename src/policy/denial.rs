@@ -98,6 +98,16 @@ pub enum Denial {
         /// What it allows.
         allowed: Vec<SessionKind>,
     },
+    /// The role's sessions are not extended.
+    NotExtended {
+        /// The role.
+        role: Name,
+    },
+    /// An open session lasts as long as it may already.
+    LastsNoLonger {
+        /// Its end.
+        ends: Timestamp,
+    },
     /// The line of the key that proved the identity forbids a terminal.
     NoTerminal {
         /// Who asked.
@@ -284,6 +294,15 @@ impl fmt::Display for Denial {
                 f,
                 "The role {role} does not allow {kind}. It allows: {}.",
                 list(allowed)
+            ),
+            Self::NotExtended { role } => write!(
+                f,
+                "Sessions of the role {role} are not extended. Log in anew when this one has ended."
+            ),
+            Self::LastsNoLonger { ends } => write!(
+                f,
+                "This session ends by {}, and may not last longer. Log in anew then.",
+                to_the_second(*ends)
             ),
             Self::AuditRole {
                 role,

@@ -25,6 +25,9 @@ pub struct Grant {
     certificate: Option<Arc<str>>,
     #[serde(skip)]
     from: IpAddr,
+    /// What its operator made of the end since; on record as an event of its own.
+    #[serde(skip)]
+    extended: Option<Timestamp>,
 }
 
 /// Whom a grant stands for in the cluster.
@@ -85,6 +88,15 @@ impl Grant {
                 .certificate()
                 .map(|certified| Arc::clone(certified.text())),
             from,
+            extended: None,
+        }
+    }
+
+    /// The same with another end.
+    pub(super) fn until(&self, end: Timestamp) -> Self {
+        Self {
+            extended: Some(end),
+            ..self.clone()
         }
     }
 
@@ -124,8 +136,13 @@ impl Grant {
     pub fn ttl(&self) -> CredentialTtl {
         self.decision.ttl
     }
-    /// When the session ends at the latest: the role's `maxSession` from now, or the binding's `until` if sooner.
+    /// When the session ends at the latest: the role's `maxSession` after the decision, or the binding's `until` if sooner; later if it was
+    /// extended.
     pub fn ends(&self) -> Timestamp {
+        self.extended.unwrap_or(self.decision.ends)
+    }
+    /// When it would end if it had never been extended.
+    pub(super) fn first_end(&self) -> Timestamp {
         self.decision.ends
     }
     /// What is kept of standard input.

@@ -29,6 +29,17 @@ pub fn still_allowed(
     if grant.ends() <= now {
         return Ok(grant.ends());
     }
+    let until = stands_until(config, grant, identity, now)?;
+    Ok(until.map_or(grant.ends(), |until| until.min(grant.ends())))
+}
+
+/// What [`still_allowed`] asks of a session whose time is not over; and the `until` of the binding that lasts longest.
+pub(super) fn stands_until(
+    config: &Config,
+    grant: &Grant,
+    identity: &Identity,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, Denial> {
     let somebody = Somebody::who_holds(config, identity, now)?;
     let changed = || Denial::RoleChanged {
         role: grant.role().clone(),
@@ -60,9 +71,7 @@ pub fn still_allowed(
         }
     }
     let binding = last.ok_or_else(unbound)?;
-    Ok(binding
-        .until
-        .map_or(grant.ends(), |until| until.min(grant.ends())))
+    Ok(binding.until)
 }
 
 /// Whether a session that is being opened is within the number that its binding gives at once. Asked when others can see that it is

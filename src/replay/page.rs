@@ -105,7 +105,7 @@ fn page(summary: &Summary) -> String {
         );
     }
     page.line("when", &when(summary));
-    page.line("", &format!("until {} at the latest", moment(session.ends)));
+    page.line("", &format!("opened to end by {}", moment(session.ends)));
     page.line("ended", &ended(summary));
     page.line("from", &session.client.address.to_string());
     if !session.client.client.is_empty() {

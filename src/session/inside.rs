@@ -7,16 +7,19 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use super::words::answer_inside;
+use super::words::{answer_inside, may_extend};
 use super::{Caller, SessionId};
 use crate::launch::inside::{LONGEST, Piece};
 use crate::monitor::Monitor;
+use crate::recording::OpenRecording;
 
 /// From a connection to its answer having been taken. One is answered after the other, so who is slow keeps only the rest of
 /// the same session waiting.
 const EACH: Duration = Duration::from_secs(5);
 /// After an accept that failed: what it lacked (descriptors, memory) does not come back at once.
 const BREATH: Duration = Duration::from_millis(100);
+/// Between two answers. Each is an event in the audit log, which a loop in a session must not fill.
+const PACE: Duration = Duration::from_millis(100);
 /// Most bytes in one piece.
 const PIECE: usize = 32 * 1024;
 
@@ -24,16 +27,20 @@ const PIECE: usize = 32 * 1024;
 pub(super) async fn answer(
     monitor: &Monitor,
     caller: &Caller,
-    session: SessionId,
+    recording: &OpenRecording,
     listener: &TcpListener,
 ) -> Infallible {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let answered = timeout(EACH, answer_one(monitor, caller, session, stream)).await;
+                let answered = timeout(EACH, answer_one(monitor, caller, recording, stream)).await;
                 if !matches!(answered, Ok(Ok(()))) {
-                    tracing::debug!("session {session}: a question from inside was not answered");
+                    tracing::debug!(
+                        "session {}: a question from inside was not answered",
+                        recording.id()
+                    );
                 }
+                sleep(PACE).await;
             }
             Err(error) => {
                 tracing::warn!("accepting from a sandbox: {error}");
@@ -43,14 +50,22 @@ pub(super) async fn answer(
     }
 }
 
+/// For a warning that the time runs out: what can be done about it.
+pub(super) fn instead(monitor: &Monitor, caller: &Caller, session: SessionId) -> &'static str {
+    match may_extend(monitor, caller, session) {
+        Some(_) => " (bastion extend)",
+        None => "",
+    }
+}
+
 async fn answer_one(
     monitor: &Monitor,
     caller: &Caller,
-    session: SessionId,
+    recording: &OpenRecording,
     mut stream: TcpStream,
 ) -> std::io::Result<()> {
     let line = line(&mut stream).await?;
-    let told = answer_inside(monitor, caller, session, &line).await;
+    let told = answer_inside(monitor, caller, recording, &line).await;
     let kind = match told.status {
         0 => Piece::Stdout,
         _ => Piece::Stderr,

@@ -74,6 +74,7 @@ struct Entry {
     identity: Identity,
     grant: Grant,
     cut: watch::Sender<Option<String>>,
+    ends: watch::Sender<Timestamp>,
 }
 
 /// A session's own place among the open ones; it leaves when this is dropped.
@@ -82,12 +83,14 @@ pub(super) struct Place {
     live: Live,
     session: SessionId,
     cut: watch::Receiver<Option<String>>,
+    ends: watch::Receiver<Timestamp>,
 }
 
 impl Live {
     pub(super) fn enter(&self, told: LiveSession, identity: Identity, grant: Grant) -> Place {
         let mut sessions = self.sessions();
         let (cut, cut_rx) = watch::channel(sessions.closed.clone());
+        let (ends, ends_rx) = watch::channel(grant.ends());
         let session = told.session;
         sessions.entered += 1;
         let number = sessions.entered;
@@ -99,12 +102,14 @@ impl Live {
                 identity,
                 grant,
                 cut,
+                ends,
             },
         );
         Place {
             live: self.clone(),
             session,
             cut: cut_rx,
+            ends: ends_rx,
         }
     }
 
@@ -121,6 +126,27 @@ impl Live {
     pub(super) fn told(&self, session: SessionId) -> Option<LiveSession> {
         let sessions = self.sessions();
         sessions.open.get(&session).map(|entry| entry.told.clone())
+    }
+
+    /// What it was granted, as it is now.
+    pub(super) fn grant(&self, session: SessionId) -> Option<Grant> {
+        let sessions = self.sessions();
+        sessions.open.get(&session).map(|entry| entry.grant.clone())
+    }
+
+    /// Lets a session end as late as this grant says; whether it is open, and nobody ends it.
+    pub(super) fn extend(&self, session: SessionId, grant: Grant) -> bool {
+        let mut sessions = self.sessions();
+        let Some(entry) = sessions.open.get_mut(&session) else {
+            return false;
+        };
+        if entry.cut.borrow().is_some() {
+            return false;
+        }
+        entry.told.ends = grant.ends();
+        entry.ends.send_replace(grant.ends());
+        entry.grant = grant;
+        true
     }
 
     /// What an identity has open.
@@ -193,6 +219,11 @@ impl Sessions {
 }
 
 impl Place {
+    /// When the session ends at the latest, as that changes.
+    pub(super) fn ends(&self) -> watch::Receiver<Timestamp> {
+        self.ends.clone()
+    }
+
     /// Waits until somebody ends the session, and says why.
     pub(super) async fn cut(&mut self) -> String {
         let reason = self

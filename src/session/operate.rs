@@ -18,7 +18,7 @@ use crate::recording::{Ending, OpenRecording, RecordingError, Stream};
 
 use super::api::Api;
 use super::client::Client;
-use super::deadline::time_over;
+use super::deadline::{self, time_over};
 use super::inside;
 use super::live::{LiveSession, Place};
 use super::proxied::Proxied;
@@ -185,7 +185,6 @@ impl Session {
         if let Err(error) = self.greet(client).await {
             return unrecorded(&error);
         }
-        let remaining = clock::remaining(self.grant.ends(), monitor.clock.now());
         let renewing = AtomicBool::new(false);
         let Running {
             input,
@@ -201,6 +200,14 @@ impl Session {
         let proxied = self.proxied(monitor, proxy);
         let requests = api.serve(&monitor.gateway, listener);
         let to = client.to.clone();
+        let ends = place.ends();
+        let terminal = client.terminal.then_some(&to);
+        let warn = |minutes| async move {
+            if let Some(terminal) = terminal {
+                let instead = inside::instead(monitor, caller, recording.id());
+                deadline::tell(minutes, instead, recording, terminal).await;
+            }
+        };
         let streams = async {
             let stderr = async {
                 match stderr {
@@ -228,7 +235,7 @@ impl Session {
             biased;
             reason = place.cut() => Ended::Cut { reason },
             worked = work => match worked {
-                Ok(status) => told(status),
+                Ok(status) => outcome(status),
                 Err(Stopped::ClientGone) => client_gone(),
                 Err(Stopped::Unrecorded(error)) => unrecorded(&error),
             },
@@ -240,8 +247,8 @@ impl Session {
             () = to.closed() => client_gone(),
             Some(error) = api.unrecorded.recv() => unrecorded(&error),
             reason = renewals.as_mut() => Ended::Cut { reason },
-            never = inside::answer(monitor, caller, recording.id(), &words) => match never {},
-            reason = time_over(remaining, client.terminal, recording, &to) => Ended::Cut { reason },
+            never = inside::answer(monitor, caller, recording, &words) => match never {},
+            reason = time_over(ends, monitor.clock.as_ref(), warn) => Ended::Cut { reason },
         };
         // First of all: whoever is cut gets nothing more out of the cluster while the command says goodbye.
         api.end();
@@ -359,7 +366,7 @@ async fn say_goodbye(client: &Client, session: SessionId, ended: Ended) {
     }
 }
 
-fn told(status: Option<ExitStatus>) -> Ended {
+fn outcome(status: Option<ExitStatus>) -> Ended {
     match status {
         Some(ExitStatus::Code(code)) => Ended::Exit {
             status: code.into(),

@@ -16,6 +16,8 @@ use crate::config::raw::{
 const DEFAULT_MAX_SESSION: Duration = Duration::from_secs(8 * 3600);
 /// The longest session of a rescue role.
 const RESCUE_MAX_SESSION: Duration = Duration::from_secs(3600);
+/// The longest session, its extension included.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_TTL_SECONDS: u32 = 15 * 60;
 
 impl Documents<'_> {
@@ -65,6 +67,7 @@ impl Documents<'_> {
                 .max_session
                 .as_ref()
                 .map_or(DEFAULT_MAX_SESSION, |at| at.value),
+            max_extension: self.max_extension(spec, &sessions),
             record_input: spec
                 .record_input
                 .as_ref()
@@ -84,13 +87,42 @@ impl Documents<'_> {
         })
     }
 
+    /// By a word inside the session: so only where there is an inside.
+    fn max_extension(&self, spec: &RawRole, sessions: &BTreeSet<SessionKind>) -> Duration {
+        let Some(asked) = &spec.max_extension else {
+            return Duration::ZERO;
+        };
+        if !runs_here(sessions) {
+            self.report(
+                &asked.at,
+                "'maxExtension' is for what runs in a session here, and this role has neither shell nor exec; remove it",
+            );
+        }
+        if spec.rescue.as_ref().is_some_and(|rescue| rescue.value) {
+            self.report(
+                &asked.at,
+                "a rescue role's sessions are short and stay so; remove 'maxExtension'",
+            );
+        }
+        let first = spec
+            .max_session
+            .as_ref()
+            .map_or(DEFAULT_MAX_SESSION, |at| at.value);
+        if first.saturating_add(asked.value) > LONGEST {
+            self.report(
+                &asked.at,
+                "with its extension a session lasts 24h at most: make 'maxSession' or 'maxExtension' shorter",
+            );
+        }
+        asked.value
+    }
+
     /// Only what runs here can be let out from here.
     fn egress(&self, spec: &RawRole, sessions: &BTreeSet<SessionKind>) -> BTreeSet<HostPort> {
         let Some(listed) = &spec.egress else {
             return BTreeSet::new();
         };
-        let runs = |kind: &SessionKind| matches!(kind, SessionKind::Shell | SessionKind::Exec);
-        if !sessions.iter().any(runs) {
+        if !runs_here(sessions) {
             self.report(
                 &listed.at,
                 "'egress' is for what runs in a session here, and this role has neither shell nor exec; remove it",
@@ -292,6 +324,11 @@ impl<'a> Subject<'a> {
             groups: groups.as_ref(),
         }
     }
+}
+
+/// Whether a session of these kinds has an inside.
+fn runs_here(sessions: &BTreeSet<SessionKind>) -> bool {
+    sessions.contains(&SessionKind::Shell) || sessions.contains(&SessionKind::Exec)
 }
 
 fn template(account: &At<RawServiceAccount>) -> Option<ServiceAccountTemplate> {

@@ -141,6 +141,24 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             "two kinds for it: shell and exec",
         ),
         (
+            role(&format!(
+                "{{{kubernetes}, rescue: true, maxSession: 15m, sessions: [exec], maxExtension: 1h}}"
+            )),
+            "remove 'maxExtension'",
+        ),
+        (
+            role(&format!(
+                "{{{kubernetes}, maxSession: 23h, maxExtension: 2h}}"
+            )),
+            "a session lasts 24h at most",
+        ),
+        (
+            role(&format!(
+                "{{{kubernetes}, sessions: [tunnel], maxExtension: 2h}}"
+            )),
+            "this role has neither shell nor exec; remove it",
+        ),
+        (
             doc(
                 "Role",
                 "reader",

@@ -1,6 +1,9 @@
 //! What certificates allow, now and later.
 
+use std::time::Duration;
+
 use super::*;
+use crate::config::RoleAccess;
 use crate::identity::certificate::testing::{FROM, Says, documents, offer};
 
 const CORP: &str =
@@ -110,6 +113,19 @@ fn the_end_of_a_certificate_ends_nothing_and_opens_nothing() {
             .contains("Log in again with a new certificate"),
         "{denial}"
     );
+    // More time for what is open would be something new.
+    let mut longer = config.clone();
+    for role in longer.roles.values_mut() {
+        if let RoleAccess::Kubernetes(role) = &mut role.access {
+            role.max_extension = Duration::from_secs(3600);
+        }
+    }
+    let extend = |now| extend(&longer, &grant, &joan, Duration::from_secs(60), at(now));
+    assert!(extend(ended - 1).is_ok());
+    assert!(matches!(
+        extend(ended),
+        Err(Denial::CertificateEnded { .. })
+    ));
     assert!(available(&config, &joan, address(), at(ended)).is_empty());
     assert_eq!(audit_scope(&config, &joan, address(), at(ended)), None);
 }

@@ -3,6 +3,7 @@
 mod cases;
 mod certified;
 mod conditions;
+mod extension;
 mod locked;
 mod properties;
 

@@ -239,7 +239,7 @@ as          viewer on prod
 what        exec
             kubectl delete pod web-0
 when        2026-11-24 03:00:00Z to 2026-11-24 03:01:01Z (1m01s)
-            until 2026-11-24 11:00:00Z at the latest
+            opened to end by 2026-11-24 11:00:00Z
 ended       exit status 1
 from        10.0.0.1:50000
             SSH-2.0-OpenSSH_9.2

@@ -1,13 +1,18 @@
 //! `bastion WORD` inside a session: about its operator and itself. Nothing that a command has no business with: no
 //! credential, no recording.
 
+use std::time::Duration;
+
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 
 use super::{LONGEST, OPEN_QUOTE, about};
 use crate::audit::Event;
 use crate::clock;
+use crate::config::{duration, show_duration};
 use crate::monitor::Monitor;
+use crate::policy;
+use crate::recording::OpenRecording;
 use crate::session::{Caller, LiveSession, SessionId, steps};
 
 #[derive(Debug, Parser)]
@@ -30,6 +35,12 @@ enum Word {
     Whoami,
     /// This session: as whom it acts in which cluster, and how much time is left
     Session,
+    /// More time for this session, as far as its role and your binding give more
+    Extend {
+        /// How much: 30m, 1h30m
+        #[arg(value_name = "DURATION", default_value = "1h", value_parser = by)]
+        by: Duration,
+    },
     /// The roles that you may take, where, and how to log in for each
     Roles,
     /// Why you may or may not take a role
@@ -40,6 +51,8 @@ enum Word {
     /// This help
     Help,
 }
+
+const ENDING: &str = "bastion-audit: this session is ending\n";
 
 /// What is answered.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,13 +75,14 @@ impl Told {
 pub(in crate::session) async fn answer_inside(
     monitor: &Monitor,
     caller: &Caller,
-    session: SessionId,
+    recording: &OpenRecording,
     line: &str,
 ) -> Told {
     let word = match parse(line) {
         Ok(word) => word,
         Err(told) => return told,
     };
+    let session = recording.id();
     let config = monitor.config();
     let now = monitor.clock.now();
     let (name, text) = match word {
@@ -85,9 +99,13 @@ pub(in crate::session) async fn answer_inside(
             ),
         ),
         Word::Session => match monitor.live.told(session) {
-            Some(told) => ("session", about_session(&told, now)),
-            None => return Told::wrong("bastion-audit: this session is ending\n", 1),
+            Some(told) => {
+                let latest = may_extend(monitor, caller, session);
+                ("session", about_session(&told, latest, now))
+            }
+            None => return Told::wrong(ENDING, 1),
         },
+        Word::Extend { by } => return extend(monitor, caller, recording, by).await,
         Word::Help => ("help", help()),
     };
     let event = Event::WordAnswered {
@@ -101,7 +119,89 @@ pub(in crate::session) async fn answer_inside(
     }
 }
 
-fn about_session(session: &LiveSession, now: Timestamp) -> String {
+/// When a session could end at the latest, if that is later than it does.
+pub(in crate::session) fn may_extend(
+    monitor: &Monitor,
+    caller: &Caller,
+    session: SessionId,
+) -> Option<Timestamp> {
+    let (config, now) = (monitor.config(), monitor.clock.now());
+    let grant = monitor.live.grant(session)?;
+    policy::extend(&config, &grant, &caller.identity, Duration::MAX, now)
+        .ok()
+        .map(|extended| extended.ends())
+}
+
+/// Decides, has it on record, and then lets the session last longer.
+async fn extend(
+    monitor: &Monitor,
+    caller: &Caller,
+    recording: &OpenRecording,
+    by: Duration,
+) -> Told {
+    let refused = |sentence: String| Told::wrong(format!("bastion-audit: {sentence}\n"), 1);
+    let session = recording.id();
+    let Some(grant) = monitor.live.grant(session) else {
+        return Told::wrong(ENDING, 1);
+    };
+    let (config, now) = (monitor.config(), monitor.clock.now());
+    let identity = caller.identity.name();
+    let extended = match policy::extend(&config, &grant, &caller.identity, by, now) {
+        Ok(extended) => extended,
+        Err(denial) => {
+            let event = Event::ExtensionDenied {
+                session,
+                identity,
+                denial: &denial,
+                config_digest: &config.digest,
+            };
+            return match steps::on_record(monitor, event).await {
+                Ok(()) => refused(denial.to_string()),
+                Err(sentence) => refused(sentence),
+            };
+        }
+    };
+    let ends = extended.ends();
+    let event = Event::SessionExtended {
+        session,
+        identity,
+        previously: grant.ends(),
+        ends,
+        config_digest: &config.digest,
+    };
+    if let Err(sentence) = steps::on_record(monitor, event).await {
+        return refused(sentence);
+    }
+    let text = format!("this session ends by {} now", clock::to_the_second(ends));
+    if recording
+        .notice(&format!("bastion-audit: {text}"))
+        .await
+        .is_err()
+        || !monitor.live.extend(session, extended)
+    {
+        return Told::wrong(ENDING, 1);
+    }
+    let given = Duration::try_from(ends.duration_since(grant.ends())).unwrap_or_default();
+    let all = if given < by {
+        format!(" ({} more, which is all there is)", show_duration(given))
+    } else {
+        String::new()
+    };
+    Told {
+        text: format!("{text}{all}\n"),
+        status: 0,
+    }
+}
+
+/// Nothing, or less than a second, is no extension.
+fn by(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("that is no time at all".into()),
+        by => Ok(by),
+    }
+}
+
+fn about_session(session: &LiveSession, latest: Option<Timestamp>, now: Timestamp) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: String| about::row(&mut text, name, value);
     row("session", session.session.to_string());
@@ -116,6 +216,10 @@ fn about_session(session: &LiveSession, now: Timestamp) -> String {
         "time left",
         format!("{}h {:02}m", left / 3600, left / 60 % 60),
     );
+    if let Some(latest) = latest {
+        let latest = clock::to_the_second(latest);
+        row("may last", format!("until {latest} (bastion extend)"));
+    }
     row("recorded", "yes".into());
     text
 }

@@ -17,7 +17,7 @@ use crate::replay::ReadingWord;
 use super::client::Client;
 use super::{Caller, credential, steps};
 
-pub(super) use inside::answer_inside;
+pub(super) use inside::{answer_inside, may_extend};
 
 /// Longest command line of ours, in bytes.
 const LONGEST: usize = 4096;
