@@ -330,3 +330,6 @@ fn told(refused: &Refused) -> Response<Full<Bytes>> {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

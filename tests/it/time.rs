@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::bastion::Bastion;
+use crate::harness::bastion::{Bastion, eventually};
 use crate::harness::running::Running;
 use crate::harness::terminal::Terminal;
 
@@ -125,6 +125,13 @@ fn an_operator_asks_for_more_time_and_gets_what_the_role_gives() {
     std::thread::sleep(Duration::from_secs(17).saturating_sub(began.elapsed()));
     let now = bastion.config() + "# as before\n";
     bastion.write_config(&now);
+    eventually("the second reload", || {
+        let events = bastion.events();
+        let reloads = events
+            .iter()
+            .filter(|event| event["event"] == "config.reloaded");
+        (reloads.count() == 2).then_some(())
+    });
     shell.send("kubectl auth whoami\r");
     shell.expect("bastion-editor:editor");
     shell.send("exit\r");
