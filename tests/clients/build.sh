@@ -6,6 +6,7 @@
 #   matrix       the program in matrix/, on golang.org/x/crypto/ssh
 #   informers    the program in informers/, on client-go
 #   old-kubectl  one from before 1.30, which speaks SPDY: Debian's kubernetes-client, fetched and not installed
+#   node         a directory with the npm package `ssh2`, for a `node` that is there
 #   python       a python3 that has the packages `kubernetes`, `jwt`, `paramiko` and `ssh_audit`
 #
 #   BASTION_TEST_OLD_KUBECTL   an old kubectl to take instead, where apt has none
@@ -25,6 +26,7 @@ main() {
             informers) informers ;;
             matrix) matrix ;;
             old-kubectl) old_kubectl ;;
+            node) node_modules ;;
             python) python ;;
             *) fail "no client is called $name" ;;
         esac
@@ -78,6 +80,19 @@ fetch_old_kubectl() {
     dpkg -x "$package" "$building/package"
     mv "$building/package/usr/bin/kubectl" "$building/kubectl"
     rm -r "$package" "$building/package"
+}
+
+node_modules() {
+    local directory
+    directory=$cache/node-$(hash_of package-lock.json)
+    once "$directory" "the npm package ssh2" fill_node
+    printf '%s\n' "$directory/node_modules"
+}
+
+# Nothing that is compiled or run when it is installed.
+fill_node() {
+    cp package.json package-lock.json "$building"
+    npm ci --prefix "$building" --omit=optional --ignore-scripts --no-audit --no-fund --silent >&2 || fail "npm ci failed"
 }
 
 python() {

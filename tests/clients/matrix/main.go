@@ -1,6 +1,7 @@
 // What golang.org/x/crypto/ssh does with a bastion: a line for each thing that it can do.
 //
 //	matrix HOST:PORT USER PRIVATE_KEY HOST_KEY
+//	matrix HOST:PORT USER PRIVATE_KEY HOST_KEY CERTIFICATE   with it, and only the first of them
 package main
 
 import (
@@ -11,17 +12,29 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 )
 
-const bulk = 32 << 20
+// In bytes.
+var bulk = mebibytes() << 20
+
+func mebibytes() int64 {
+	if n, err := strconv.ParseInt(os.Getenv("BASTION_TEST_BULK_MIB"), 10, 64); err == nil {
+		return n
+	}
+	return 32
+}
 
 func main() {
 	client := dial(0)
 	exec(client)
+	if len(os.Args) > 5 {
+		return
+	}
 	terminal(client)
 	carry(client, "bulk")
 	client.Close()
@@ -38,6 +51,9 @@ func main() {
 func dial(rekey uint64) *ssh.Client {
 	key, err := ssh.ParsePrivateKey(read(os.Args[3]))
 	check("key", err)
+	if len(os.Args) > 5 {
+		key = certified(key, os.Args[5])
+	}
 	hostKey, _, _, _, err := ssh.ParseAuthorizedKey(read(os.Args[4]))
 	check("host key", err)
 	client, err := ssh.Dial("tcp", os.Args[1], &ssh.ClientConfig{
@@ -49,6 +65,14 @@ func dial(rekey uint64) *ssh.Client {
 	})
 	check("dial", err)
 	return client
+}
+
+func certified(key ssh.Signer, path string) ssh.Signer {
+	public, _, _, _, err := ssh.ParseAuthorizedKey(read(path))
+	check("certificate", err)
+	signer, err := ssh.NewCertSigner(public.(*ssh.Certificate), key)
+	check("certificate", err)
+	return signer
 }
 
 func exec(client *ssh.Client) {

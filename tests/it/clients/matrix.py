@@ -1,6 +1,7 @@
 """What paramiko does with a bastion: a line for each thing that it can do.
 
 matrix.py PORT USER PRIVATE_KEY HOST_KEY
+matrix.py PORT USER PRIVATE_KEY HOST_KEY CERTIFICATE   with it, and only the first of them
 """
 
 import base64
@@ -12,7 +13,7 @@ import time
 
 import paramiko
 
-BULK = 32 << 20
+BULK = int(os.environ.get("BASTION_TEST_BULK_MIB", 32)) << 20
 
 
 def dial(rekey=None):
@@ -20,11 +21,14 @@ def dial(rekey=None):
     kind, key = open(sys.argv[4]).read().split()[:2]
     name = f"[127.0.0.1]:{sys.argv[1]}"
     client.get_host_keys().add(name, kind, paramiko.Ed25519Key(data=base64.b64decode(key)))
+    own = paramiko.Ed25519Key.from_private_key_file(sys.argv[3])
+    if len(sys.argv) > 5:
+        own.load_certificate(sys.argv[5])
     client.connect(
         "127.0.0.1",
         port=int(sys.argv[1]),
         username=sys.argv[2],
-        key_filename=sys.argv[3],
+        pkey=own,
         look_for_keys=False,
         allow_agent=False,
         timeout=10,
@@ -102,6 +106,8 @@ def fifty(client):
 
 first = dial()
 execute(first)
+if len(sys.argv) > 5:
+    sys.exit()
 terminal(first)
 carry(first, "bulk")
 first.close()

@@ -2,13 +2,14 @@
 
 use std::process::Stdio;
 
+use crate::harness::certified;
 use crate::harness::terminal::Terminal;
 
 use super::*;
 
 const SCRIPT: &str = include_str!("matrix.py");
 /// The columns of the table.
-const COLUMNS: [&str; 7] = [
+const COLUMNS: [&str; 8] = [
     "exec",
     "terminal",
     "bulk",
@@ -16,12 +17,33 @@ const COLUMNS: [&str; 7] = [
     "half-close",
     "stalled",
     "fifty",
+    "certificate",
 ];
-/// What goes in and comes back, in bytes.
-const BULK: usize = 32 << 20;
+const SCRIPT_OF_SSH2: &str = "tests/it/clients/matrix.js";
+
+/// What goes in and comes back, in bytes: 32 MiB, or what BASTION_TEST_BULK_MIB says.
+fn bulk() -> usize {
+    let asked = std::env::var("BASTION_TEST_BULK_MIB");
+    asked.map_or(32, |mebibytes| mebibytes.parse().unwrap()) << 20
+}
+
+/// Whether the table says that a client shows certificates.
+fn shows_certificates(client: &str) -> bool {
+    row(client).last() == Some(&"yes")
+}
 
 /// What the table says of a client: the columns with a yes.
 fn documented(client: &str) -> Vec<&'static str> {
+    // Certificates have a test of their own.
+    let columns = COLUMNS.into_iter().take(COLUMNS.len() - 1);
+    columns
+        .zip(row(client))
+        .filter_map(|(column, cell)| (cell == "yes").then_some(column))
+        .collect()
+}
+
+/// The cells of its row.
+fn row(client: &str) -> Vec<&'static str> {
     let table = include_str!("../../../docs/CLIENTS.md");
     let heading = format!("| client | {} |", COLUMNS.join(" | "));
     assert!(table.contains(&heading), "the columns are others");
@@ -29,16 +51,17 @@ fn documented(client: &str) -> Vec<&'static str> {
         .lines()
         .find(|line| line.starts_with(&format!("| {client}")))
         .unwrap_or_else(|| panic!("docs/CLIENTS.md has no {client}"));
-    let cells = row.split('|').skip(2).map(str::trim);
-    COLUMNS
-        .into_iter()
-        .zip(cells)
-        .filter_map(|(column, cell)| match cell {
-            "yes" => Some(column),
-            "-" => None,
-            other => panic!("{other:?} in {row}"),
-        })
-        .collect()
+    let cells: Vec<&str> = row
+        .split('|')
+        .skip(2)
+        .take(COLUMNS.len())
+        .map(str::trim)
+        .collect();
+    assert!(
+        cells.iter().all(|cell| ["yes", "-"].contains(cell)),
+        "{row}"
+    );
+    cells
 }
 
 /// A program of a library's, which does everything itself and prints what went well.
@@ -77,6 +100,20 @@ fn paramiko_does_what_the_table_says() {
     let port = Bastion::shared().port().to_string();
     program.arg(client("python")).args(["-c", SCRIPT]).arg(port);
     library("paramiko", program);
+}
+
+#[test]
+fn ssh2_of_npm_does_what_the_table_says() {
+    if !installed("node") || !installed("npm") {
+        return;
+    }
+    let mut program = limited();
+    let port = Bastion::shared().port().to_string();
+    program
+        .args(["node", SCRIPT_OF_SSH2])
+        .arg(client("node"))
+        .arg(port);
+    library("ssh2", program);
 }
 
 /// A program that is a client: how it is started without a terminal, with one, and so that it asks for new keys often.
@@ -128,7 +165,7 @@ fn terminal(mut client: Command) {
 }
 
 fn carry(mut client: Command) {
-    let sent: Vec<u8> = (0..BULK).map(|n| (n * n / 7 % 251) as u8).collect();
+    let sent: Vec<u8> = (0..bulk()).map(|n| (n * n / 7 % 251) as u8).collect();
     let output = piped(client.arg("cat"), sent.clone());
     assert!(output == sent, "{} bytes came back", output.len());
 }
@@ -156,7 +193,7 @@ fn piped(client: &mut Command, input: Vec<u8>) -> Vec<u8> {
 
 fn stalled(mut client: Command) {
     let mut child = client
-        .arg(format!("head -c {BULK} /dev/zero"))
+        .arg(format!("head -c {} /dev/zero", bulk()))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -168,7 +205,7 @@ fn stalled(mut client: Command) {
         "nobody took its output"
     );
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.stdout.len(), BULK);
+    assert_eq!(output.stdout.len(), bulk());
 }
 
 #[test]
@@ -271,13 +308,7 @@ fn putty_does_what_the_table_says() {
         .output()
         .unwrap();
     assert!(converted.status.success(), "{converted:?}");
-    let host_key = Command::new("ssh-keygen")
-        .arg("-lf")
-        .arg(bastion.path().join("keys/host.pub"))
-        .output()
-        .unwrap();
-    let host_key = said(&host_key);
-    let fingerprint = host_key.split_whitespace().nth(1).unwrap().to_owned();
+    let fingerprint = host_fingerprint(bastion);
     let with = |flag: &str| {
         let mut plink = Command::new("plink");
         plink
@@ -295,4 +326,117 @@ fn putty_does_what_the_table_says() {
         rekeys: None,
     }
     .does_what_the_table_says(&[]);
+}
+
+/// One that is good gets in; one that has ended and one of a stranger's do not.
+#[test]
+fn certificates_are_shown_by_the_clients_of_which_the_table_says_so() {
+    let bastion = certified::start();
+    let of = |who: &str, authority: &str, validity: &str| {
+        certified::certify(
+            &bastion,
+            authority,
+            who,
+            &["-n", "operator-a", "-V", validity],
+        )
+    };
+    let good = of("good", "corp", "-1h:+1d");
+    let ended = of("ended", "corp", "-2d:-1d");
+    let strange = of("strange", "other", "-1h:+1d");
+    for (client, attempt) in CERTIFIED {
+        if !shows_certificates(client) {
+            panic!("the table does not know that {client} shows certificates");
+        }
+        let gets_in = |certificate: &Path| {
+            let key = certificate.to_str().unwrap().trim_end_matches("-cert.pub");
+            attempt(&bastion, Path::new(key), certificate)
+        };
+        let Some(first) = gets_in(&good) else {
+            continue;
+        };
+        assert!(first, "{client}");
+        assert_eq!(gets_in(&ended), Some(false), "{client}");
+        assert_eq!(gets_in(&strange), Some(false), "{client}");
+    }
+    for client in ["dropbear", "ssh2"] {
+        assert!(!shows_certificates(client), "{client} is not tried");
+    }
+}
+
+/// Logs in by a key and its certificate; `None` if the client is not there.
+type Attempt = fn(&Bastion, &Path, &Path) -> Option<bool>;
+
+const CERTIFIED: [(&str, Attempt); 4] = [
+    ("OpenSSH", |bastion, key, certificate| {
+        let name = key.file_name().unwrap().to_str().unwrap();
+        assert_eq!(certificate.parent(), key.parent());
+        let ran = bastion.run_ssh(name, "operator-a", "echo in");
+        Some(ran.stdout == "in\n")
+    }),
+    ("PuTTY", |bastion, key, certificate| {
+        if !installed("plink") || !installed("puttygen") {
+            return None;
+        }
+        let ppk = key.with_extension("ppk");
+        let converted = Command::new("puttygen")
+            .arg(key)
+            .args(["-O", "private", "-o"])
+            .arg(&ppk)
+            .status()
+            .unwrap();
+        assert!(converted.success());
+        let output = Command::new("plink")
+            .env("HOME", key.parent().unwrap())
+            .args(["-batch", "-ssh", "-T", "-noagent", "-hostkey"])
+            .args([
+                &host_fingerprint(bastion),
+                "-P",
+                &bastion.port().to_string(),
+            ])
+            .arg("-i")
+            .arg(&ppk)
+            .arg("-cert")
+            .arg(certificate)
+            .args(["operator-a@127.0.0.1", "echo in"])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Some(output.stdout == b"in\n")
+    }),
+    ("golang.org/x/crypto/ssh", |bastion, key, certificate| {
+        let output = limited()
+            .arg(client("matrix"))
+            .arg(format!("127.0.0.1:{}", bastion.port()))
+            .arg("operator-a")
+            .arg(key)
+            .arg(bastion.path().join("keys/host.pub"))
+            .arg(certificate)
+            .output()
+            .unwrap();
+        Some(output.stdout == b"exec\n")
+    }),
+    ("paramiko", |bastion, key, certificate| {
+        let output = limited()
+            .arg(client("python"))
+            .args(["-c", SCRIPT, &bastion.port().to_string(), "operator-a"])
+            .arg(key)
+            .arg(bastion.path().join("keys/host.pub"))
+            .arg(certificate)
+            .output()
+            .unwrap();
+        Some(output.stdout == b"exec\n")
+    }),
+];
+
+fn host_fingerprint(bastion: &Bastion) -> String {
+    let host_key = Command::new("ssh-keygen")
+        .arg("-lf")
+        .arg(bastion.path().join("keys/host.pub"))
+        .output()
+        .unwrap();
+    said(&host_key)
+        .split_whitespace()
+        .nth(1)
+        .unwrap()
+        .to_owned()
 }
