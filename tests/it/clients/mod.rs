@@ -3,6 +3,7 @@
 
 mod client_go;
 mod helm;
+mod hostile;
 mod kubectl;
 mod python;
 mod ssh;

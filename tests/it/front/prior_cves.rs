@@ -10,6 +10,8 @@ use super::{Bastion, limits, soon};
 const KEXINIT: u8 = 20;
 const KEX_ECDH_INIT: u8 = 30;
 const KEX_ECDH_REPLY: u8 = 31;
+const PING: u8 = 192;
+const PONG: u8 = 193;
 
 /// A client that speaks the clear beginning of SSH byte by byte.
 struct Raw(TcpStream);
@@ -126,6 +128,24 @@ async fn a_list_that_claims_four_gigabytes_ends_its_connection() {
     payload.extend_from_slice(&[0xff; 4]);
     client.packet(&payload).await;
     assert_eq!(types(&client.rest().await), [KEXINIT]);
+    still_serves(&bastion).await;
+}
+
+/// CVE-2025-26466 of OpenSSH: answers to pings were kept until the key exchange was over.
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_before_a_key_exchange_are_neither_kept_nor_answered() {
+    let bastion = Bastion::start(limits()).await;
+    let mut client = Raw::connect(&bastion).await;
+    client.version().await;
+    client.kexinit("curve25519-sha256").await;
+    let mut ping = vec![PING];
+    string(&mut ping, &[7; 200]);
+    for _ in 0..20_000 {
+        client.packet(&ping).await;
+    }
+    let all = client.rest().await;
+    assert!(!types(&all).contains(&PONG));
+    assert!(all.len() < 64 * 1024, "{}", all.len());
     still_serves(&bastion).await;
 }
 
