@@ -251,8 +251,17 @@ impl Arrival {
         let Some(link) = connect(peer) else {
             return place.over(Conduct::Fine);
         };
-        let end = connection::serve(tcp, link, self.terms, Arc::new(place), shutdown).await;
-        tracing::debug!(%address, ?end, "connection ended");
+        let place = Arc::new(place);
+        tokio::select! {
+            biased;
+            () = place.makes_way() => {
+                place.over(Conduct::Fine);
+                tracing::debug!(%address, "it made way for another");
+            }
+            end = connection::serve(tcp, link, self.terms, Arc::clone(&place), shutdown) => {
+                tracing::debug!(%address, ?end, "connection ended");
+            }
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 mod penalties;
 mod proxied;
 mod source;
+mod waiting;
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use self::penalties::Penalties;
 pub use self::proxied::{HeaderError, read_header};
 pub use self::source::Source;
+use self::waiting::{Seat, Waiting};
 use super::Rules;
 use crate::clock;
 use crate::config::{self, Startups};
@@ -49,8 +50,7 @@ pub(super) struct Gate {
 #[derive(Debug, Default)]
 struct Inside {
     /// Connections on which nobody is proven, of sources that are not exempt.
-    unproven: u32,
-    by_source: HashMap<Source, u32>,
+    waiting: Waiting,
     penalties: Penalties,
     /// Connections from proxies that have not said for whom.
     unannounced: u32,
@@ -59,7 +59,7 @@ struct Inside {
 /// A connection's place among those on which nobody is proven. Whoever drops it without a word died.
 #[derive(Debug)]
 pub(crate) struct Place {
-    gate: Option<Gate>,
+    gate: Option<(Gate, Seat)>,
     source: Source,
     state: Mutex<State>,
 }
@@ -147,34 +147,30 @@ impl Gate {
         if terms.penalties.is_some() && inside.penalties.refuses(source, now) {
             return Err(Reason::Penalty);
         }
-        let own = inside.by_source.get(&source).copied().unwrap_or(0);
+        let own = u32::try_from(inside.waiting.of(source)).unwrap_or(u32::MAX);
         if own >= terms.startups_per_source {
             return Err(Reason::PerSource);
         }
-        if dice < percent_refused(terms.startups, inside.unproven) {
-            return Err(Reason::Startups);
+        let all = u32::try_from(inside.waiting.all()).unwrap_or(u32::MAX);
+        if dice < percent_refused(terms.startups, all) {
+            let crowd = inside.waiting.make_way(source).ok_or(Reason::Startups)?;
+            self.strangers.turned_away(crowd, Reason::Startups);
         }
-        inside.unproven += 1;
-        inside.by_source.insert(source, own + 1);
+        let seat = inside.waiting.enter(source);
         self.stand(inside, now);
-        Ok(place(Some(self.clone())))
+        Ok(place(Some((self.clone(), seat))))
     }
 
-    fn leave(&self, source: Source) {
+    fn leave(&self, source: Source, seat: &Seat) {
         let mut inside = self.inside();
-        inside.unproven = inside.unproven.saturating_sub(1);
-        let left = inside.by_source.get(&source).copied().unwrap_or(0);
-        if left <= 1 {
-            inside.by_source.remove(&source);
-        } else {
-            inside.by_source.insert(source, left - 1);
-        }
+        inside.waiting.leave(source, seat);
         self.stand(inside, clock::monotonic());
     }
 
     fn stand(&self, mut inside: MutexGuard<'_, Inside>, now: Instant) {
-        let (unproven, refused) = (inside.unproven, inside.penalties.refused(now));
+        let (unproven, refused) = (inside.waiting.all(), inside.penalties.refused(now));
         drop(inside);
+        let unproven = u32::try_from(unproven).unwrap_or(u32::MAX);
         self.strangers.stand(unproven, refused);
     }
 
@@ -203,6 +199,14 @@ impl Place {
         })
     }
 
+    /// Waits until it has to make way for somebody whose source has fewer connections. That is nobody's fault.
+    pub(super) async fn makes_way(&self) {
+        match &self.gate {
+            Some((_, seat)) => seat.made_way.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The client tries to prove somebody.
     pub(crate) fn tried(&self) {
         let mut state = self.state();
@@ -224,7 +228,7 @@ impl Place {
             (State::Tried, Conduct::NoAttempt | Conduct::Garbage) => Conduct::AuthFailed,
             (_, conduct) => conduct,
         };
-        if let Some(gate) = &self.gate {
+        if let Some((gate, _)) = &self.gate {
             gate.penalize(self.source, conduct);
         }
     }
@@ -235,10 +239,10 @@ impl Place {
             let mut state = self.state();
             std::mem::replace(&mut *state, to)
         };
-        if let Some(gate) = &self.gate
+        if let Some((gate, seat)) = &self.gate
             && matches!(before, State::Waiting | State::Tried)
         {
-            gate.leave(self.source);
+            gate.leave(self.source, seat);
         }
         before
     }

@@ -88,12 +88,11 @@ fn who_is_proven_or_gone_makes_room() {
     let four = ask(&gate, "192.0.2.7").unwrap();
     // Its end does not count a second time.
     one.over(Conduct::Fine);
-    assert_eq!(gate.inside().unproven, 2);
+    assert_eq!(gate.inside().waiting.all(), 2);
     for place in [three, four] {
         place.over(Conduct::Fine);
     }
-    assert_eq!(gate.inside().unproven, 0);
-    assert!(gate.inside().by_source.is_empty());
+    assert_eq!(gate.inside().waiting.all(), 0);
 }
 
 #[test]
@@ -112,6 +111,35 @@ fn who_comes_when_it_is_full_is_refused_whatever_the_dice_say() {
         Some(Reason::Startups)
     );
     assert!(ask_at(&gate, "198.51.100.7", now, 30).is_ok());
+}
+
+#[tokio::test]
+async fn when_it_is_full_the_largest_crowd_makes_way_and_is_not_blamed() {
+    let gate = gate(Admission::default());
+    let crowd: Vec<Place> = (0..100)
+        .map(|n| ask(&gate, &format!("192.0.2.{}", n / 10)).unwrap())
+        .collect();
+    let honest = ask(&gate, "198.51.100.7").unwrap();
+    assert_eq!(gate.inside().waiting.all(), 100);
+    let mut gone = 0;
+    for place in &crowd {
+        let made_way = tokio::time::timeout(Duration::ZERO, place.makes_way()).await;
+        if made_way.is_ok() {
+            gone += 1;
+            place.over(Conduct::Fine);
+        }
+    }
+    assert_eq!(gone, 1);
+    assert_eq!(gate.inside().waiting.all(), 100);
+    // One of the crowd, who has as many as the others, finds it full.
+    assert_eq!(why(ask(&gate, "192.0.2.5")), Some(Reason::Startups));
+    // Who is proven makes way for nobody.
+    honest.proven();
+    let _more: Vec<Place> = (0..9)
+        .map(|_| ask(&gate, "198.51.100.8").unwrap())
+        .collect();
+    let made_way = tokio::time::timeout(Duration::ZERO, honest.makes_way()).await;
+    assert!(made_way.is_err());
 }
 
 #[test]
