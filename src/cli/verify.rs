@@ -51,7 +51,7 @@ pub(crate) struct Verify {
     /// A file of checkpoints of the log that were kept elsewhere
     #[arg(long, value_name = "FILE")]
     witness: Option<PathBuf>,
-    /// JSON lines
+    /// JSON lines: one for each recording, and a summary, which says how far it is proven that none is missing
     #[arg(long)]
     json: bool,
 }
@@ -128,9 +128,11 @@ impl Verify {
         for problem in held.iter().flat_map(|held| &held.problems) {
             tally.log_problem(json, &problem.to_string())?;
         }
-        if !json {
-            print(&tally.summary(log.as_ref().zip(held.as_ref())))?;
-        }
+        let summed_up = tally.summed_up(log.as_ref().zip(held.as_ref()));
+        print(&match json {
+            true => format!("{}\n", serde_json::json!({"summary": summed_up})),
+            false => summed_up.to_string(),
+        })?;
         Ok(tally)
     }
 
@@ -274,48 +276,94 @@ impl Tally {
         }
     }
 
-    fn summary(&self, log: Option<(&Log, &Held)>) -> String {
+    fn summed_up(&self, log: Option<(&Log, &Held)>) -> Summary {
+        Summary {
+            recordings: self.recordings,
+            unsound: self.unsound,
+            interrupted: self.interrupted,
+            open: self.open,
+            log: log.map(|(log, held)| Completeness {
+                leaves: log.reader.size(),
+                manifests: held.manifests,
+                newest_head: held.newest,
+                witnessed: log.proven,
+                unproven_since: (log.proven != Some(log.reader.size()))
+                    .then(|| log.entries.time_at(log.proven.unwrap_or(0)))
+                    .flatten(),
+            }),
+        }
+    }
+}
+
+/// What was found, and how far that none is missing is proven.
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Summary {
+    recordings: u64,
+    unsound: u64,
+    interrupted: u64,
+    /// Neither sealed nor live.
+    open: u64,
+    /// `None` without a log, which proves nothing.
+    log: Option<Completeness>,
+}
+
+#[derive(Debug, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Completeness {
+    leaves: u64,
+    /// Manifests with a head of the log that fits it.
+    manifests: u64,
+    /// Leaves that the newest of these heads covers.
+    newest_head: Option<u64>,
+    /// Leaves that a checkpoint covers that was kept elsewhere.
+    witnessed: Option<u64>,
+    /// What was removed since then would not be noticed. `None` if all is proven, which is when as many leaves are witnessed as there are; or since
+    /// the log's beginning.
+    unproven_since: Option<jiff::Timestamp>,
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut text = format!(
             "{} recordings: {} not sound, {} interrupted\n",
             self.recordings, self.unsound, self.interrupted
         );
-        let Some((log, held)) = log else {
+        let Some(log) = &self.log else {
             text.push_str(
                 "There is no log of recordings: that none is missing cannot be proven.\n",
             );
-            return text;
+            return f.write_str(&text);
         };
-        let leaves = log.reader.size();
-        if let Some(newest) = held.newest {
+        let leaves = log.leaves;
+        if let Some(newest) = log.newest_head {
             text.push_str(&format!(
                 "The heads of the log in {} manifests fit it; the newest covers {newest} leaves.\n",
-                held.manifests
+                log.manifests
             ));
         }
-        text.push_str(&match log.proven {
+        text.push_str(&match log.witnessed {
             Some(proven) if proven == leaves => {
                 format!("The log has {leaves} leaves, and a checkpoint kept elsewhere covers them all.\n")
             }
             Some(proven) => format!(
                 "The log has {leaves} leaves; a checkpoint kept elsewhere covers {proven}. That nothing was removed since {} is unproven.\n",
-                since(&log.entries, proven)
+                since(log.unproven_since)
             ),
             None => format!(
                 "The log has {leaves} leaves. Without a checkpoint kept elsewhere (--witness), that nothing was removed since {}{} is unproven.\n",
-                since(&log.entries, 0),
-                match held.newest {
+                since(log.unproven_since),
+                match log.newest_head {
                     // What was closed after it and is still there would carry a head that the log is behind.
                     Some(_) => ", together with everything that was closed after it,",
                     None => "",
                 }
             ),
         });
-        text
+        f.write_str(&text)
     }
 }
 
-fn since(entries: &Entries, position: u64) -> String {
-    entries
-        .time_at(position)
-        .map_or_else(|| "its beginning".to_owned(), to_the_second)
+fn since(time: Option<jiff::Timestamp>) -> String {
+    time.map_or_else(|| "its beginning".to_owned(), to_the_second)
 }

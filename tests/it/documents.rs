@@ -32,6 +32,26 @@ fn every_test_that_is_named_exists() {
     assert!(named > 80, "only {named} were found");
 }
 
+/// An advisory without a test is one that may be ours tomorrow.
+#[test]
+fn every_advisory_has_a_test() {
+    let text = read(&crate_root().join("docs/PRIOR-CVES.md"));
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.starts_with("| advisory"))
+        .collect();
+    assert!(rows.len() > 30, "only {} were found", rows.len());
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+        let last = cells.last().unwrap();
+        let heading = row.contains("what went wrong |");
+        assert!(
+            heading || last.split('`').any(is_test_name),
+            "no test: {row}"
+        );
+    }
+}
+
 /// Nothing else that stands in backticks there is written so.
 fn is_test_name(text: &str) -> bool {
     text.contains('_') && text.chars().all(|c| c.is_ascii_lowercase() || c == '_')

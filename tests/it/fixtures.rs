@@ -45,12 +45,20 @@ fn recordings_of_every_format_are_verified_replayed_and_exported() {
         let verified = ours(&fixture, &verify, "--identity");
         // One of them is interrupted.
         assert_eq!(verified.code, Some(3), "{verified:?}");
-        let verdicts: Vec<serde_json::Value> = verified
+        let mut verdicts: Vec<serde_json::Value> = verified
             .stdout
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
+        let summary = verdicts.pop().unwrap()["summary"].clone();
         assert_eq!(verdicts.len(), 5, "{verified:?}");
+        assert_eq!(summary["recordings"], 5, "{summary}");
+        assert_eq!(summary["unsound"], 0, "{summary}");
+        assert_eq!(summary["interrupted"], 1, "{summary}");
+        // Nobody kept a checkpoint of it elsewhere.
+        assert!(summary["log"]["leaves"].as_u64() > Some(5), "{summary}");
+        assert!(summary["log"]["witnessed"].is_null(), "{summary}");
+        assert!(summary["log"]["unprovenSince"].is_string(), "{summary}");
         for verdict in verdicts {
             assert_eq!(verdict["problems"], serde_json::json!([]), "{verdict}");
             let id = verdict["session"].as_str().unwrap();
