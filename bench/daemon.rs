@@ -18,6 +18,15 @@ pub(crate) enum Kept {
     Encrypted,
 }
 
+/// Whom it lets in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    /// Everybody here, as often as they like.
+    All,
+    /// As without a word about it.
+    Default,
+}
+
 /// A running daemon. It ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Daemon {
@@ -27,14 +36,14 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start(stage: &Stage, kept: Kept) -> anyhow::Result<Self> {
+    pub(crate) fn start(stage: &Stage, kept: Kept, admission: Admission) -> anyhow::Result<Self> {
         let dir = tempfile::Builder::new()
             .prefix("d-")
             .permissions(std::fs::Permissions::from_mode(0o755))
             .tempdir_in(&stage.dir)?
             .keep();
         let config = dir.join("bastion.yaml");
-        std::fs::write(&config, documents(stage, kept)?)?;
+        std::fs::write(&config, documents(stage, kept, admission)?)?;
         let log = std::fs::File::create(dir.join("daemon.log"))?;
         let process = Process::start(
             // A session of its own, as a service manager gives one: Linux shares processors out by sessions, and each
@@ -164,11 +173,15 @@ impl Drop for Daemon {
     }
 }
 
-fn documents(stage: &Stage, kept: Kept) -> anyhow::Result<String> {
+fn documents(stage: &Stage, kept: Kept, admission: Admission) -> anyhow::Result<String> {
     let key = std::fs::read_to_string(stage.dir.join("keys/client.pub"))?;
     let recordings = match kept {
         Kept::InClear => String::new(),
         Kept::Encrypted => format!("recordings: {{recipients: [\"{}\"]}}", key.trim()),
+    };
+    let admission = match admission {
+        Admission::All => "admission: {exempt: [127.0.0.0/8]}",
+        Admission::Default => "",
     };
     Ok(format!(
         r#"apiVersion: bastion-audit.dev/v1alpha1
@@ -179,7 +192,7 @@ spec:
   hostKeys: [{keys}/host]
   stateDir: state
   limits: {{drain: 1s, maxConnections: 2000}}
-  admission: {{exempt: [127.0.0.0/8]}}
+  {admission}
   {recordings}
   sandbox: {{tools: [{kubectl}, {load}], readOnlyPaths: [{files}]}}
 ---

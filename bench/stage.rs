@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::daemon::{Daemon, Kept};
+use super::daemon::{Admission, Daemon, Kept};
 use super::files::Content;
 use super::harness::{ControlPlane, crate_root};
 use super::peer::Peer;
@@ -79,7 +79,7 @@ impl Stage {
 
     /// The same, with recordings kept so.
     pub(crate) fn daemon_that_keeps(&self, kept: Kept) -> anyhow::Result<Daemon> {
-        Daemon::start(self, kept)
+        Daemon::start(self, kept, Admission::All)
     }
 
     pub(crate) fn peer(&self) -> Option<&Peer> {

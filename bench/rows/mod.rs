@@ -2,6 +2,7 @@
 
 mod credential;
 mod exec;
+mod flood;
 mod gets;
 mod idle;
 mod keystroke;
@@ -49,6 +50,8 @@ pub(crate) enum Row {
     Size,
     /// Proving recordings
     Verify,
+    /// Logins while others flood and guess
+    Flood,
     /// Decisions and reloads of a large organisation
     Mapping,
 }
@@ -69,6 +72,7 @@ impl Row {
         Self::Seek,
         Self::Size,
         Self::Verify,
+        Self::Flood,
         Self::Mapping,
     ];
 
@@ -89,6 +93,7 @@ impl Row {
             Self::Seek => seek::measure(stage),
             Self::Size => size::measure(stage),
             Self::Verify => verify::measure(stage),
+            Self::Flood => flood::measure(stage),
             Self::Mapping => mapping::measure(stage),
         }
     }
