@@ -37,6 +37,7 @@ use crate::storage;
 use crate::store::fs::InLog;
 use crate::store::room::Room;
 use crate::store::{self, FsStore, StoreError};
+use crate::totp::{Codes, TotpFile, TotpFileError};
 
 /// What [`Supervisor`](crate::supervise::Supervisor) calls the task that ends what is no longer allowed,
 const ENFORCEMENT: &str = "enforcement";
@@ -95,6 +96,9 @@ pub enum StartError {
     /// No knowledge of what is locked, no daemon.
     #[error(transparent)]
     Locks(#[from] LockFileError),
+    /// No knowledge of who is enrolled for one-time codes, no daemon.
+    #[error(transparent)]
+    Totp(#[from] TotpFileError),
     /// No journal of leases, no daemon.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -157,6 +161,8 @@ impl Daemon {
         // Before anything is decided.
         let (lock_file, locks) = LockFile::open(state_dir, room.clone())?;
         let locking = Locking::begin(lock_file, locks, reloads.in_force.clone());
+        let (totp_file, enrolments) = TotpFile::open(state_dir, room.clone())?;
+        let codes = Codes::begin(totp_file, enrolments, reloads.in_force.clone());
         let now = Arc::clone(&config.borrow());
         let bastion = &now.bastion;
         let (signing, log) = evidence(bastion, &clock, room.clone()).await?;
@@ -234,6 +240,7 @@ impl Daemon {
         let monitor = Arc::new(Monitor {
             config: config.clone(),
             locking,
+            codes,
             taking_back: tokio::sync::Mutex::default(),
             audit,
             strangers: front.strangers.clone(),

@@ -50,4 +50,5 @@ mod storage;
 pub mod store;
 pub mod strangers;
 mod supervise;
+pub mod totp;
 pub mod verify;

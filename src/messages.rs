@@ -9,6 +9,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::totp::Hidden;
+
 /// Who is at the other end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
@@ -39,6 +41,8 @@ pub enum Ask {
     Probe(Offer),
     /// The client's signature by this key was verified. Whether its certificate is worth anything was not.
     Authenticate(Offer),
+    /// What the client typed when it was asked for a one-time code, which is after [`Answer::Code`] only.
+    Code(Hidden),
     /// A session channel asks to run something. Goes with a [`SessionLink`].
     Open(Open),
     /// Something that is not a session was refused here: say so in the audit log.
@@ -73,10 +77,14 @@ impl std::fmt::Display for Ending {
 /// The reply to an [`Ask`].
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// Yes: worth a signature, or an identity is proven, or the session starts.
+    /// Yes: worth a signature, or an identity is proven, with all that was asked for, or the session starts.
     Yes,
     /// No. Nobody unproven learns why; what a proven identity may know comes over the [`SessionLink`].
     No,
+    /// To [`Ask::Authenticate`]: the key proves somebody, and that is not enough for what it asks for. Ask for a one-time code.
+    Code,
+    /// To [`Ask::Code`]: no, and another try is of no use. The client, whose key has signed, may read why.
+    NoBecause(String),
 }
 
 /// What a session channel asks for.

@@ -29,6 +29,7 @@ use crate::signing::Signing;
 use crate::store::FsStore;
 use crate::store::room::Room;
 use crate::strangers::Strangers;
+use crate::totp::{CodeRefused, Codes, Hidden};
 
 /// Questions under way from one connection.
 const ASKS: usize = 8;
@@ -37,6 +38,9 @@ const ORDERS: usize = 1;
 
 /// Keys that are put on record where nobody was proven: more than any client offers before it is sent away.
 const DECLINED: usize = 20;
+
+/// Codes that are looked at on one connection.
+const CODES: u32 = 3;
 
 /// How often open sessions are held against the clock at least: it may be set.
 const RECHECK: Duration = Duration::from_secs(30);
@@ -48,6 +52,8 @@ pub struct Monitor {
     pub config: watch::Receiver<Arc<Config>>,
     /// Locks and unlocks; what is locked stands in the configuration.
     pub locking: Locking,
+    /// Checks one-time codes; who is enrolled stands in the configuration.
+    pub codes: Codes,
     /// Held by whoever takes back what is no longer allowed.
     pub taking_back: tokio::sync::Mutex<()>,
     /// What happened and why.
@@ -100,6 +106,7 @@ impl Monitor {
             monitor: Arc::clone(self),
             peer,
             proven: None,
+            awaiting: None,
             told: false,
             declined: Vec::new(),
             tunnels: Tunnels::default(),
@@ -170,10 +177,19 @@ impl Monitor {
     }
 }
 
+/// Whose key has signed, and what they may be once a code was accepted.
+struct Awaiting {
+    offer: Offer,
+    identity: Identity,
+    typed: u32,
+}
+
 struct Conversation {
     monitor: Arc<Monitor>,
     peer: Peer,
     proven: Option<(Offer, Identity)>,
+    /// A key has signed, and a one-time code is to come.
+    awaiting: Option<Awaiting>,
     /// That the connection was opened is on record.
     told: bool,
     /// Keys that are nobody's: the login name that was asked for, and the fingerprint.
@@ -205,6 +221,7 @@ impl Conversation {
             }
         }
         self.tell_declined().await;
+        self.tell_no_code().await;
         if !self.told {
             return;
         }
@@ -240,7 +257,8 @@ impl Conversation {
                 true
             }
             Ask::Probe(offer) => self.probe(&offer),
-            Ask::Authenticate(offer) => self.authenticate(offer).await,
+            Ask::Authenticate(offer) => return self.authenticate(offer).await,
+            Ask::Code(code) => return self.code(&code).await,
             Ask::Open(open) => self.open(open, link),
             Ask::Ending(ending) => {
                 self.cut_own(&ending.to_string());
@@ -298,10 +316,10 @@ impl Conversation {
         }
     }
 
-    /// Once somebody is proven, nobody else can be on this connection.
-    async fn authenticate(&mut self, offer: Offer) -> bool {
-        if self.proven.is_some() {
-            return false;
+    /// Once somebody is proven, nobody else can be on this connection; nor once somebody's key has signed.
+    async fn authenticate(&mut self, offer: Offer) -> Answer {
+        if self.proven.is_some() || self.awaiting.is_some() {
+            return Answer::No;
         }
         let monitor = Arc::clone(&self.monitor);
         let principal = session::shown_principal(&offer.principal);
@@ -309,7 +327,8 @@ impl Conversation {
         // It is signed with now, whatever becomes of it.
         self.declined
             .retain(|(_, declined)| *declined != fingerprint);
-        match identity::identify(&monitor.config(), &offer, &self.peer, monitor.clock.now()) {
+        let (config, now) = (monitor.config(), monitor.clock.now());
+        match identity::identify(&config, &offer, &self.peer, now) {
             Ok(identity) => {
                 if self.told {
                     monitor.strangers.was_none();
@@ -318,22 +337,22 @@ impl Conversation {
                     self.told = true;
                     self.tell_opened().await;
                 }
-                let event = Event::AuthenticationOk {
-                    peer: &self.peer,
-                    identity: identity.name(),
-                    groups: identity.groups(),
-                    fingerprint: &fingerprint,
-                    certificate: identity.proof().certificate_facts(),
-                    principal: &principal,
-                };
-                if let Err(error) = monitor.audit.emit(event).await {
-                    tracing::error!("{error}");
-                    return false;
+                let remembered = monitor.codes.recall(&identity, now);
+                let identity = identity.with_code(remembered);
+                let from = self.peer.address.ip();
+                if remembered.is_none()
+                    && policy::asks_for_code(&config, &identity, &offer.principal, from, now)
+                {
+                    self.awaiting = Some(Awaiting {
+                        offer,
+                        identity,
+                        typed: 0,
+                    });
+                    return Answer::Code;
                 }
-                self.proven = Some((offer, identity));
-                true
+                self.prove(offer, identity).await
             }
-            Err(_) if !self.may_tell("authentication.refused") => false,
+            Err(_) if !self.may_tell("authentication.refused") => Answer::No,
             Err(refusal) => {
                 let facts = identity::certificate_facts(&monitor.config(), &offer);
                 let event = Event::AuthenticationRefused {
@@ -344,8 +363,109 @@ impl Conversation {
                     reason: refusal.to_string(),
                 };
                 monitor.audit.tell(event).await;
-                false
+                Answer::No
             }
+        }
+    }
+
+    /// All is proven that was asked for.
+    async fn prove(&mut self, offer: Offer, identity: Identity) -> Answer {
+        let event = Event::AuthenticationOk {
+            peer: &self.peer,
+            identity: identity.name(),
+            groups: identity.groups(),
+            fingerprint: identity.proof().fingerprint(),
+            certificate: identity.proof().certificate_facts(),
+            factors: &identity.factors(),
+            principal: &session::shown_principal(&offer.principal),
+        };
+        if let Err(error) = self.monitor.audit.emit(event).await {
+            tracing::error!("{error}");
+            return Answer::No;
+        }
+        self.proven = Some((offer, identity));
+        Answer::Yes
+    }
+
+    /// What was typed as a one-time code by whoever holds the key that has signed here.
+    async fn code(&mut self, typed: &Hidden) -> Answer {
+        let Some(mut awaiting) = self.awaiting.take() else {
+            return Answer::No;
+        };
+        awaiting.typed += 1;
+        let monitor = Arc::clone(&self.monitor);
+        let (config, now) = (monitor.config(), monitor.clock.now());
+        // Typing takes its time, and the configuration may have changed.
+        let identity = match identity::identify(&config, &awaiting.offer, &self.peer, now) {
+            Ok(identity) if identity.name() == awaiting.identity.name() => identity,
+            _ => {
+                self.tell_code_refused(&awaiting, "the key proves nobody any more")
+                    .await;
+                return Answer::No;
+            }
+        };
+        let remember = config.bastion.second_factor.remember;
+        match monitor.codes.accept(&identity, typed, now, remember).await {
+            Ok(accepted) => {
+                let passed = accepted.passed;
+                let event = Event::CodeAccepted {
+                    peer: &self.peer,
+                    identity: identity.name(),
+                    fingerprint: identity.proof().fingerprint(),
+                    principal: &session::shown_principal(&awaiting.offer.principal),
+                    recovery_left: accepted.recovery_left,
+                    counts_until: passed.until(),
+                };
+                if let Err(error) = monitor.audit.emit(event).await {
+                    tracing::error!("{error}");
+                    return Answer::No;
+                }
+                let identity = identity.with_code(Some(passed));
+                let proven = self.prove(awaiting.offer, identity.clone()).await;
+                if proven == Answer::Yes && !remember.is_zero() {
+                    monitor.codes.remember(&identity, passed, now);
+                }
+                proven
+            }
+            Err(refused) => {
+                let reason = refused.to_string();
+                self.tell_code_refused(&awaiting, &reason).await;
+                match refused {
+                    CodeRefused::Wrong | CodeRefused::Used if awaiting.typed < CODES => {
+                        self.awaiting = Some(awaiting);
+                        Answer::No
+                    }
+                    CodeRefused::Wrong | CodeRefused::Died => Answer::No,
+                    CodeRefused::NotKept(error) => {
+                        tracing::error!("a one-time code is not accepted: {error}");
+                        Answer::NoBecause(
+                            "your code is right, but cannot be noted as used, so it is not accepted; tell your administrator"
+                                .to_owned(),
+                        )
+                    }
+                    CodeRefused::Used | CodeRefused::TooMany { .. } | CodeRefused::NotEnrolled => {
+                        Answer::NoBecause(reason)
+                    }
+                }
+            }
+        }
+    }
+
+    async fn tell_code_refused(&self, awaiting: &Awaiting, reason: &str) {
+        let event = Event::CodeRefused {
+            peer: &self.peer,
+            identity: awaiting.identity.name(),
+            fingerprint: awaiting.identity.proof().fingerprint(),
+            principal: &session::shown_principal(&awaiting.offer.principal),
+            reason: reason.to_owned(),
+        };
+        self.monitor.audit.tell(event).await;
+    }
+
+    /// A key that has signed, and nobody who knew a code.
+    async fn tell_no_code(&self) {
+        if let Some(awaiting) = self.awaiting.as_ref().filter(|it| it.typed == 0) {
+            self.tell_code_refused(awaiting, "no code was typed").await;
         }
     }
 
@@ -385,7 +505,7 @@ impl Conversation {
         let now = self.monitor.clock.now();
         match identity::identify_again(&config, offer, &self.peer, now, identity) {
             Ok(again) if again.name() == identity.name() => {
-                *identity = again;
+                *identity = again.with_code(identity.passed().copied());
                 if let Err(denial) = policy::locked_out(&config, identity, now) {
                     let reason = denial.to_string();
                     self.disconnect(reason);

@@ -77,6 +77,7 @@ pub(crate) async fn no_longer_allowed(monitor: &Arc<Monitor>, config: &Config) -
             identity: &lease.identity,
             fingerprint: &lease.fingerprint,
             certificate: lease.certificate.as_deref(),
+            enrolment: lease.enrolment,
             role: &lease.role,
             cluster: &lease.cluster,
             subject: &lease.subject,

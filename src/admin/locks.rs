@@ -51,6 +51,7 @@ pub(super) async fn lock(
     if let Err(error) = monitor.locking.lock(lock.clone(), now) {
         return Reply::Error(error.to_string());
     }
+    monitor.codes.forget_locked(&lock.on);
     let config = monitor.config();
     let sessions = monitor.end_what_is_not_allowed(&config);
     let kept = monitor.locking.keep().await;

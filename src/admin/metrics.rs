@@ -35,6 +35,17 @@ pub(super) async fn text(monitor: &Monitor) -> String {
         monitor.store.syncs(),
     );
     strangers(&mut metrics, &monitor.strangers);
+    let (accepted, refused) = monitor.codes.counts();
+    metrics.counter(
+        "codes_accepted_total",
+        "One-time codes that were accepted.",
+        accepted,
+    );
+    metrics.counter(
+        "codes_refused_total",
+        "One-time codes that were not, after a verified signature.",
+        refused,
+    );
     storage(&mut metrics, &monitor.room);
     if monitor.custody.ships() {
         metrics.gauge(

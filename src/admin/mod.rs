@@ -4,6 +4,7 @@ mod client;
 mod locks;
 mod metrics;
 mod serve;
+mod totp;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,7 @@ use crate::log::Standing;
 use crate::mint::LiveLease;
 use crate::session::LiveSession;
 use crate::store::ship::Waiting;
+use crate::totp::Hidden;
 
 pub use client::{AdminError, ask};
 pub use serve::AdminSocket;
@@ -57,6 +59,27 @@ pub enum Request {
     },
     /// What is locked.
     Locks,
+    /// A new secret for somebody's one-time codes. Nothing is kept of it.
+    TotpOffer {
+        /// For whom.
+        identity: crate::config::Name,
+    },
+    /// Enroll somebody for one-time codes.
+    TotpEnroll {
+        /// Whom.
+        identity: crate::config::Name,
+        /// What the codes are made from, base32, as it was offered.
+        secret: Hidden,
+        /// The code that their authenticator shows.
+        code: Hidden,
+    },
+    /// Remove an enrolment.
+    TotpRemove {
+        /// Whose.
+        identity: crate::config::Name,
+    },
+    /// Who is enrolled.
+    TotpList,
     /// Hold a recording: nothing deletes it until it is released.
     Hold {
         /// Which one.
@@ -123,6 +146,32 @@ pub enum Reply {
     Unlocked(bool),
     /// To [`Request::Locks`], in the order in which they were made.
     Locks(Vec<crate::locks::Lock>),
+    /// To [`Request::TotpOffer`].
+    TotpOffered {
+        /// Base32.
+        secret: Hidden,
+        /// The same for an authenticator.
+        url: Hidden,
+        /// Whether there is such an Identity document.
+        listed: bool,
+    },
+    /// To [`Request::TotpEnroll`]: the recovery codes.
+    TotpEnrolled(Vec<Hidden>),
+    /// To [`Request::TotpEnroll`]: that code is wrong.
+    TotpWrongCode(String),
+    /// To [`Request::TotpRemove`].
+    TotpRemoved {
+        /// Whether they were enrolled.
+        was: bool,
+        /// What became of each credential that it takes away.
+        credentials: Vec<crate::revoke::TakenBack>,
+        /// Open sessions that were ended.
+        sessions: usize,
+        /// Why a restart of the daemon would bring it back; `None`: it would not.
+        not_kept: Option<String>,
+    },
+    /// To [`Request::TotpList`], by name.
+    TotpList(Vec<crate::totp::Listed>),
     /// To [`Request::Hold`] and [`Request::Release`]: whether it changed anything.
     Held(bool),
     /// To [`Request::Delete`]: it is gone.

@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::{LONGEST, Reply, Request, SOCKET, locks, metrics};
+use super::{LONGEST, Reply, Request, SOCKET, locks, metrics, totp};
 use crate::audit::{Act, Event};
 use crate::custody::CustodyError;
 use crate::mint::LiveLease;
@@ -127,6 +127,14 @@ async fn act(monitor: &Arc<Monitor>, uid: u32, request: Request) -> Reply {
         } => locks::lock(monitor, &who(uid), on, seconds, reason).await,
         Request::Unlock { on } => locks::unlock(monitor, &who(uid), &on).await,
         Request::Locks => Reply::Locks(locks::standing(monitor)),
+        Request::TotpOffer { identity } => totp::offer(monitor, &identity),
+        Request::TotpEnroll {
+            identity,
+            secret,
+            code,
+        } => totp::enroll(monitor, who(uid), identity, &secret, &code).await,
+        Request::TotpRemove { identity } => totp::remove(monitor, &who(uid), &identity).await,
+        Request::TotpList => Reply::TotpList(monitor.codes.list(monitor.clock.now()).await),
         Request::Kill { session } => {
             let found = monitor.live.cut(session, "an administrator ended it");
             let act = Act::Kill {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::config::{Name, SessionKind};
+use crate::config::{Factor, Name, SessionKind};
 use crate::identity::Group;
 use crate::identity::certificate::CertificateFacts;
 use crate::locks::Lock;
@@ -74,8 +74,40 @@ pub enum Event<'a> {
         fingerprint: &'a str,
         /// By which certificate of that key, if it was one.
         certificate: Option<&'a CertificateFacts>,
+        /// All that was proven: `key` or `certificate`, and `totp` if a one-time code was accepted now or is remembered.
+        factors: &'a [Factor],
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
+    },
+    /// A one-time code was accepted, after a verified signature. Written before anybody is let in by it.
+    #[serde(rename = "code.accepted")]
+    CodeAccepted {
+        /// Who connects.
+        peer: &'a Peer,
+        /// Whose it was.
+        identity: &'a Name,
+        /// The key that signed.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+        /// Recovery codes that are left, if it was one.
+        recovery_left: Option<usize>,
+        /// From then on nothing new is opened by it.
+        counts_until: Timestamp,
+    },
+    /// A one-time code was asked for after a verified signature, and not given or not accepted.
+    #[serde(rename = "code.refused")]
+    CodeRefused {
+        /// Who connects.
+        peer: &'a Peer,
+        /// Whose it should have been.
+        identity: &'a Name,
+        /// The key that signed.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+        /// Why.
+        reason: String,
     },
     /// A key proved nobody: after its signature was verified, or as it was offered, where nobody was proven on the connection.
     #[serde(rename = "authentication.refused")]
@@ -508,6 +540,28 @@ pub enum Event<'a> {
         lock: &'a Lock,
         /// Who said so.
         who: &'a str,
+    },
+    /// An administrator enrolled somebody for one-time codes. Written before it is done.
+    #[serde(rename = "totp.enrolled")]
+    TotpEnrolled {
+        /// Whom.
+        identity: &'a Name,
+        /// Who said so.
+        who: &'a str,
+    },
+    /// An administrator removed somebody's enrolment.
+    #[serde(rename = "totp.removed")]
+    TotpRemoved {
+        /// Whose.
+        identity: &'a Name,
+        /// Who said so.
+        who: &'a str,
+        /// Open sessions that it ended.
+        sessions: usize,
+        /// Credentials that it took back, or tried to.
+        credentials: usize,
+        /// Why a restart of the daemon would bring it back; none if it would not.
+        not_kept: Option<&'a str>,
     },
     /// An administrator did something over the admin socket.
     #[serde(rename = "admin.act")]

@@ -23,6 +23,7 @@ mod sessions;
 mod show;
 mod signer;
 mod test;
+mod totp;
 mod verify;
 
 use std::io::Write;
@@ -66,6 +67,7 @@ enum Word {
     Lock(lock::LockWord),
     Unlock(lock::Unlock),
     Locks(lock::Locks),
+    Totp(totp::TotpWord),
     Metrics(metrics::Metrics),
     Hold(keep::Hold),
     Release(keep::Release),
@@ -97,6 +99,7 @@ impl Cli {
             Word::Lock(word) => word.run(),
             Word::Unlock(word) => word.run(),
             Word::Locks(word) => word.run(),
+            Word::Totp(word) => word.run(),
             Word::Metrics(word) => word.run(),
             Word::Hold(word) => word.run(),
             Word::Release(word) => word.run(),

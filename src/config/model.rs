@@ -86,6 +86,8 @@ pub struct Config {
     pub digest: String,
     /// What administrators have locked: no document says it, and a reload leaves it as it is.
     pub locks: crate::locks::Locks,
+    /// Who is enrolled for one-time codes: no document says that either.
+    pub enrolled: crate::totp::Enrolled,
     pub(super) index: super::index::Index,
 }
 
@@ -124,6 +126,24 @@ pub struct Bastion {
     pub recordings: KeepRecordings,
     /// The OpenID Connect issuer that the daemon is for its clusters, if it is one.
     pub issuer: Option<super::IssuerSettings>,
+    /// What becomes of one-time codes.
+    pub second_factor: SecondFactor,
+}
+
+/// `spec.secondFactor`: what becomes of one-time codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SecondFactor {
+    /// How long a code counts: on its connection, and for whoever logs in by the same key from the same address; default 8 h. Zero: on its
+    /// connection only.
+    pub remember: Duration,
+}
+
+impl Default for SecondFactor {
+    fn default() -> Self {
+        Self {
+            remember: Duration::from_secs(8 * 3600),
+        }
+    }
 }
 
 /// `spec.algorithms`: which cryptography is spoken.
@@ -347,6 +367,30 @@ pub struct Role {
     pub name: Name,
     /// What it gives.
     pub access: RoleAccess,
+    /// What must have been proven on a connection, all of it; empty: what proves an identity is enough.
+    pub require: BTreeSet<Factor>,
+}
+
+/// What can be proven on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Factor {
+    /// A signature by a key of the configuration, without a certificate.
+    Key,
+    /// A signature by a key with a certificate of an authority of the configuration.
+    Certificate,
+    /// Besides either, a one-time code.
+    Totp,
+}
+
+impl std::fmt::Display for Factor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Key => "key",
+            Self::Certificate => "certificate",
+            Self::Totp => "totp",
+        })
+    }
 }
 
 /// A role gives a Kubernetes identity, or sight of recordings; never both.

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::issuer::Issuer;
 use crate::locks::Locks;
+use crate::totp::Enrolled;
 
 use super::{Bastion, Config, Problems, load_noting_files, source};
 
@@ -64,12 +65,12 @@ pub struct Reloads {
     pub reports: mpsc::Receiver<Reload>,
     /// Asks for a reload.
     pub trigger: Trigger,
-    /// Puts locks in force.
+    /// Puts locks and enrolments in force.
     pub in_force: InForce,
 }
 
-/// What is in force: the documents as they were read last, and what administrators have locked since. Neither change loses the
-/// other. Cheap to clone.
+/// What is in force: the documents as they were read last, and what administrators have locked and whom they have enrolled since. No change
+/// loses another. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct InForce(watch::Sender<Arc<Config>>);
 
@@ -89,10 +90,20 @@ impl InForce {
         });
     }
 
+    /// Puts other enrolments for one-time codes in force.
+    pub fn change_enrolled(&self, enrolled: Enrolled) {
+        self.0.send_modify(|config| {
+            let mut changed = Config::clone(config);
+            changed.enrolled = enrolled;
+            *config = Arc::new(changed);
+        });
+    }
+
     /// Puts other documents in force.
     fn change_documents(&self, mut new: Config) {
         self.0.send_modify(|config| {
             new.locks = config.locks.clone();
+            new.enrolled = config.enrolled.clone();
             *config = Arc::new(new);
         });
     }

@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use russh::keys::Certificate;
 use russh::keys::ssh_key::{Algorithm, PublicKey};
-use tokio::sync::oneshot;
+use russh::server::Auth;
+use tokio::sync::watch;
 
+use super::Progress;
+use super::interactive::{Interactive, ask_for_code};
 use super::monitor::Monitor;
 use super::wire::Wire;
 use crate::messages::{Answer, Ask, Offer};
@@ -25,25 +29,28 @@ pub(super) struct Authentication {
     monitor: Monitor,
     wire: Arc<Wire>,
     place: Arc<Place>,
-    /// Present until an identity is proven: there is no second one.
-    proven: Option<oneshot::Sender<()>>,
+    /// Once an identity is proven there is no second one.
+    progress: watch::Sender<Progress>,
+    /// A key has signed, and a code is to come.
+    interactive: Option<Interactive>,
     introduced: bool,
     offers: u32,
 }
 
 impl Authentication {
-    /// `proven` hears of the first identity.
+    /// `progress` hears of the first identity.
     pub(super) fn new(
         monitor: Monitor,
         wire: Arc<Wire>,
         place: Arc<Place>,
-        proven: oneshot::Sender<()>,
+        progress: watch::Sender<Progress>,
     ) -> Self {
         Self {
             monitor,
             wire,
             place,
-            proven: Some(proven),
+            progress,
+            interactive: None,
             introduced: false,
             offers: 0,
         }
@@ -63,7 +70,7 @@ impl Authentication {
     ) -> bool {
         self.tried();
         self.offers = self.offers.saturating_add(1);
-        if self.proven.is_none() || self.offers > OFFERS {
+        if self.is_settled() || self.offers > OFFERS {
             return false;
         }
         match offer(user, key, algorithm) {
@@ -78,15 +85,15 @@ impl Authentication {
         user: &str,
         key: &PublicKey,
         algorithm: &Algorithm,
-    ) -> bool {
+    ) -> Auth {
         match offer(user, key, algorithm) {
             Some(offer) => self.proves(offer).await,
-            None => false,
+            None => Auth::reject(),
         }
     }
 
     /// The same for a certificate, whose key's signature russh has verified.
-    pub(super) async fn certified(&mut self, user: &str, certificate: &Certificate) -> bool {
+    pub(super) async fn certified(&mut self, user: &str, certificate: &Certificate) -> Auth {
         let key = PublicKey::new(certificate.public_key().clone(), "");
         // These kinds of key sign under their own name and no other, as russh has made sure.
         let offer = offer(user, &key, &key.algorithm());
@@ -98,31 +105,75 @@ impl Authentication {
                 })
                 .await
             }
-            _ => false,
+            _ => Auth::reject(),
         }
     }
 
-    async fn proves(&mut self, offer: Offer) -> bool {
+    /// Keyboard-interactive: begun, or answered. `None` where it is not its time, which is all of the time but after a key has signed.
+    pub(super) async fn interactive(
+        &mut self,
+        user: &str,
+        answers: Option<impl Iterator<Item = Bytes>>,
+    ) -> Option<Auth> {
+        let mut interactive = self.interactive.take()?;
+        let auth = match answers {
+            None => interactive.begin(user),
+            Some(answers) => match interactive.typed(user, answers) {
+                Err(auth) => auth,
+                Ok(code) => {
+                    self.tried();
+                    let answer = self.monitor.ask(Ask::Code(code), None, KEY_ANSWER).await;
+                    if answer == Answer::Yes {
+                        return Some(self.proven());
+                    }
+                    interactive.judged(answer)
+                }
+            },
+        };
+        self.interactive = Some(interactive);
+        Some(auth)
+    }
+
+    async fn proves(&mut self, offer: Offer) -> Auth {
         self.tried();
-        if self.proven.is_none() {
-            return false;
+        if self.is_settled() {
+            return Auth::reject();
         }
-        if !self.yes(Ask::Authenticate(offer)).await {
-            return false;
+        let user = offer.principal.clone();
+        match self.ask(Ask::Authenticate(offer)).await {
+            Answer::Yes => self.proven(),
+            Answer::Code => {
+                self.interactive = Some(Interactive::of(&user));
+                self.place.signed();
+                self.progress.send_replace(Progress::Signed);
+                ask_for_code()
+            }
+            Answer::No | Answer::NoBecause(_) => Auth::reject(),
         }
+    }
+
+    fn proven(&mut self) -> Auth {
         self.place.proven();
-        self.proven
-            .take()
-            .is_some_and(|proven| proven.send(()).is_ok())
+        self.progress.send_replace(Progress::Proven);
+        Auth::Accept
+    }
+
+    /// Somebody is proven, or has only a code to type.
+    fn is_settled(&self) -> bool {
+        *self.progress.borrow() != Progress::Nobody
     }
 
     async fn yes(&mut self, ask: Ask) -> bool {
+        self.ask(ask).await == Answer::Yes
+    }
+
+    async fn ask(&mut self, ask: Ask) -> Answer {
         if !self.introduced {
             self.introduced = true;
             let client = self.wire.client().unwrap_or_default().to_owned();
             self.monitor.tell(Ask::Client(client)).await;
         }
-        self.monitor.ask(ask, None, KEY_ANSWER).await == Answer::Yes
+        self.monitor.ask(ask, None, KEY_ANSWER).await
     }
 }
 
@@ -156,7 +207,7 @@ mod tests {
     fn agreeable() -> (
         Authentication,
         mpsc::UnboundedReceiver<Ask>,
-        oneshot::Receiver<()>,
+        watch::Receiver<Progress>,
     ) {
         let (asks, mut asked) = mpsc::channel::<Envelope>(1);
         let (heard, hears) = mpsc::unbounded_channel();
@@ -166,10 +217,10 @@ mod tests {
                 drop(envelope.reply.send(Answer::Yes));
             }
         });
-        let (proven, was_proven) = oneshot::channel();
+        let (progress, was_proven) = watch::channel(Progress::Nobody);
         let monitor = Monitor::new(asks, CancellationToken::new());
         (
-            Authentication::new(monitor, Wire::new(), Place::uncounted(), proven),
+            Authentication::new(monitor, Wire::new(), Place::uncounted(), progress),
             hears,
             was_proven,
         )
@@ -183,22 +234,14 @@ mod tests {
     async fn an_identity_once_proven_cannot_be_changed() {
         let (mut authentication, mut asked, was_proven) = agreeable();
         let ed25519 = Algorithm::Ed25519;
-        assert!(
-            authentication
-                .verified("operator-a", &key(ONE), &ed25519)
-                .await
-        );
-        was_proven.await.unwrap();
-        assert!(
-            !authentication
-                .verified("admin", &key(OTHER), &ed25519)
-                .await
-        );
-        assert!(
-            !authentication
-                .verified("operator-a", &key(ONE), &ed25519)
-                .await
-        );
+        let one = key(ONE);
+        let auth = authentication.verified("operator-a", &one, &ed25519);
+        assert_eq!(auth.await, Auth::Accept);
+        assert_eq!(*was_proven.borrow(), Progress::Proven);
+        for (login, key) in [("admin", key(OTHER)), ("operator-a", key(ONE))] {
+            let auth = authentication.verified(login, &key, &ed25519).await;
+            assert_eq!(auth, Auth::reject());
+        }
         assert!(!authentication.offered("admin", &key(OTHER), &ed25519).await);
         drop(authentication);
         let mut asks = Vec::new();
@@ -213,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_offer_proves_nothing_and_offers_are_bounded() {
-        let (mut authentication, _asked, mut was_proven) = agreeable();
+        let (mut authentication, _asked, was_proven) = agreeable();
         let mut accepted = 0;
         for _ in 0..100 {
             if authentication
@@ -224,13 +267,10 @@ mod tests {
             }
         }
         assert_eq!(accepted, OFFERS);
-        was_proven.try_recv().unwrap_err();
-        assert!(
-            authentication
-                .verified("x", &key(ONE), &Algorithm::Ed25519)
-                .await,
-            "a proof is no offer"
-        );
+        assert_eq!(*was_proven.borrow(), Progress::Nobody);
+        let one = key(ONE);
+        let auth = authentication.verified("x", &one, &Algorithm::Ed25519);
+        assert_eq!(auth.await, Auth::Accept, "a proof is no offer");
     }
 
     #[tokio::test]
@@ -244,7 +284,57 @@ mod tests {
             },
         ] {
             assert!(!authentication.offered("x", &key(ONE), &algorithm).await);
-            assert!(!authentication.verified("x", &key(ONE), &algorithm).await);
+            let auth = authentication.verified("x", &key(ONE), &algorithm).await;
+            assert_eq!(auth, Auth::reject());
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_not_enough_is_the_last_that_is_looked_at() {
+        let (asks, mut asked) = mpsc::channel::<Envelope>(1);
+        let (heard, mut hears) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Some(envelope) = asked.recv().await {
+                let answer = match &envelope.ask {
+                    Ask::Authenticate(_) => Answer::Code,
+                    Ask::Code(code) if code.expose() == "123456" => Answer::Yes,
+                    _ => Answer::No,
+                };
+                heard.send(envelope.ask).unwrap();
+                drop(envelope.reply.send(answer));
+            }
+        });
+        let (progress, seen) = watch::channel(Progress::Nobody);
+        let monitor = Monitor::new(asks, CancellationToken::new());
+        let mut authentication =
+            Authentication::new(monitor, Wire::new(), Place::uncounted(), progress);
+        let none = None::<std::iter::Empty<Bytes>>;
+        assert_eq!(
+            authentication.interactive("editor", none.clone()).await,
+            None
+        );
+        let (one, other, ed25519) = (key(ONE), key(OTHER), Algorithm::Ed25519);
+        let auth = authentication.verified("editor", &one, &ed25519).await;
+        assert_eq!(auth, ask_for_code());
+        assert_eq!(*seen.borrow(), Progress::Signed);
+        for key in [&one, &other] {
+            let auth = authentication.verified("editor", key, &ed25519).await;
+            assert_eq!(auth, Auth::reject());
+            assert!(!authentication.offered("editor", key, &ed25519).await);
+        }
+        let typed = |code: &'static str| Some(std::iter::once(Bytes::from(code)));
+        for (code, proven) in [("654321", false), ("123456", true)] {
+            let prompt = authentication.interactive("editor", none.clone()).await;
+            assert!(matches!(prompt, Some(Auth::Partial { .. })));
+            let auth = authentication.interactive("editor", typed(code)).await;
+            assert_eq!(auth == Some(Auth::Accept), proven, "{code}");
+            assert_eq!(*seen.borrow() == Progress::Proven, proven);
+        }
+        assert_eq!(authentication.interactive("editor", none).await, None);
+        let mut asks = 0;
+        while hears.try_recv().is_ok() {
+            asks += 1;
+        }
+        assert_eq!(asks, 4, "the client, its key, two codes");
     }
 }

@@ -110,11 +110,15 @@ impl Handler for Callbacks {
 
     async fn auth_keyboard_interactive<'a>(
         &'a mut self,
-        _user: &str,
+        user: &str,
         _submethods: &str,
-        _response: Option<Response<'a>>,
+        response: Option<Response<'a>>,
     ) -> Result<Auth, Error> {
-        Ok(self.refuse_method("keyboard-interactive authentication"))
+        let auth = self.authentication.interactive(user, response).await;
+        Ok(match auth {
+            Some(auth) => auth,
+            None => self.refuse_method("keyboard-interactive authentication"),
+        })
     }
 
     async fn auth_openssh_certificate(
@@ -122,8 +126,7 @@ impl Handler for Callbacks {
         user: &str,
         certificate: &Certificate,
     ) -> Result<Auth, Error> {
-        let ok = self.authentication.certified(user, certificate).await;
-        Ok(answer(ok))
+        Ok(self.authentication.certified(user, certificate).await)
     }
 
     async fn auth_publickey_offered(
@@ -143,11 +146,11 @@ impl Handler for Callbacks {
         user: &str,
         key: VerifiedPublicKey<'_>,
     ) -> Result<Auth, Error> {
-        let ok = self
+        let auth = self
             .authentication
             .verified(user, key.public_key, key.algorithm)
             .await;
-        Ok(answer(ok))
+        Ok(auth)
     }
 
     async fn channel_open_session(

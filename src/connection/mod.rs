@@ -10,6 +10,7 @@ mod callbacks;
 mod channels;
 mod destination;
 mod input;
+mod interactive;
 mod monitor;
 mod session;
 mod stream;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use russh::Disconnect;
 use russh::server::RunningSession;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -50,6 +51,20 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Keepalives are sent after each interval of silence; the fourth interval ends a connection that answered none.
 const SILENT_INTERVALS: u32 = 4;
+
+/// What a client that has to type a code has for it, at least. An app on a phone takes longer than a program that signs.
+const TYPING: Duration = Duration::from_secs(60);
+
+/// How far a client has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// Nobody is proven.
+    Nobody,
+    /// A key has signed, and a code is to come.
+    Signed,
+    /// Somebody is proven.
+    Proven,
+}
 
 /// Why a connection ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -143,10 +158,10 @@ async fn until_end(
     let _cut_at_end = cut.clone().drop_guard();
     let tasks = TaskTracker::new();
     let (load, load_seen) = watch::channel(Load::none());
-    let (proven, was_proven) = oneshot::channel();
+    let (progress, progress_seen) = watch::channel(Progress::Nobody);
     let monitor = Monitor::new(asks, cut.clone());
     let callbacks = Callbacks {
-        authentication: Authentication::new(monitor.clone(), Arc::clone(&wire), place, proven),
+        authentication: Authentication::new(monitor.clone(), Arc::clone(&wire), place, progress),
         banner,
         refusals: Refusals::new(monitor.clone(), tasks.clone()),
         channels: Channels::new(Shared {
@@ -168,7 +183,7 @@ async fn until_end(
             load: load_seen,
             shutdown,
         }
-        .until_due(was_proven)
+        .until_due(progress_seen)
     );
 
     // This waits for the client's version line: it belongs under the same timers as everything after.
@@ -274,8 +289,7 @@ struct Watch {
 
 impl Watch {
     /// Returns when the connection is to end.
-    async fn until_due(mut self, was_proven: oneshot::Receiver<()>) -> End {
-        let mut was_proven = pin!(was_proven);
+    async fn until_due(mut self, mut progress: watch::Receiver<Progress>) -> End {
         let mut proven = false;
         let mut drain_ends = None;
         let mut load_changes = true;
@@ -294,13 +308,22 @@ impl Watch {
                     Some(Order::Disconnect { reason }) => return End::Ordered(reason),
                     None => return End::Unwatched,
                 },
-                done = &mut was_proven, if !proven => {
-                    if done.is_err() {
+                changed = progress.changed(), if !proven => {
+                    if changed.is_err() {
                         // The callbacks are gone, and with them russh: it says itself how it ended.
                         return std::future::pending().await;
                     }
-                    proven = true;
-                    self.wire.used_now();
+                    match *progress.borrow_and_update() {
+                        Progress::Nobody => {}
+                        Progress::Signed => {
+                            let typing = self.limits.login_grace.max(TYPING);
+                            self.grace_ends = clock::monotonic() + typing;
+                        }
+                        Progress::Proven => {
+                            proven = true;
+                            self.wire.used_now();
+                        }
+                    }
                 }
                 () = self.shutdown.cancelled(), if drain_ends.is_none() => {
                     drain_ends = Some(clock::monotonic() + self.limits.drain);
@@ -367,5 +390,45 @@ impl Watch {
     fn silence_ends(&self) -> Option<Instant> {
         (!self.limits.keepalive.is_zero() && !self.wire.is_paused())
             .then(|| self.wire.last_heard() + self.limits.keepalive * SILENT_INTERVALS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After which time a client is cut that gets so far at once and then does nothing.
+    async fn cut_after(progress: Progress, login_grace: Duration) -> Duration {
+        let limits = Limits {
+            login_grace,
+            ..Limits::default()
+        };
+        let (_orders, orders) = mpsc::channel(1);
+        let (_load, load) = watch::channel(Load::none());
+        let (client, seen) = watch::channel(Progress::Nobody);
+        let since = clock::monotonic();
+        let watching = Watch {
+            wire: Wire::new(),
+            grace_ends: since + limits.login_grace,
+            limits,
+            orders,
+            load,
+            shutdown: CancellationToken::new(),
+        };
+        client.send_replace(progress);
+        assert_eq!(watching.until_due(seen).await, End::Grace);
+        clock::monotonic() - since
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_a_code_to_type_has_time_for_it_and_not_for_ever() {
+        let (second, minute) = (Duration::from_secs(1), Duration::from_secs(60));
+        let about = |one: Duration, other: Duration| one >= other && one < other + second;
+        let nothing = cut_after(Progress::Nobody, 2 * second).await;
+        assert!(about(nothing, 2 * second), "{nothing:?}");
+        let signed = cut_after(Progress::Signed, 2 * second).await;
+        assert!(about(signed, minute), "{signed:?}");
+        let patient = cut_after(Progress::Signed, 3 * minute).await;
+        assert!(about(patient, 3 * minute), "{patient:?}");
     }
 }

@@ -14,7 +14,8 @@ pub use provider::{
 };
 pub(crate) use provider::{fingerprint, identify_again};
 
-use crate::config::Name;
+use crate::config::{Factor, Name};
+use crate::totp::Passed;
 use certificate::{CertificateFacts, Certified};
 
 /// Who was proven. Only [`identify`] makes one.
@@ -24,6 +25,7 @@ pub struct Identity {
     groups: BTreeSet<Group>,
     proof: Proof,
     source: IpAddr,
+    passed: Option<Passed>,
 }
 
 /// What proved an identity.
@@ -108,6 +110,26 @@ impl Identity {
     /// Where it was proven from.
     pub fn source(&self) -> IpAddr {
         self.source
+    }
+
+    /// The one-time code that was accepted besides, if one was.
+    pub fn passed(&self) -> Option<&Passed> {
+        self.passed.as_ref()
+    }
+
+    /// What was proven, in the order in which roles name it.
+    pub fn factors(&self) -> Vec<Factor> {
+        let by = match self.proof {
+            Proof::Key { .. } => Factor::Key,
+            Proof::Certificate(_) => Factor::Certificate,
+        };
+        let code = self.passed.map(|_| Factor::Totp);
+        [Some(by), code].into_iter().flatten().collect()
+    }
+
+    /// The same with a one-time code, or without one.
+    pub(crate) fn with_code(self, passed: Option<Passed>) -> Self {
+        Self { passed, ..self }
     }
 }
 

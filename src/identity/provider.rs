@@ -115,6 +115,7 @@ fn by_key(
             no_forwarding: line.no_forwarding,
         },
         source: peer.address.ip(),
+        passed: None,
     })
 }
 

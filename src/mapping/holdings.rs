@@ -256,6 +256,7 @@ fn given<'c>(
             },
             _ => continue,
         };
+        let aspects = with_requirement(aspects, config, &thing);
         things.insert(thing, aspects);
     }
 }
@@ -266,6 +267,22 @@ fn longest(role: &KubernetesRole) -> String {
         return first;
     }
     format!("{first}, extended by {}", show_duration(role.max_extension))
+}
+
+fn with_requirement(mut aspects: Aspects, config: &Config, thing: &Thing) -> Aspects {
+    let (Thing::Role { role, .. } | Thing::Recordings { role }) = thing else {
+        return aspects;
+    };
+    let required = config.roles.get(role).map(|role| &role.require);
+    let required: Vec<String> = required
+        .into_iter()
+        .flatten()
+        .map(ToString::to_string)
+        .collect();
+    if !required.is_empty() {
+        aspects.insert("requires", required.join(", "));
+    }
+    aspects
 }
 
 fn of_role(config: &Config, role: &KubernetesRole, cluster: &Name, by: &[&Binding]) -> Aspects {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::conditions::gives_now;
-use super::{Somebody, Supposed};
+use super::{Denial, Somebody, Supposed, factors};
 use crate::config::{AuditRole, Binding, Config, Name, Pattern, RoleAccess};
 use crate::identity::Identity;
 
@@ -29,20 +29,55 @@ impl AuditScope {
     }
 }
 
-/// What the identity may read now, from there; `None` if it has no audit role. Ask again for each reading: bindings end.
+/// What the identity may read now, from there; `None` if it has no audit role, or has not proven what its audit roles require. Ask again for
+/// each reading: bindings end.
 pub fn audit_scope(
     config: &Config,
     identity: &Identity,
     from: IpAddr,
     now: Timestamp,
 ) -> Option<AuditScope> {
-    let somebody = Somebody::who_asks(config, identity, now).ok()?;
+    let parts: Vec<AuditRole> = given(config, identity, from, now)
+        .into_iter()
+        .filter(|(role, _, _)| proven(config, role, identity, now).is_ok())
+        .map(|(_, audit, binding)| narrowed(audit, binding))
+        .collect();
+    (!parts.is_empty()).then_some(AuditScope(parts))
+}
+
+/// Why the identity may read less than its audit roles give, or nothing: the first of them that requires more than was proven.
+pub fn audit_denial(
+    config: &Config,
+    identity: &Identity,
+    from: IpAddr,
+    now: Timestamp,
+) -> Option<Denial> {
+    let given = given(config, identity, from, now);
+    given
+        .into_iter()
+        .find_map(|(role, _, _)| proven(config, role, identity, now).err())
+}
+
+fn proven(config: &Config, role: &Name, identity: &Identity, now: Timestamp) -> Result<(), Denial> {
+    factors::proven(config, (role, role.to_string()), identity, now)
+}
+
+/// The audit roles that bindings give now, from there.
+fn given<'c>(
+    config: &'c Config,
+    identity: &Identity,
+    from: IpAddr,
+    now: Timestamp,
+) -> Vec<(&'c Name, &'c AuditRole, &'c Binding)> {
+    let Ok(somebody) = Somebody::who_asks(config, identity, now) else {
+        return Vec::new();
+    };
     let who = somebody.who();
     let supposed = Supposed {
         now,
         from: Some(from),
     };
-    let mut parts = Vec::new();
+    let mut given = Vec::new();
     for binding in config.bindings_of(who.name, who.groups) {
         if !gives_now(binding, supposed) {
             continue;
@@ -55,11 +90,11 @@ pub fn audit_scope(
             if let RoleAccess::Audit(audit) = &role.access
                 && config.locks.on_role(&role.name, now).is_none()
             {
-                parts.push(narrowed(audit, binding));
+                given.push((&role.name, audit, binding));
             }
         }
     }
-    (!parts.is_empty()).then_some(AuditScope(parts))
+    given
 }
 
 /// An audit role as far as a binding gives it.

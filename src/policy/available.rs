@@ -7,9 +7,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::conditions::gives_now;
-use super::judge::{Who, kubernetes_choices, kubernetes_role};
+use super::judge::{Who, kubernetes_choices, kubernetes_role, requires};
 use super::{Somebody, Supposed};
-use crate::config::{AuditRole, Binding, Config, Name, RoleAccess, SessionKind, SourceNetwork};
+use crate::config::{
+    AuditRole, Binding, Config, Factor, Name, RoleAccess, SessionKind, SourceNetwork,
+};
 use crate::identity::Identity;
 
 /// One role by one binding.
@@ -32,6 +34,9 @@ pub struct Available {
     /// How many sessions it gives at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sessions_at_once: Option<u32>,
+    /// What must have been proven to take it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Factor>,
     /// Whether the identity's own name as login stands for this role.
     pub is_default: bool,
 }
@@ -117,7 +122,7 @@ fn of(config: &Config, who: Who<'_>, supposed: Supposed) -> Vec<Available> {
             let mut kinds = kinds.clone();
             kinds.retain(|kind| *kind != SessionKind::Credential || hands_out);
             let gives = Gives::Sessions { kinds, clusters };
-            found.push(entry(role, gives, binding, is_default));
+            found.push(entry(config, role, gives, binding, is_default));
         }
     }
     found.extend(audit_roles(config, who, supposed));
@@ -138,7 +143,7 @@ fn audit_roles(config: &Config, who: Who<'_>, supposed: Supposed) -> Vec<Availab
             match &config.roles.get(role)?.access {
                 RoleAccess::Audit(audit) => {
                     let gives = Gives::Recordings(super::audit::narrowed(audit, binding));
-                    Some(entry(role, gives, binding, false))
+                    Some(entry(config, role, gives, binding, false))
                 }
                 RoleAccess::Kubernetes(_) => None,
             }
@@ -146,7 +151,13 @@ fn audit_roles(config: &Config, who: Who<'_>, supposed: Supposed) -> Vec<Availab
         .collect()
 }
 
-fn entry(role: &Name, gives: Gives, binding: &Binding, is_default: bool) -> Available {
+fn entry(
+    config: &Config,
+    role: &Name,
+    gives: Gives,
+    binding: &Binding,
+    is_default: bool,
+) -> Available {
     Available {
         role: role.clone(),
         gives,
@@ -155,6 +166,7 @@ fn entry(role: &Name, gives: Gives, binding: &Binding, is_default: bool) -> Avai
         until: binding.until,
         from: binding.from.clone(),
         sessions_at_once: binding.sessions_at_once,
+        requires: requires(config, role),
         is_default,
     }
 }

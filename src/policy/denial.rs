@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::to_the_second;
-use crate::config::{HostPort, Name, SessionKind};
+use crate::config::{Factor, HostPort, Name, SessionKind};
 use crate::locks::Target;
 
 /// Why a proven identity does not get what it asked for.
@@ -170,6 +170,21 @@ pub enum Denial {
         role: Name,
         /// The cluster.
         cluster: Name,
+    },
+    /// The role requires more than was proven on the connection.
+    Unproven {
+        /// The role.
+        role: Name,
+        /// Who asked.
+        identity: Name,
+        /// What it lacks.
+        missing: Factor,
+        /// The login name by which it is asked for.
+        login: String,
+        /// Whether they have one-time codes.
+        enrolled: bool,
+        /// How clients call us.
+        host: HostPort,
     },
     /// No standing binding gives an open session's role any more.
     NoLongerBound {
@@ -355,6 +370,41 @@ impl fmt::Display for Denial {
             Self::RoleChanged { role, cluster } => write!(
                 f,
                 "The role {role} on {cluster} was changed; log in again to take it as it is now."
+            ),
+            Self::Unproven {
+                role,
+                missing: Factor::Key,
+                ..
+            } => write!(
+                f,
+                "The role {role} requires a key of your own, without a certificate: ssh -i KEY -o CertificateFile=none."
+            ),
+            Self::Unproven {
+                role,
+                missing: Factor::Certificate,
+                ..
+            } => write!(
+                f,
+                "The role {role} requires a certificate, and you came with a key alone. Log in with one: ssh -o CertificateFile=FILE."
+            ),
+            Self::Unproven {
+                role,
+                identity,
+                missing: Factor::Totp,
+                enrolled: false,
+                ..
+            } => write!(
+                f,
+                "The role {role} requires a one-time code, and you, {identity}, are not enrolled for any. Ask the administrators of this \
+                 bastion: bastion-audit totp enroll {identity}."
+            ),
+            Self::Unproven {
+                role, login, host, ..
+            } => write!(
+                f,
+                "The role {role} requires a one-time code, which counts for a while. Log in in its name to be asked for one: ssh{} {login}@{}.",
+                port_option(host),
+                host.host
             ),
             Self::NoLongerBound { role, cluster } => {
                 write!(

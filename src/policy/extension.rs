@@ -6,14 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::judge::kubernetes_role;
 use super::standing::stands_until;
-use super::{Denial, Grant, Somebody};
+use super::{Denial, Grant, Somebody, factors};
 use crate::config::Config;
 use crate::identity::Identity;
 
 /// Says whether an open session may end later by `by`, and gives the grant with the end that it has then: as late as was asked for, or as
 /// the role's `maxExtension` after the first end and the binding's `until` let it be.
 ///
-/// That is something new, and not only something that stays: a certificate must be valid, as at login, and everything else that
+/// That is something new, and not only something that stays: a certificate must be valid and a one-time code count, as at login, and everything else that
 /// [`super::still_allowed`] asks for must hold.
 ///
 /// # Errors
@@ -31,6 +31,8 @@ pub fn extend(
         return Err(Denial::LastsNoLonger { ends });
     }
     Somebody::who_asks(config, identity, now)?;
+    let login = (grant.role(), format!("{}+{}", grant.role(), grant.cluster()));
+    factors::proven(config, login, identity, now)?;
     let until = stands_until(config, grant, identity, now)?;
     let (_, role) = kubernetes_role(config, grant.role()).ok_or_else(|| Denial::RoleChanged {
         role: grant.role().clone(),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::judge::Decision;
-use crate::config::{Config, CredentialTtl, Name, RecordBodies, RecordInput, SessionKind};
+use crate::config::{Config, CredentialTtl, Factor, Name, RecordBodies, RecordInput, SessionKind};
 use crate::identity::Identity;
 
 /// One decision: this identity may take this role on this cluster for this kind of session.
@@ -28,6 +28,10 @@ pub struct Grant {
     /// What its operator made of the end since; on record as an event of its own.
     #[serde(skip)]
     extended: Option<Timestamp>,
+    /// What was proven.
+    factors: Vec<Factor>,
+    #[serde(skip)]
+    enrolment: Option<Timestamp>,
 }
 
 /// Whom a grant stands for in the cluster.
@@ -89,6 +93,8 @@ impl Grant {
                 .map(|certified| Arc::clone(certified.text())),
             from,
             extended: None,
+            factors: identity.factors(),
+            enrolment: identity.passed().map(|passed| passed.enrolment()),
         }
     }
 
@@ -111,6 +117,10 @@ impl Grant {
     /// Proven by which certificate of that key, OpenSSH format, if it was one.
     pub fn certificate(&self) -> Option<&str> {
         self.certificate.as_deref()
+    }
+    /// The enrolment of the one-time code that was accepted besides, by when it began, if one was.
+    pub fn enrolment(&self) -> Option<Timestamp> {
+        self.enrolment
     }
     /// From which address.
     pub fn from(&self) -> IpAddr {

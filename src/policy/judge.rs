@@ -10,7 +10,7 @@ use super::denial::{Denial, ShownPrincipal};
 use super::locked::closed;
 use super::{KubernetesSubject, OpenSession, Request, Supposed};
 use crate::config::{
-    AuthorizedKey, Binding, Config, CredentialTtl, IdentityDocument, KubernetesRole, Name,
+    AuthorizedKey, Binding, Config, CredentialTtl, Factor, IdentityDocument, KubernetesRole, Name,
     RecordBodies, RecordInput, RoleAccess, SessionKind, SubjectTemplate,
 };
 use crate::identity::Group;
@@ -45,6 +45,16 @@ pub struct Decision {
     pub binding: Name,
     /// The binding's reason.
     pub reason: Option<String>,
+    /// What must have been proven.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<Factor>,
+}
+
+impl Decision {
+    /// The login name that means this and nothing else.
+    pub(super) fn login(&self) -> String {
+        format!("{}+{}", self.role, self.cluster)
+    }
 }
 
 /// About whom is decided.
@@ -408,8 +418,15 @@ impl<'a> Asked<'a> {
             rescue: kubernetes.rescue,
             binding: binding.name.clone(),
             reason: binding.reason.clone(),
+            requires: requires(self.config, role),
         })
     }
+}
+
+/// What a role requires, in the order in which it is told.
+pub(super) fn requires(config: &Config, role: &Name) -> Vec<Factor> {
+    let required = config.roles.get(role).map(|role| &role.require);
+    required.into_iter().flatten().copied().collect()
 }
 
 fn is_audit(config: &Config, role: &Name) -> bool {

@@ -9,6 +9,7 @@ mod conditions;
 mod denial;
 mod egress;
 mod extension;
+mod factors;
 mod grant;
 mod judge;
 mod locked;
@@ -17,12 +18,13 @@ mod somebody;
 mod standing;
 mod subjects;
 
-pub use audit::{AuditScope, audit_scope};
+pub use audit::{AuditScope, audit_denial, audit_scope};
 pub use available::{Available, Gives, available, available_to};
 pub use conditions::{Circumstances, OpenSession, Supposed};
 pub use denial::{Denial, ShownPrincipal};
 pub use egress::{NotReached, has_egress, may_connect};
 pub use extension::extend;
+pub use factors::asks_for_code;
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
 pub use locked::locked_out;
@@ -65,6 +67,8 @@ pub fn decide(
         supposed,
         circumstances.open,
     )?;
+    let login = (&decision.role, decision.login());
+    factors::proven(config, login, identity, circumstances.now)?;
     Ok(Grant::new(decision, identity, config, circumstances.from))
 }
 

@@ -5,13 +5,16 @@ use jiff::Timestamp;
 use super::conditions::{gives_now, hands_out, one_more, speaks_of, stands};
 use super::judge::{kubernetes_role, outlasts, subject};
 use super::locked::closed;
-use super::{Denial, Grant, KubernetesSubject, OpenSession, Somebody, Supposed};
+use super::{Denial, Grant, KubernetesSubject, OpenSession, Somebody, Supposed, factors};
 use crate::config::{Binding, Config, Name, SessionKind};
 use crate::identity::{Identity, Proof};
 
 /// Judges an open session by another configuration than it was opened under: its key or certificate must still be accepted for its
 /// identity, and some binding must still give that identity this role, cluster, subject and kind, from where it came. Groups are those
 /// of the configuration now, not those at login.
+///
+/// What the role requires by now must have been proven when it was opened; that a one-time code has had its time since ends nothing, that its
+/// enrolment was removed does.
 ///
 /// Answers when the session has to end at the latest, which is sooner than [`Grant::ends`] if the binding was
 /// shortened. A certificate that has ended since login ends nothing. A shortened `maxSession` and a lowered `sessionsAtOnce` are for sessions to come. A session whose own end has come is not judged any
@@ -51,7 +54,9 @@ pub(super) fn stands_until(
     };
     closed(config, identity.name(), grant.role(), grant.cluster(), now)?;
     // What is no longer defined is no longer bound either.
-    config.roles.get(grant.role()).ok_or_else(unbound)?;
+    let required = config.roles.get(grant.role()).ok_or_else(unbound)?;
+    let login = (required, format!("{}+{}", grant.role(), grant.cluster()));
+    factors::still_proven(config, login, identity)?;
     let (_, role) = kubernetes_role(config, grant.role()).ok_or_else(changed)?;
     let template = role.subjects.get(grant.cluster()).ok_or_else(changed)?;
     if subject(template, identity.name()) != *grant.subject() {
@@ -131,6 +136,8 @@ pub struct Held<'a> {
     pub fingerprint: &'a str,
     /// By which certificate of that key, OpenSSH format, if it was one.
     pub certificate: Option<&'a str>,
+    /// By a one-time code of which enrolment besides.
+    pub enrolment: Option<Timestamp>,
     /// For which role.
     pub role: &'a Name,
     /// On which cluster.
@@ -153,8 +160,18 @@ pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
                 .get(held.cluster)
                 .is_some_and(|template| subject(template, held.identity) == *held.subject)
     });
+    let proof = factors::Held {
+        identity: held.identity,
+        certified: certificate.is_some(),
+        enrolment: held.enrolment,
+    };
+    let proven = config
+        .roles
+        .get(held.role)
+        .is_some_and(|role| factors::missing(config, role, proof).is_none());
     let who = somebody.who();
     handed_out
+        && proven
         && closed(config, held.identity, held.role, held.cluster, now).is_ok()
         && config.bindings_of(who.name, who.groups).any(|binding| {
             stands(binding, now)

@@ -49,6 +49,7 @@ mod recorded;
 mod reload;
 mod request_info;
 mod sandbox;
+mod second_factor;
 mod session;
 mod shell;
 mod shipping;

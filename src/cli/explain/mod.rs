@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow};
 use bastion_audit::clock::{Clock, SystemClock};
 use bastion_audit::config::{
-    self, Config, IdentityDocument, Name, Pattern, SessionKind, allowed_from, show_duration,
+    self, Config, Factor, IdentityDocument, Name, Pattern, SessionKind, allowed_from, show_duration,
 };
 use bastion_audit::identity::certificate::{self, CertificateFacts};
 use bastion_audit::policy::{self, Decision, Denial, Gives, Request, Somebody, Supposed};
@@ -173,6 +173,9 @@ fn about(
             role.role,
             gives(&role.gives)
         )?;
+        if !role.requires.is_empty() {
+            writeln!(out, "          requires {}", required(&role.requires))?;
+        }
         writeln!(
             out,
             "          by the binding {}{}",
@@ -282,7 +285,7 @@ fn yes(config: &Config, decision: &Decision, now: Timestamp) -> String {
         .bindings
         .get(&decision.binding)
         .and_then(|binding| binding.until);
-    let lines = [
+    let mut lines = vec![
         format!(
             "yes: role {} on {}, as {}",
             decision.role,
@@ -302,7 +305,18 @@ fn yes(config: &Config, decision: &Decision, now: Timestamp) -> String {
             ))
         ),
     ];
+    if !decision.requires.is_empty() {
+        lines.push(format!(
+            "if they have proven what it requires: {}",
+            required(&decision.requires)
+        ));
+    }
     lines.join(BREAK)
+}
+
+fn required(factors: &[Factor]) -> String {
+    let factors: Vec<String> = factors.iter().map(ToString::to_string).collect();
+    factors.join(" and ")
 }
 
 fn no(denial: &Denial) -> String {

@@ -11,7 +11,7 @@ use super::recordings::{self, RawS3};
 use super::{or, path, paths, some, within};
 use crate::config::admission::Admission;
 use crate::config::fields::{Fields, boolean, list, number, parsed};
-use crate::config::model::{Algorithms, CgroupPlace, HostPort, Limits};
+use crate::config::model::{Algorithms, CgroupPlace, HostPort, Limits, SecondFactor};
 use crate::config::problem::{At, Gathered};
 use crate::config::recordings::Retention;
 use crate::config::scalar;
@@ -35,6 +35,7 @@ pub(in crate::config) struct RawBastion {
     pub(in crate::config) sandbox: RawSandbox,
     pub(in crate::config) recordings: RawRecordings,
     pub(in crate::config) issuer: Option<At<RawIssuer>>,
+    pub(in crate::config) second_factor: SecondFactor,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +103,9 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
             .optional("recordings", recordings)
             .map_or_else(RawRecordings::default, |at| at.value),
         issuer: spec.optional("issuer", issuer::issuer),
+        second_factor: spec
+            .optional("secondFactor", second_factor)
+            .map_or_else(SecondFactor::default, |at| at.value),
     };
     spec.close();
     Some(raw)
@@ -151,6 +155,18 @@ fn recipient(gathered: &Gathered, node: &Node) -> Option<Recipient> {
         text.parse()
             .map_err(|error: NotARecipient| error.to_string())
     })
+}
+
+fn second_factor(gathered: &Gathered, node: &Node) -> Option<SecondFactor> {
+    let mut spec = Fields::open(gathered, node, "secondFactor")?;
+    let settings = SecondFactor {
+        remember: or(
+            spec.optional("remember", |g, n| within(g, n, "0s", "168h")),
+            SecondFactor::default().remember,
+        ),
+    };
+    spec.close();
+    Some(settings)
 }
 
 fn limits(gathered: &Gathered, node: &Node) -> Option<Limits> {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::{labels, paths, some, within};
 use crate::config::fields::{Fields, boolean, list, parsed};
-use crate::config::model::{CredentialTtl, HostPort, Name, RecordBodies, RecordInput, SessionKind};
+use crate::config::model::{
+    CredentialTtl, Factor, HostPort, Name, RecordBodies, RecordInput, SessionKind,
+};
 use crate::config::problem::{At, Gathered};
 use crate::config::scalar;
 use crate::config::yaml::{Node, Value};
@@ -26,6 +28,7 @@ pub(in crate::config) struct RawRole {
     pub(in crate::config) tools: Option<At<Vec<At<String>>>>,
     pub(in crate::config) egress: Option<At<Vec<At<HostPort>>>>,
     pub(in crate::config) audit: Option<At<RawAudit>>,
+    pub(in crate::config) require: Option<At<Vec<At<Factor>>>>,
 }
 
 #[derive(Debug)]
@@ -84,6 +87,7 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
             list(g, n, |g, n| parsed(g, n, scalar::https_host))
         }),
         audit: spec.optional("audit", audit_access),
+        require: spec.optional("require", require),
     };
     spec.close();
     if audit && !kubernetes {
@@ -112,6 +116,48 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
         }
     }
     Some(raw)
+}
+
+fn require(gathered: &Gathered, node: &Node) -> Option<Vec<At<Factor>>> {
+    let listed = some(
+        gathered,
+        node,
+        "nothing is required by this: name key, certificate or totp, or leave 'require' out",
+        |g, n| parsed(g, n, factor),
+    )?;
+    let has = |factor| listed.iter().any(|at| at.value == factor);
+    if has(Factor::Key) && has(Factor::Certificate) {
+        gathered.report(
+            &node.at,
+            "nobody proves both on one connection: 'key' means a key without a certificate; keep one of the two",
+        );
+    }
+    for (position, at) in listed.iter().enumerate() {
+        if listed
+            .iter()
+            .take(position)
+            .any(|one| one.value == at.value)
+        {
+            gathered.report(&at.at, format!("'{}' is required already", at.value));
+        }
+    }
+    Some(listed)
+}
+
+fn factor(text: &str) -> Result<Factor, String> {
+    match text {
+        "key" => Ok(Factor::Key),
+        "certificate" => Ok(Factor::Certificate),
+        "totp" => Ok(Factor::Totp),
+        "hardware-key" => Err(
+            "'hardware-key' cannot be required: that somebody touched a key is not shown to this daemon by its SSH library yet, so it could not be enforced"
+                .to_owned(),
+        ),
+        other => Err(format!(
+            "'{}' is not a factor: key, certificate or totp",
+            other.escape_debug()
+        )),
+    }
 }
 
 fn kubernetes_access(gathered: &Gathered, node: &Node) -> Option<RawKubernetes> {

@@ -59,6 +59,7 @@ impl Documents<'_> {
             sandbox,
             recordings: self.recordings(document, spec),
             issuer: self.issuer(document, spec),
+            second_factor: spec.second_factor,
         };
         self.sandbox_shows_no_secret(document, spec, &bastion, clusters);
         self.tools_have_names_of_their_own(&bastion);

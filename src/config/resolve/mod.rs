@@ -57,8 +57,9 @@ pub(super) fn config(
         bindings,
         // Filled in when every file has been read.
         digest: String::new(),
-        // Nor are locks in any file of these: whoever puts this in force sees to them.
+        // Nor are locks and enrolments in any file of these: whoever puts this in force sees to them.
         locks: crate::locks::Locks::default(),
+        enrolled: crate::totp::Enrolled::default(),
         index,
     })
 }

@@ -26,7 +26,14 @@ impl Documents<'_> {
             .filter_map(|(document, spec)| {
                 let name = document.name.value.clone();
                 let access = self.role_access(document, spec, defined)?;
-                Some((name.clone(), Role { name, access }))
+                let require = spec.require.as_ref().map(|listed| &listed.value);
+                let require = require.into_iter().flatten().map(|at| at.value).collect();
+                let role = Role {
+                    name: name.clone(),
+                    access,
+                    require,
+                };
+                Some((name, role))
             })
             .collect()
     }

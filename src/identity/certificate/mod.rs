@@ -153,6 +153,7 @@ pub(super) fn identify(
             text: Arc::from(text),
         })),
         source: address,
+        passed: None,
     })
 }
 

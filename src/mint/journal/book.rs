@@ -51,6 +51,9 @@ pub(crate) struct Intent {
     /// The certificate of that key, OpenSSH format, if it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) certificate: Option<String>,
+    /// The enrolment of the one-time code that was accepted besides, by when it began, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) enrolment: Option<Timestamp>,
     pub(crate) role: Name,
     /// Lifetime asked for, seconds.
     pub(crate) ttl: u32,
@@ -202,6 +205,7 @@ pub(super) mod tests {
             identity: Name::new("operator-a").unwrap(),
             fingerprint: "SHA256:abc".into(),
             certificate: None,
+            enrolment: None,
             role: Name::new("viewer").unwrap(),
             ttl: 900,
             at: Timestamp::UNIX_EPOCH,

@@ -73,6 +73,9 @@ pub struct LiveLease {
     /// The certificate of that key, OpenSSH format, if it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// The enrolment of the one-time code that was accepted besides, by when it began, if one was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enrolment: Option<Timestamp>,
     /// Under which role.
     pub role: Name,
     /// Where.
@@ -177,6 +180,7 @@ impl Leases {
                 identity: open.intent.identity.clone(),
                 fingerprint: open.intent.fingerprint.clone(),
                 certificate: open.intent.certificate.clone(),
+                enrolment: open.intent.enrolment,
                 role: open.intent.role.clone(),
                 cluster: open.intent.cluster.clone(),
                 subject: subject(&open.intent),

@@ -26,6 +26,7 @@ pub(super) struct Order {
     pub(super) identity: Name,
     pub(super) fingerprint: String,
     pub(super) certificate: Option<String>,
+    pub(super) enrolment: Option<Timestamp>,
     pub(super) role: Name,
     pub(super) ttl: CredentialTtl,
 }
@@ -48,6 +49,7 @@ impl Order {
             identity: grant.identity().clone(),
             fingerprint: grant.fingerprint().to_owned(),
             certificate: grant.certificate().map(str::to_owned),
+            enrolment: grant.enrolment(),
             role: grant.role().clone(),
             ttl: grant.ttl(),
         })
@@ -80,6 +82,7 @@ impl Order {
             identity: self.identity.clone(),
             fingerprint: self.fingerprint.clone(),
             certificate: self.certificate.clone(),
+            enrolment: self.enrolment,
             role: self.role.clone(),
             ttl: self.ttl.as_secs(),
             at,

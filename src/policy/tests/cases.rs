@@ -436,6 +436,7 @@ fn a_credential_is_held_only_as_long_as_all_that_it_was_handed_out_for() {
         identity: grant.identity(),
         fingerprint: grant.fingerprint(),
         certificate: None,
+        enrolment: None,
         role: grant.role(),
         cluster: grant.cluster(),
         subject: grant.subject(),

@@ -147,6 +147,7 @@ fn an_open_session_and_a_credential_stand_as_long_as_their_certificate_is_accept
             identity: grant.identity(),
             fingerprint: grant.fingerprint(),
             certificate: grant.certificate(),
+            enrolment: None,
             role: grant.role(),
             cluster: grant.cluster(),
             subject: grant.subject(),
@@ -179,6 +180,7 @@ fn an_open_session_and_a_credential_stand_as_long_as_their_certificate_is_accept
         identity: grant.identity(),
         fingerprint: grant.fingerprint(),
         certificate: None,
+        enrolment: None,
         role: grant.role(),
         cluster: grant.cluster(),
         subject: grant.subject(),
@@ -216,4 +218,29 @@ fn what_a_certificate_does_not_permit_is_denied_by_name() {
     );
     let only_pty = says(&["permit-pty"]);
     assert!(terminal_allowed(&only_pty).is_ok() && tunnel_allowed(&only_pty).is_err());
+}
+
+#[test]
+fn a_certificate_is_no_key_of_ones_own() {
+    let shell = |require: &str| {
+        let config = changed(
+            "{kubernetes: {clusters: [prod], serviceAccount: {namespace: e,",
+            &format!(
+                "{{require: [{require}], kubernetes: {{clusters: [prod], serviceAccount: {{namespace: e,"
+            ),
+        );
+        let joan = prove_by(&config, &ops());
+        decide(
+            &config,
+            &joan,
+            &request(SessionKind::Shell),
+            at_moment(at(FROM), &[]),
+        )
+    };
+    let _granted = shell("certificate").unwrap();
+    let denial = shell("key").unwrap_err();
+    assert!(
+        denial.to_string().contains("requires a key of your own"),
+        "{denial}"
+    );
 }

@@ -189,6 +189,7 @@ fn what_bounds_sessions_hands_out_no_credential() {
             identity: grant.identity(),
             fingerprint: grant.fingerprint(),
             certificate: None,
+            enrolment: None,
             role: grant.role(),
             cluster: grant.cluster(),
             subject: grant.subject(),

@@ -30,6 +30,7 @@ fn a_lock_takes_what_is_open_what_is_handed_out_and_what_would_be_new() {
         identity: grant.identity(),
         fingerprint: grant.fingerprint(),
         certificate: None,
+        enrolment: None,
         role: grant.role(),
         cluster: grant.cluster(),
         subject: grant.subject(),

@@ -4,6 +4,7 @@ mod cases;
 mod certified;
 mod conditions;
 mod extension;
+mod factors;
 mod locked;
 mod properties;
 

@@ -291,6 +291,7 @@ fn credentials_that_are_out_are_found_by_the_same_filters() {
         identity: Name::new("operator-a").unwrap(),
         fingerprint: "SHA256:x".to_owned(),
         certificate: None,
+        enrolment: None,
         role: Name::new("editor").unwrap(),
         cluster: Name::new("prod").unwrap(),
         subject: KubernetesSubject::ServiceAccount {

@@ -68,6 +68,8 @@ pub(crate) struct Place {
 enum State {
     Waiting,
     Tried,
+    /// A key has signed, and something else is to come.
+    Signed,
     Proven,
     Over,
 }
@@ -210,8 +212,17 @@ impl Place {
     /// The client tries to prove somebody.
     pub(crate) fn tried(&self) {
         let mut state = self.state();
-        if *state == State::Waiting {
+        if matches!(*state, State::Waiting | State::Signed) {
             *state = State::Tried;
+        }
+    }
+
+    /// The client has proven to hold a key, which is not all that is asked for. Leaving now is no failed attempt: a program that cannot type
+    /// does nothing else.
+    pub(crate) fn signed(&self) {
+        let mut state = self.state();
+        if matches!(*state, State::Waiting | State::Tried) {
+            *state = State::Signed;
         }
     }
 
@@ -226,6 +237,7 @@ impl Place {
         let conduct = match (before, conduct) {
             (State::Proven | State::Over, _) => return,
             (State::Tried, Conduct::NoAttempt | Conduct::Garbage) => Conduct::AuthFailed,
+            (State::Signed, Conduct::NoAttempt) => Conduct::Fine,
             (_, conduct) => conduct,
         };
         if let Some((gate, _)) = &self.gate {
@@ -240,7 +252,7 @@ impl Place {
             std::mem::replace(&mut *state, to)
         };
         if let Some((gate, seat)) = &self.gate
-            && matches!(before, State::Waiting | State::Tried)
+            && matches!(before, State::Waiting | State::Tried | State::Signed)
         {
             gate.leave(self.source, seat);
         }

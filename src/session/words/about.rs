@@ -28,6 +28,14 @@ pub(super) fn whoami(config: &Config, caller: &Caller) -> String {
         },
     );
     row(&mut text, "proven by", identity.proof().to_string());
+    if let Some(passed) = identity.passed() {
+        let until = crate::clock::to_the_second(passed.until());
+        row(
+            &mut text,
+            "code",
+            format!("a one-time code, which counts until {until}"),
+        );
+    }
     row(
         &mut text,
         "login name",
@@ -143,6 +151,10 @@ fn why(one: &Available) -> String {
     }
     if let Some(most) = one.sessions_at_once {
         why = format!("{why}, {most} at once");
+    }
+    if !one.requires.is_empty() {
+        let requires: Vec<String> = one.requires.iter().map(ToString::to_string).collect();
+        why = format!("{why}, requires {}", requires.join(" and "));
     }
     why
 }

@@ -248,7 +248,7 @@ impl Reader<'_> {
         if self.scope.is_some() {
             Ok(())
         } else {
-            Err(NO_SCOPE.into())
+            Err(no_scope(self.monitor, self.caller))
         }
     }
 
@@ -288,6 +288,13 @@ fn told(error: &PlayError) -> String {
             .to_owned(),
         error => error.to_string(),
     }
+}
+
+/// Why somebody reads nothing.
+fn no_scope(monitor: &Monitor, caller: &Caller) -> String {
+    let (from, now) = (caller.peer.address.ip(), monitor.clock.now());
+    let unproven = policy::audit_denial(&monitor.config(), &caller.identity, from, now);
+    unproven.map_or_else(|| NO_SCOPE.to_owned(), |denial| denial.to_string())
 }
 
 fn scope(monitor: &Monitor, caller: &Caller) -> Option<AuditScope> {

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use russh::client::AuthResult;
+use russh::MethodKind;
+use russh::client::{AuthResult, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
 use russh::keys::{HashAlg, PublicKey};
 
-use super::monitor::Seen;
+use super::monitor::{GOOD_CODE, Seen, WITH_CODE};
 use super::{Bastion, limits, soon};
 
 fn offers(seen: &Seen) -> bool {
@@ -238,4 +239,175 @@ async fn no_session_before_a_proof() {
         bastion.monitor.count(|seen| matches!(seen, Seen::Open(_))),
         0
     );
+}
+
+fn codes(seen: &Seen) -> bool {
+    matches!(seen, Seen::Code(_))
+}
+
+fn is_prompt(answer: &KeyboardInteractiveAuthResponse) -> bool {
+    matches!(answer, KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } if prompts.len() == 1)
+}
+
+/// A client whose key has signed for `login`, and what is left to do.
+async fn signed(bastion: &Bastion, login: &str) -> russh::client::Handle<super::AnyHost> {
+    let mut client = bastion.connect().await;
+    let answer = client
+        .authenticate_publickey(login, bastion.key("id"))
+        .await
+        .unwrap();
+    let AuthResult::Failure {
+        remaining_methods,
+        partial_success,
+    } = answer
+    else {
+        panic!("a key alone is enough");
+    };
+    assert!(partial_success);
+    let methods: Vec<MethodKind> = remaining_methods.iter().copied().collect();
+    assert_eq!(methods, [MethodKind::KeyboardInteractive]);
+    client
+}
+
+async fn begin(
+    client: &mut russh::client::Handle<super::AnyHost>,
+    login: &str,
+) -> KeyboardInteractiveAuthResponse {
+    client
+        .authenticate_keyboard_interactive_start(login, None)
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_is_asked_for_after_a_signature_and_under_its_name_only() {
+    let bastion = Bastion::start(limits()).await;
+    // Before it, whoever asks and whatever for, there is one answer and nobody else hears of it.
+    let mut client = bastion.connect().await;
+    for login in [WITH_CODE, "operator-a", "nobody"] {
+        let answer = begin(&mut client, login).await;
+        let KeyboardInteractiveAuthResponse::Failure {
+            partial_success, ..
+        } = answer
+        else {
+            panic!("{answer:?}");
+        };
+        assert!(!partial_success);
+    }
+    // A key that is nobody's leads to no code either.
+    let answer = client
+        .authenticate_publickey(WITH_CODE, bastion.key("stranger"))
+        .await
+        .unwrap();
+    assert!(matches!(
+        answer,
+        AuthResult::Failure {
+            partial_success: false,
+            ..
+        }
+    ));
+    assert!(!is_prompt(&begin(&mut client, WITH_CODE).await));
+
+    // After it, not under another name; and no session before the code.
+    let mut client = signed(&bastion, WITH_CODE).await;
+    assert!(!is_prompt(&begin(&mut client, "operator-a").await));
+    let again = client.authenticate_publickey("operator-a", bastion.key("id"));
+    assert!(
+        !again.await.unwrap().success(),
+        "nor as somebody whose key is enough"
+    );
+    assert_eq!(bastion.monitor.count(codes), 0);
+
+    let mut client = signed(&bastion, WITH_CODE).await;
+    assert!(is_prompt(&begin(&mut client, WITH_CODE).await));
+    let answer = client
+        .authenticate_keyboard_interactive_respond(vec![GOOD_CODE.to_owned()])
+        .await
+        .unwrap();
+    assert!(
+        matches!(answer, KeyboardInteractiveAuthResponse::Success),
+        "{answer:?}"
+    );
+    assert_eq!(
+        bastion
+            .monitor
+            .count(|seen| *seen == Seen::Code(GOOD_CODE.to_owned())),
+        1
+    );
+    assert_eq!(
+        bastion.monitor.count(|seen| matches!(seen, Seen::Open(_))),
+        0
+    );
+    client.channel_open_session().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_codes_odd_answers_and_prompts_are_bounded() {
+    let mut limits = limits();
+    limits.max_auth_attempts = 20;
+    let bastion = Bastion::start(limits).await;
+    // Prompts that nobody answers: russh counts none of them.
+    let mut client = signed(&bastion, WITH_CODE).await;
+    let mut prompts = 0;
+    while is_prompt(&begin(&mut client, WITH_CODE).await) {
+        prompts += 1;
+        assert!(prompts < 100, "no end to the prompts");
+    }
+    assert_eq!(prompts, 6);
+    assert_eq!(bastion.monitor.count(codes), 0);
+
+    let mut client = signed(&bastion, WITH_CODE).await;
+    let odd = [
+        vec!["1".repeat(100_000)],
+        vec!["1".to_owned(); 10_000],
+        vec![],
+    ];
+    for answers in odd {
+        assert!(is_prompt(&begin(&mut client, WITH_CODE).await));
+        let answer = client.authenticate_keyboard_interactive_respond(answers);
+        let answer = answer.await.unwrap();
+        assert!(matches!(
+            answer,
+            KeyboardInteractiveAuthResponse::Failure { .. }
+        ));
+    }
+    assert!(!is_prompt(&begin(&mut client, WITH_CODE).await));
+    assert_eq!(bastion.monitor.count(codes), 0, "none of that was a code");
+
+    let mut client = signed(&bastion, WITH_CODE).await;
+    let mut tries = 0;
+    while is_prompt(&begin(&mut client, WITH_CODE).await) {
+        tries += 1;
+        assert!(tries < 100, "no end to the tries");
+        let answer = client.authenticate_keyboard_interactive_respond(vec!["654321".to_owned()]);
+        let answer = answer.await.unwrap();
+        assert!(matches!(
+            answer,
+            KeyboardInteractiveAuthResponse::Failure { .. }
+        ));
+    }
+    assert_eq!((tries, bastion.monitor.count(codes)), (3, 3));
+
+    // Where trying is of no use the client reads why, and that is the end.
+    let mut client = signed(&bastion, WITH_CODE).await;
+    assert!(is_prompt(&begin(&mut client, WITH_CODE).await));
+    let answer = client.authenticate_keyboard_interactive_respond(vec!["000000".to_owned()]);
+    let answer = answer.await.unwrap();
+    let KeyboardInteractiveAuthResponse::InfoRequest {
+        instructions,
+        prompts,
+        ..
+    } = answer
+    else {
+        panic!("{answer:?}");
+    };
+    assert_eq!((instructions.as_str(), prompts.len()), ("wait a while", 0));
+    let answer = client.authenticate_keyboard_interactive_respond(vec![GOOD_CODE.to_owned()]);
+    let answer = answer.await.unwrap();
+    assert!(matches!(
+        answer,
+        KeyboardInteractiveAuthResponse::Failure { .. }
+    ));
+    assert!(!is_prompt(&begin(&mut client, WITH_CODE).await));
+    assert_eq!(bastion.monitor.count(codes), 4);
 }

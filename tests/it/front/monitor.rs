@@ -11,6 +11,11 @@ use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Notify, mpsc};
 
+/// The login name for which the known key is not enough,
+pub(super) const WITH_CODE: &str = "with-code";
+/// and what is missing.
+pub(super) const GOOD_CODE: &str = "123456";
+
 /// What the deciding side saw, in its order.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Seen {
@@ -19,6 +24,8 @@ pub(super) enum Seen {
     Probe(Offer),
     Authenticate(Offer),
     Refused(String),
+    /// A code that was typed.
+    Code(String),
     Open(Open),
     /// What happened in a toy session.
     Session(String),
@@ -165,8 +172,21 @@ impl Conversation {
                     answer
                 }
                 Ask::Authenticate(offer) => {
-                    let answer = self.known(&offer);
+                    let answer = match self.known(&offer) {
+                        Answer::Yes if offer.principal == WITH_CODE => Answer::Code,
+                        answer => answer,
+                    };
                     self.inner.see(Seen::Authenticate(offer));
+                    answer
+                }
+                Ask::Code(code) => {
+                    let code = code.expose().to_owned();
+                    let answer = match code.as_str() {
+                        GOOD_CODE => Answer::Yes,
+                        "000000" => Answer::NoBecause("wait a while".to_owned()),
+                        _ => Answer::No,
+                    };
+                    self.inner.see(Seen::Code(code));
                     answer
                 }
                 Ask::Ending(_) => Answer::Yes,

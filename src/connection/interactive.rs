@@ -1,0 +1,201 @@
+//! The one-time code that is asked for by keyboard-interactive (RFC 4256), after a key has signed and never before.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use russh::MethodKind;
+use russh::MethodSet;
+use russh::server::Auth;
+
+use crate::messages::Answer;
+use crate::totp::Hidden;
+
+/// Answers that are passed on; as many as the deciding side looks at.
+const ANSWERS: u32 = 3;
+/// How often it is asked. russh does not count what is only begun.
+const PROMPTS: u32 = 6;
+/// Longest answer, in bytes.
+const LONGEST: usize = 64;
+
+const PROMPT: &str = "One-time code: ";
+
+/// What is going on with a client that has to type a code.
+#[derive(Debug)]
+pub(super) struct Interactive {
+    /// The login name that the key has signed for.
+    user: String,
+    prompts: u32,
+    answers: u32,
+    /// It was told something that ends it, and only has to say that it has heard.
+    told: bool,
+}
+
+/// What a client is told about its key.
+pub(super) fn ask_for_code() -> Auth {
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::from(&[MethodKind::KeyboardInteractive][..])),
+        partial_success: true,
+    }
+}
+
+/// No, and there is nothing else to try.
+pub(super) fn over() -> Auth {
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::empty()),
+        partial_success: false,
+    }
+}
+
+fn again() -> Auth {
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::from(&[MethodKind::KeyboardInteractive][..])),
+        partial_success: false,
+    }
+}
+
+impl Interactive {
+    pub(super) fn of(user: &str) -> Self {
+        Self {
+            user: user.to_owned(),
+            prompts: 0,
+            answers: 0,
+            told: false,
+        }
+    }
+
+    /// The prompt, if this may ask for one: under another name it would be another login.
+    pub(super) fn begin(&mut self, user: &str) -> Auth {
+        self.prompts = self.prompts.saturating_add(1);
+        if user != self.user || self.told || self.prompts > PROMPTS || self.answers >= ANSWERS {
+            return over();
+        }
+        Auth::Partial {
+            name: Cow::Borrowed(""),
+            instructions: Cow::Borrowed(""),
+            prompts: Cow::Borrowed(&[(Cow::Borrowed(PROMPT), false)]),
+        }
+    }
+
+    /// The code that was typed; what to say where there is none.
+    pub(super) fn typed(
+        &mut self,
+        user: &str,
+        mut answers: impl Iterator<Item = Bytes>,
+    ) -> Result<Hidden, Auth> {
+        // What was never asked for is not answered either.
+        if user != self.user || self.told || self.prompts == 0 || self.answers >= ANSWERS {
+            return Err(over());
+        }
+        self.answers += 1;
+        let typed = match (answers.next(), answers.next()) {
+            (Some(one), None) if one.len() <= LONGEST => one,
+            _ => return Err(self.wrong()),
+        };
+        match std::str::from_utf8(&typed) {
+            Ok(text) if !text.trim().is_empty() => Ok(Hidden::new(text)),
+            _ => Err(self.wrong()),
+        }
+    }
+
+    /// What to say to the answer of the deciding side.
+    pub(super) fn judged(&mut self, answer: Answer) -> Auth {
+        match answer {
+            Answer::Yes => Auth::Accept,
+            Answer::No | Answer::Code => self.wrong(),
+            Answer::NoBecause(sentence) => {
+                self.told = true;
+                Auth::Partial {
+                    name: Cow::Borrowed(""),
+                    instructions: Cow::Owned(sentence),
+                    prompts: Cow::Borrowed(&[]),
+                }
+            }
+        }
+    }
+
+    fn wrong(&self) -> Auth {
+        if self.answers >= ANSWERS {
+            over()
+        } else {
+            again()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(interactive: &mut Interactive, user: &str, answers: &[&[u8]]) -> Option<String> {
+        let answers = answers.iter().map(|one| Bytes::copy_from_slice(one));
+        let typed = interactive.typed(user, answers).ok()?;
+        Some(typed.expose().to_owned())
+    }
+
+    fn asks(auth: &Auth) -> bool {
+        matches!(auth, Auth::Partial { prompts, .. } if prompts.len() == 1)
+    }
+
+    #[test]
+    fn one_answer_of_a_code_s_length_is_passed_on_and_nothing_else() {
+        let long = [b'1'; 65];
+        let refused: [&[&[u8]]; 7] = [
+            &[],
+            &[b""],
+            &[b"  "],
+            &[b"123456", b"123456"],
+            &[&[0xff, 0xfe]],
+            &[&long],
+            &[b"", b""],
+        ];
+        for answers in refused {
+            let mut interactive = Interactive::of("editor");
+            assert!(asks(&interactive.begin("editor")));
+            assert_eq!(typed(&mut interactive, "editor", answers), None);
+            assert_eq!(
+                typed(&mut interactive, "editor", &[b"123 456"]),
+                Some("123 456".to_owned()),
+                "another try"
+            );
+        }
+        let many: Vec<&[u8]> = vec![b"1"; 100_000];
+        assert_eq!(typed(&mut Interactive::of("x"), "x", &many), None);
+    }
+
+    #[test]
+    fn under_another_name_unasked_or_after_a_last_word_nothing_is_taken() {
+        let mut unasked = Interactive::of("editor");
+        assert_eq!(typed(&mut unasked, "editor", &[b"123456"]), None);
+
+        let mut other = Interactive::of("editor");
+        assert!(asks(&other.begin("editor")));
+        assert_eq!(other.begin("viewer"), over());
+        assert_eq!(typed(&mut other, "viewer", &[b"123456"]), None);
+
+        let mut told = Interactive::of("editor");
+        assert!(asks(&told.begin("editor")));
+        let said = told.judged(Answer::NoBecause("wait".to_owned()));
+        assert!(matches!(said, Auth::Partial { prompts, .. } if prompts.is_empty()));
+        assert_eq!(typed(&mut told, "editor", &[b"123456"]), None);
+        assert_eq!(told.begin("editor"), over());
+    }
+
+    #[test]
+    fn prompts_and_answers_are_bounded() {
+        let mut interactive = Interactive::of("editor");
+        let prompts = (0..100).filter(|_| asks(&interactive.begin("editor")));
+        assert_eq!(prompts.count(), 6);
+
+        let mut interactive = Interactive::of("editor");
+        let mut passed_on = 0;
+        for _ in 0..100 {
+            interactive.begin("editor");
+            if typed(&mut interactive, "editor", &[b"123456"]).is_some() {
+                passed_on += 1;
+                let last = interactive.judged(Answer::No) == over();
+                assert_eq!(last, passed_on == 3);
+            }
+        }
+        assert_eq!(passed_on, 3);
+    }
+}
