@@ -46,7 +46,9 @@ fn jane_by(key: &str, address: &str) -> Identity {
         address: format!("{address}:1").parse().unwrap(),
         client: String::new(),
     };
-    identify(&configured(), &offer, &peer, now()).unwrap()
+    static CONFIG: std::sync::OnceLock<Config> = std::sync::OnceLock::new();
+    let config = CONFIG.get_or_init(configured);
+    identify(config, &offer, &peer, now()).unwrap()
 }
 
 fn jane() -> Identity {
@@ -83,10 +85,12 @@ fn code(secret: &Secret, at: Timestamp) -> Hidden {
     Hidden::new(secret.code_at(at.as_second().try_into().unwrap()))
 }
 
-/// A code that is good at no time that the tests know.
-fn wrong(secret: &Secret) -> Hidden {
-    let good: Vec<Hidden> = (-100..100).map(|it| code(secret, later(it * 30))).collect();
-    let mut all = (0..1_000_000).map(|number| Hidden::new(format!("{number:06}")));
+/// A code that is not good then.
+fn wrong(secret: &Secret, at: Timestamp) -> Hidden {
+    let good: Vec<Hidden> = (-1..=1)
+        .map(|steps| code(secret, at + SignedDuration::from_secs(steps * 30)))
+        .collect();
+    let mut all = (0..).map(|number| Hidden::new(format!("{number:06}")));
     all.find(|one| !good.contains(one)).unwrap()
 }
 
@@ -109,7 +113,9 @@ fn codes_are_those_of_rfc_6238() {
         assert_eq!(secret.step_of(code, time + 30), Some(time / 30));
         assert_eq!(secret.step_of(code, time - 30), Some(time / 30));
         assert_eq!(secret.step_of(code, time + 60), None);
-        assert_eq!(secret.step_of(code, time - 60), None);
+        if time > 60 {
+            assert_eq!(secret.step_of(code, time - 60), None);
+        }
     }
     assert_eq!(Secret::parse("GEZDGNBV").unwrap_err(), NotASecret);
     assert_eq!(Secret::parse("not base32!").unwrap_err(), NotASecret);
@@ -203,12 +209,11 @@ async fn of_many_who_type_the_same_code_at_once_one_gets_in() {
 async fn guessing_gets_ever_slower_and_the_owner_has_a_way_in() {
     let dir = tempfile::tempdir().unwrap();
     let (codes, secret, recovery) = enrolled(dir.path()).await;
-    let wrong = wrong(&secret);
     // A year of as many guesses as there may be, each as soon as it may be.
     let (mut guesses, mut time) = (0, now());
     let year = later(365 * 86_400);
     while time < year {
-        match accept(&codes, &wrong, time).await {
+        match accept(&codes, &wrong(&secret, time), time).await {
             Err(CodeRefused::Wrong) => guesses += 1,
             Err(CodeRefused::TooMany { until }) => {
                 assert!(time < until && until <= time + SignedDuration::from_hours(1));
@@ -220,11 +225,8 @@ async fn guessing_gets_ever_slower_and_the_owner_has_a_way_in() {
     // Three of a million codes are good at a time.
     assert!((8_000..9_000).contains(&guesses), "{guesses}");
     // While nothing is looked at, a right code is not either, and what nobody guesses is.
-    let time = year;
-    assert!(matches!(
-        accept(&codes, &wrong, time).await,
-        Err(CodeRefused::Wrong)
-    ));
+    let guess = accept(&codes, &wrong(&secret, time), time).await;
+    assert!(matches!(guess, Err(CodeRefused::Wrong)), "{guess:?}");
     let right = code(&secret, time);
     let refused = accept(&codes, &right, time).await;
     assert!(
@@ -331,7 +333,7 @@ async fn who_is_enrolled_is_in_force_and_on_disk_until_it_is_removed() {
     let dir = tempfile::tempdir().unwrap();
     let (codes, in_force) = opened(dir.path()).unwrap();
     let (secret, by) = (Secret::random().unwrap(), || "uid 0".to_owned());
-    let bad = wrong(&secret);
+    let bad = wrong(&secret, now());
     assert!(matches!(
         codes.would_enroll(&name(), &secret, &bad, now()),
         Err(NotEnrolled::WrongCode)
