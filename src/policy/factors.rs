@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 
+use super::conditions::gives_now;
 use super::judge::kubernetes_choices;
 use super::{Denial, Somebody, Supposed};
 use crate::config::{Config, Factor, Name, Role};
@@ -117,10 +118,11 @@ pub fn asks_for_code(
         return false;
     };
     let who = somebody.who();
-    role.require.contains(&Factor::Totp)
+    // Where a certificate is missing too, a code would be of no use, but for guessing.
+    missing(config, role, Held::of(identity)) == Some(Factor::Totp)
         && config
             .bindings_of(who.name, who.groups)
-            .filter(|binding| super::conditions::gives_now(binding, supposed))
+            .filter(|binding| gives_now(binding, supposed))
             .any(|binding| binding.roles.contains(&meant))
 }
 

@@ -3,10 +3,19 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
-use bastion_audit::clock::{Clock as _, SystemClock};
+use bastion_audit::clock::{Clock as _, ManualClock, SystemClock};
+use bastion_audit::config::{self, Name};
+use bastion_audit::daemon::Daemon;
+use bastion_audit::messages::{
+    Answer, Ask, Command as Run, Envelope, MonitorLink, Offer, Open, Peer, link,
+};
+use bastion_audit::totp::{self, Hidden};
+use jiff::SignedDuration;
 use serde_json::Value;
+use tokio::sync::oneshot;
 use totp_rs::{Builder, Secret};
 
 use crate::harness::bastion::{Bastion, Ran};
@@ -91,14 +100,18 @@ impl Enrolled {
 
     /// The code of so many steps from now.
     fn code(&self, steps: i64) -> String {
-        let now = SystemClock.now().as_second() + steps * 30;
-        Builder::new()
-            .with_secret(Secret::try_from_base32(&self.secret).unwrap())
-            .build()
-            .unwrap()
-            .generate(now.try_into().unwrap())
-            .to_string()
+        code(&self.secret, SystemClock.now().as_second() + steps * 30)
     }
+}
+
+/// The code of then.
+fn code(secret: &str, seconds: i64) -> String {
+    Builder::new()
+        .with_secret(Secret::try_from_base32(secret).unwrap())
+        .build()
+        .unwrap()
+        .generate(seconds.try_into().unwrap())
+        .to_string()
 }
 
 /// A stock ssh at which somebody types `code` when they are asked, once.
@@ -175,7 +188,7 @@ fn a_role_that_requires_a_code_is_had_with_one_and_in_no_other_way() {
     let ran_batch = bastion.run_ssh("operator-a", "editor", "true");
     assert_eq!(ran_batch.code, Some(255), "{ran_batch:?}");
     refused(&bastion, "no code was typed");
-    for wrong in ["", "hello", &enrolled.code(-120)] {
+    for wrong in ["", "sesame-9137", &enrolled.code(-120)] {
         let ran = typing(&bastion, "operator-a", "editor", wrong, "true");
         assert_eq!((ran.code, ran.stdout.as_str()), (Some(255), ""), "{ran:?}");
     }
@@ -292,7 +305,7 @@ fn a_role_that_requires_a_code_is_had_with_one_and_in_no_other_way() {
     let mut hidden = vec![
         enrolled.secret.clone(),
         anew.secret.clone(),
-        "hello".to_owned(),
+        "sesame-9137".to_owned(),
     ];
     for code in enrolled.recovery.iter().chain(&anew.recovery) {
         hidden.push(code.clone());
@@ -358,4 +371,117 @@ fn a_requirement_that_is_added_ends_what_did_not_prove_it() {
     stays.send("still here\n");
     stays.close_stdin();
     assert_eq!(stays.wait().stdout, "still here\n");
+}
+
+/// The side that speaks SSH, which says what it likes.
+struct Front {
+    link: MonitorLink,
+    key: String,
+}
+
+impl Front {
+    fn from(daemon: &Daemon, bastion: &Bastion, address: &str) -> Self {
+        let key = bastion.path().join("keys/operator-a.pub");
+        let peer = Peer {
+            address: address.parse().unwrap(),
+            client: String::new(),
+        };
+        Self {
+            link: daemon.monitor().converse(peer),
+            key: std::fs::read_to_string(key).unwrap(),
+        }
+    }
+
+    async fn ask(&self, ask: Ask) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let (_client, session) = link();
+        let envelope = Envelope {
+            ask,
+            link: Some(session),
+            reply,
+        };
+        self.link.asks.send(envelope).await.unwrap();
+        answer.await.unwrap()
+    }
+
+    async fn signed(&self, login: &str) -> Answer {
+        let offer = Offer {
+            principal: login.to_owned(),
+            public_key: self.key.trim().to_owned(),
+            certificate: None,
+            algorithm: "ssh-ed25519".to_owned(),
+        };
+        self.ask(Ask::Authenticate(offer)).await
+    }
+
+    async fn typed(&self, code: &str) -> Answer {
+        self.ask(Ask::Code(Hidden::new(code))).await
+    }
+
+    async fn opens(&self) -> Answer {
+        let open = Open {
+            command: Run::Exec("bastion whoami".into()),
+            terminal: None,
+        };
+        self.ask(Ask::Open(open)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn between_the_signature_and_the_code_nothing_opens_whatever_the_front_says() {
+    let bastion = Bastion::prepare(requiring);
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let config = Arc::new(config::load(&bastion.config_path()).unwrap());
+    let (_watch, reloads) = config::watch::follow(&bastion.config_path(), config);
+    let program = Path::new(env!("CARGO_BIN_EXE_bastion-audit"));
+    let daemon = Daemon::start(reloads, program, clock.clone())
+        .await
+        .unwrap();
+    let secret = totp::Secret::random().unwrap();
+    let base32 = secret.base32().expose().to_owned();
+    let step = |steps: i64| code(&base32, clock.now().as_second() + steps * 30);
+    let codes = &daemon.monitor().codes;
+    let (name, first) = (Name::new("operator-a").unwrap(), Hidden::new(step(-1)));
+    let enrolling = codes.enroll(name, secret, &first, "uid 0".to_owned(), clock.now());
+    enrolling.await.unwrap();
+
+    let front = Front::from(&daemon, &bastion, "192.0.2.7:1");
+    assert_eq!(front.typed(&step(0)).await, Answer::No, "nobody has signed");
+    assert_eq!(front.signed("editor").await, Answer::Code);
+    assert_eq!(front.opens().await, Answer::No);
+    // As somebody who needs none, on the same connection.
+    assert_eq!(front.signed("viewer").await, Answer::No);
+    assert_eq!(front.opens().await, Answer::No);
+    for _ in 0..3 {
+        assert_eq!(front.typed(&step(50)).await, Answer::No);
+    }
+    assert_eq!(front.typed(&step(0)).await, Answer::No, "three were enough");
+    assert_eq!(front.opens().await, Answer::No);
+
+    let login = async |address: &str| {
+        let front = Front::from(&daemon, &bastion, address);
+        let answer = front.signed("editor").await;
+        (front, answer)
+    };
+    let (front, answer) = login("192.0.2.7:2").await;
+    assert_eq!(answer, Answer::Code);
+    assert_eq!(front.typed(&step(0)).await, Answer::Yes);
+    assert_eq!(front.opens().await, Answer::Yes);
+    // From there none is asked for, for a while. From elsewhere one is, and after five wrong ones none is looked at.
+    assert_eq!(login("192.0.2.7:3").await.1, Answer::Yes);
+    let (elsewhere, answer) = login("192.0.2.8:1").await;
+    assert_eq!(answer, Answer::Code);
+    assert_eq!(elsewhere.typed(&step(50)).await, Answer::No);
+    assert_eq!(elsewhere.typed(&step(50)).await, Answer::No);
+    assert_eq!(elsewhere.typed(&step(50)).await, Answer::No);
+    let (elsewhere, _) = login("192.0.2.8:2").await;
+    assert_eq!(elsewhere.typed(&step(50)).await, Answer::No);
+    assert_eq!(elsewhere.typed(&step(50)).await, Answer::No);
+    let Answer::NoBecause(why) = elsewhere.typed(&step(1)).await else {
+        panic!("a code was looked at");
+    };
+    assert!(why.contains("too many wrong codes"), "{why}");
+    // Nor does it count for longer than it should.
+    clock.advance(SignedDuration::from_hours(8));
+    assert_eq!(login("192.0.2.7:4").await.1, Answer::Code);
 }

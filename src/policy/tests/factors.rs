@@ -213,6 +213,8 @@ fn a_code_is_asked_for_where_it_would_be_of_use_and_nowhere_else() {
         "who has no code is not asked"
     );
     assert!(!asks(&enrolled(requiring("key")), "editor"));
+    let both = enrolled(requiring("certificate, totp"));
+    assert!(!asks(&both, "editor"), "a code alone would be of no use");
     let mut only = enrolled(requiring("totp"));
     only.identities
         .get_mut(&name("operator-a"))
