@@ -428,6 +428,54 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             "one daemon has one Bastion",
         ),
         (
+            doc(
+                "Role",
+                "x",
+                "{require: [], audit: {clusters: ['*'], identities: ['*']}}",
+            ),
+            "nothing is required by this",
+        ),
+        (
+            doc(
+                "Role",
+                "x",
+                "{require: [hardware-key], audit: {clusters: ['*'], identities: ['*']}}",
+            ),
+            "could not be enforced",
+        ),
+        (
+            doc(
+                "Role",
+                "x",
+                "{require: [oidc], audit: {clusters: ['*'], identities: ['*']}}",
+            ),
+            "'oidc' is not a factor: key, certificate or totp",
+        ),
+        (
+            doc(
+                "Role",
+                "x",
+                "{require: [key, certificate], audit: {clusters: ['*'], identities: ['*']}}",
+            ),
+            "nobody proves both on one connection",
+        ),
+        (
+            doc(
+                "Role",
+                "x",
+                "{require: [totp, totp], audit: {clusters: ['*'], identities: ['*']}}",
+            ),
+            "'totp' is required already",
+        ),
+        (
+            doc(
+                "Bastion",
+                "main",
+                "{listen: '127.0.0.1:22', hostKeys: [h], stateDir: s, secondFactor: {remember: 169h}}",
+            ),
+            "168h",
+        ),
+        (
             doc("Cluster", "dev", "{}"),
             "needs one of 'kubeconfig: FILE' and 'inCluster: true'",
         ),
