@@ -31,7 +31,10 @@ pub fn extend(
         return Err(Denial::LastsNoLonger { ends });
     }
     Somebody::who_asks(config, identity, now)?;
-    let login = (grant.role(), format!("{}+{}", grant.role(), grant.cluster()));
+    let login = (
+        grant.role(),
+        format!("{}+{}", grant.role(), grant.cluster()),
+    );
     factors::proven(config, login, identity, now)?;
     let until = stands_until(config, grant, identity, now)?;
     let (_, role) = kubernetes_role(config, grant.role()).ok_or_else(|| Denial::RoleChanged {

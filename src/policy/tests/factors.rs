@@ -7,6 +7,10 @@ use crate::config::Factor;
 use crate::totp::{Enrolled, Passed};
 
 fn requiring(require: &str) -> Config {
+    load(&[requiring_documents(require)])
+}
+
+fn requiring_documents(require: &str) -> String {
     let mut documents = base().concat();
     for kind in ["maxSession: 1h, ", "audit: {clusters: ['*']"] {
         let changed = documents.replace(kind, &format!("require: [{require}], {kind}"));
@@ -14,7 +18,7 @@ fn requiring(require: &str) -> Config {
         documents = changed;
     }
     let bindings = [bind("b", "editor", ""), bind("c", "auditor, viewer", "")];
-    load(&[vec![documents], bindings.to_vec()].concat())
+    documents + &bindings.concat()
 }
 
 fn since() -> Timestamp {
@@ -249,4 +253,20 @@ fn what_is_required_is_told_beforehand() {
     let somebody = Somebody::listed(&config.identities[&name("operator-a")]);
     let explained = explain(&config, &somebody, &request, here(&[]).into()).unwrap();
     assert_eq!(explained.requires, [Factor::Key, Factor::Totp]);
+}
+
+#[test]
+fn more_time_is_something_new_and_needs_a_code_that_counts() {
+    let text = requiring_documents("totp")
+        .replace("maxSession: 1h, ", "maxSession: 2h, maxExtension: 2h, ");
+    let config =
+        enrolled(parse(Path::new("f.yaml"), &text).unwrap_or_else(|problems| panic!("{problems}")));
+    let coded = with_code(&config);
+    let grant = ask_as(&config, &coded, "editor+dev", SessionKind::Shell).unwrap();
+    let half = std::time::Duration::from_secs(1800);
+    let more = |then: Timestamp| extend(&config, &grant, &coded, half, then);
+    assert!(more(now()).is_ok());
+    let over = now() + SignedDuration::from_hours(1);
+    assert!(matches!(more(over), Err(Denial::Unproven { .. })));
+    assert!(still_allowed(&config, &grant, &coded, over).is_ok());
 }

@@ -170,6 +170,29 @@ fn a_source_that_behaves_badly_is_refused_and_no_other() {
 }
 
 #[test]
+fn who_has_signed_and_cannot_type_a_code_is_not_punished_and_who_guesses_is() {
+    let gate = gate(Admission::default());
+    for _ in 0..100 {
+        let place = ask(&gate, "192.0.2.7").unwrap();
+        place.tried();
+        place.signed();
+        assert_eq!(gate.inside().waiting.all(), 1, "nobody is proven yet");
+        place.over(Conduct::NoAttempt);
+        assert_eq!(gate.inside().waiting.all(), 0);
+    }
+    let refused = (0..100).find(|_| match ask(&gate, "192.0.2.7") {
+        Ok(place) => {
+            place.signed();
+            place.tried();
+            place.over(Conduct::NoAttempt);
+            false
+        }
+        Err(reason) => reason == Reason::Penalty,
+    });
+    assert!(refused.is_some());
+}
+
+#[test]
 fn who_dies_without_a_word_costs_its_source_most() {
     let gate = gate(Admission::default());
     drop(ask(&gate, "192.0.2.7").unwrap());
