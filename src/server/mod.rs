@@ -255,7 +255,7 @@ impl Arrival {
         tokio::select! {
             biased;
             () = place.makes_way() => {
-                place.over(Conduct::Fine);
+                place.made_way();
                 tracing::debug!(%address, "it made way for another");
             }
             end = connection::serve(tcp, link, self.terms, Arc::clone(&place), shutdown) => {

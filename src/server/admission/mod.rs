@@ -201,12 +201,22 @@ impl Place {
         })
     }
 
-    /// Waits until it has to make way for somebody whose source has fewer connections. That is nobody's fault.
+    /// Waits until it has to make way for somebody whose source has fewer connections, or for whoever comes later.
     pub(super) async fn makes_way(&self) {
         match &self.gate {
             Some((_, seat)) => seat.made_way.cancelled().await,
             None => std::future::pending().await,
         }
+    }
+
+    /// It has made way. That is no fault; but a source of many that say nothing does so again and again.
+    pub(super) fn made_way(&self) {
+        let silent = *self.state() == State::Waiting;
+        self.over(if silent {
+            Conduct::NoAttempt
+        } else {
+            Conduct::Fine
+        });
     }
 
     /// The client tries to prove somebody.
@@ -218,11 +228,10 @@ impl Place {
     }
 
     /// The client has proven to hold a key, which is not all that is asked for. Leaving now is no failed attempt: a program that cannot type
-    /// does nothing else.
+    /// does nothing else. Its place is free for others: who types must not have to make way for who floods.
     pub(crate) fn signed(&self) {
-        let mut state = self.state();
-        if matches!(*state, State::Waiting | State::Tried) {
-            *state = State::Signed;
+        if matches!(*self.state(), State::Waiting | State::Tried) {
+            self.change(State::Signed);
         }
     }
 

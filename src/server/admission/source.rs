@@ -13,6 +13,12 @@ pub struct Source {
 }
 
 impl Source {
+    /// None comes before it.
+    pub(super) const FIRST: Self = Self {
+        first: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+        prefix: 0,
+    };
+
     /// Where an address belongs.
     pub fn of(address: IpAddr, admission: &Admission) -> Self {
         let address = address.to_canonical();

@@ -101,16 +101,17 @@ fn who_comes_when_it_is_full_is_refused_whatever_the_dice_say() {
     let places: Vec<Place> = (0..100)
         .map(|host| ask(&gate, &format!("192.0.2.{host}")).unwrap())
         .collect();
-    assert_eq!(why(ask(&gate, "198.51.100.7")), Some(Reason::Startups));
+    // Who has as many there as anybody.
+    assert_eq!(why(ask(&gate, "192.0.2.7")), Some(Reason::Startups));
     let now = clock::monotonic();
     for place in places.iter().take(90) {
         place.proven();
     }
     assert_eq!(
-        why(ask_at(&gate, "198.51.100.7", now, 29)),
+        why(ask_at(&gate, "192.0.2.95", now, 29)),
         Some(Reason::Startups)
     );
-    assert!(ask_at(&gate, "198.51.100.7", now, 30).is_ok());
+    assert!(ask_at(&gate, "192.0.2.95", now, 30).is_ok());
 }
 
 #[tokio::test]
@@ -126,7 +127,7 @@ async fn when_it_is_full_the_largest_crowd_makes_way_and_is_not_blamed() {
         let made_way = tokio::time::timeout(Duration::ZERO, place.makes_way()).await;
         if made_way.is_ok() {
             gone += 1;
-            place.over(Conduct::Fine);
+            place.made_way();
         }
     }
     assert_eq!(gone, 1);
@@ -176,7 +177,8 @@ fn who_has_signed_and_cannot_type_a_code_is_not_punished_and_who_guesses_is() {
         let place = ask(&gate, "192.0.2.7").unwrap();
         place.tried();
         place.signed();
-        assert_eq!(gate.inside().waiting.all(), 1, "nobody is proven yet");
+        // Whoever types has time for it, whoever floods.
+        assert_eq!(gate.inside().waiting.all(), 0);
         place.over(Conduct::NoAttempt);
         assert_eq!(gate.inside().waiting.all(), 0);
     }
@@ -221,7 +223,7 @@ fn who_is_exempt_is_neither_counted_nor_punished_and_a_denial_stands() {
     assert!(ask(&gate, "192.0.2.7").is_ok());
     assert_eq!(why(ask(&gate, "192.0.2.66")), Some(Reason::Denied));
     let _place = ask(&gate, "198.51.100.7").unwrap();
-    assert_eq!(why(ask(&gate, "198.51.100.8")), Some(Reason::Startups));
+    assert_eq!(why(ask(&gate, "198.51.100.7")), Some(Reason::Startups));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Source;
 
-/// Who waits. Where room is short, whoever has the most there makes way for whoever has less: so a source that has few connections
-/// gets in, however many others hold.
+/// Who waits. Where room is short, whoever has the most there makes way, and of those who have as many whoever has waited longest: so a source
+/// that has few connections gets in, however many others hold, and has the time that a login takes.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     /// Of each source its connections, the oldest first.
@@ -52,13 +52,21 @@ impl Waiting {
             .is_some()
     }
 
-    /// Has the oldest connection of the source that has the most make way for one more of `source`, which would still have fewer. Says
-    /// whose it was.
+    /// Has the oldest connection of a source that has the most make way for one more of `source`, unless that would have more than any other
+    /// then. Says whose it was.
     pub(super) fn make_way(&mut self, source: Source) -> Option<Source> {
-        let (most, crowd) = self.crowds.last().copied()?;
-        if most <= self.of(source) + 1 {
+        let most = self.crowds.last().map(|(most, _)| *most)?;
+        if self.of(source) >= most {
             return None;
         }
+        let crowds = self.crowds.range((most, Source::FIRST)..);
+        let crowd = crowds
+            .filter_map(|(_, crowd)| {
+                let oldest = self.by_source.get(crowd)?.first_key_value()?;
+                Some((*oldest.0, *crowd))
+            })
+            .min()
+            .map(|(_, crowd)| crowd)?;
         let (_, made_way) = self.change(crowd, BTreeMap::pop_first)?;
         made_way.cancel();
         Some(crowd)
@@ -111,13 +119,17 @@ mod tests {
         // It is gone already, and counts once.
         assert!(!waiting.leave(large, &seats[0]));
         assert_eq!(waiting.all(), 4);
-        // Nobody makes way for whoever would have as many then, or for the crowd itself.
-        let _two = waiting.enter(small);
-        assert_eq!(waiting.make_way(small), None);
+        // Nobody makes way for the crowd itself.
         assert_eq!(waiting.make_way(large), None);
-        assert!(waiting.leave(large, &seats[1]));
+        // Of two that are as large whoever has waited longest, though it is not the first by its address.
+        for seat in &seats[1..3] {
+            assert!(waiting.leave(large, seat));
+        }
+        let late = waiting.enter(source("192.0.2.0"));
+        assert!(waiting.leave(large, &seats[3]));
+        let _last = waiting.enter(large);
         assert_eq!(waiting.make_way(new), Some(small));
-        assert!(one.made_way.is_cancelled());
+        assert!(one.made_way.is_cancelled() && !late.made_way.is_cancelled());
     }
 
     #[test]
