@@ -1,5 +1,6 @@
 //! `bastion-audit check`.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -102,7 +103,7 @@ fn summary(path: &Path, config: &Config) -> String {
             "clusters    {}: {}{}",
             config.clusters.len(),
             some(config.clusters.keys()),
-            minted_by_us(config)
+            under_own_names(config)
         ),
         format!(
             "identities  {}, with {keys} keys: {}",
@@ -142,20 +143,21 @@ fn summary(path: &Path, config: &Config) -> String {
 }
 
 /// Where operators have their own names: said only where it is so.
-fn minted_by_us(config: &Config) -> String {
-    let ours: Vec<&Name> = config
-        .clusters
-        .values()
-        .filter(|cluster| matches!(cluster.mint, Mint::OidcIssuer { .. }))
-        .map(|cluster| &cluster.name)
-        .collect();
-    match ours.len() {
-        0 => String::new(),
-        count => format!(
-            "; {count} of them mint by oidcIssuer: {}",
-            some(ours.into_iter())
-        ),
+fn under_own_names(config: &Config) -> String {
+    let mut by_mint: BTreeMap<&str, Vec<&Name>> = BTreeMap::new();
+    let all = config.clusters.values();
+    for cluster in all.filter(|cluster| cluster.mint != Mint::TokenRequest) {
+        let names = by_mint.entry(cluster.mint.as_str()).or_default();
+        names.push(&cluster.name);
     }
+    let said = by_mint.into_iter().rev().map(|(mint, names)| {
+        let count = names.len();
+        format!(
+            "; {count} of them mint by {mint}: {}",
+            some(names.into_iter())
+        )
+    });
+    said.collect()
 }
 
 /// The first few names.
@@ -384,6 +386,12 @@ fn credential(cluster: &Cluster) -> Result<String, String> {
         ClusterAccess::Kubeconfig(path) => secrets::read_secret(path)
             .map(|_| path.display().to_string())
             .map_err(|error| error.to_string()),
+        ClusterAccess::Server(server) => match &server.token_file {
+            None => Ok("none, and none is needed".to_owned()),
+            Some(path) => secrets::read_secret(path)
+                .map(|_| path.display().to_string())
+                .map_err(|error| error.to_string()),
+        },
     }
 }
 

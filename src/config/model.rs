@@ -311,6 +311,8 @@ pub enum Mint {
         /// Who they are for: this cluster and no other.
         audience: String,
     },
+    /// The daemon asks in the operator's own name, by its own credential: there is none to be issued.
+    Impersonation(super::Impersonation),
 }
 
 impl Mint {
@@ -319,6 +321,7 @@ impl Mint {
         match self {
             Self::TokenRequest => "tokenRequest",
             Self::OidcIssuer { .. } => "oidcIssuer",
+            Self::Impersonation(_) => "impersonation",
         }
     }
 }
@@ -330,6 +333,21 @@ pub enum ClusterAccess {
     Kubeconfig(PathBuf),
     /// The pod's own ServiceAccount.
     InCluster,
+    /// An address and files of its own.
+    Server(ClusterServer),
+}
+
+/// `spec.server` of a Cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterServer {
+    /// `https://...`.
+    pub url: String,
+    /// The authority of its certificate, PEM; absolute path.
+    pub certificate_authority: PathBuf,
+    /// The daemon's own token, absolute path; none where the daemon is nobody.
+    pub token_file: Option<PathBuf>,
+    /// The daemon requests the next token itself and writes it there.
+    pub renew_token: bool,
 }
 
 /// `kind: Identity`: a person or machine and the keys that prove it.
@@ -427,6 +445,15 @@ pub struct KubernetesRole {
     pub egress: BTreeSet<HostPort>,
 }
 
+impl KubernetesRole {
+    /// Whether its sessions there have a credential of their own, which could be handed out.
+    pub fn has_credential(&self, cluster: &Name) -> bool {
+        self.subjects
+            .get(cluster)
+            .is_some_and(|subject| !matches!(subject, SubjectTemplate::Impersonated { .. }))
+    }
+}
+
 /// What a role stands for on a cluster, before it is known for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubjectTemplate {
@@ -435,6 +462,13 @@ pub enum SubjectTemplate {
     /// The identity's own name, on clusters of [`Mint::OidcIssuer`].
     Own {
         /// Kubernetes groups, without the prefix that the API server puts before them; never empty.
+        groups: BTreeSet<String>,
+    },
+    /// The identity as RBAC there calls it, on clusters of [`Mint::Impersonation`].
+    Impersonated {
+        /// The Kubernetes user, with `{identity}` for the identity's name.
+        username: String,
+        /// Kubernetes groups, whole; never empty.
         groups: BTreeSet<String>,
     },
 }

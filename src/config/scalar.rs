@@ -316,6 +316,19 @@ pub(super) fn kubernetes_group(text: &str) -> Result<String, String> {
     }
 }
 
+/// As strict as API servers are, so that it can be written into a URL, a YAML document and a token as it is.
+pub(super) fn https_url(text: &str) -> Option<http::Uri> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/[]%".contains(&b);
+    let uri: http::Uri = text.parse().ok()?;
+    let host = uri.authority().filter(|at| !at.host().is_empty())?;
+    let fits = uri.scheme_str() == Some("https")
+        && !host.as_str().contains('@')
+        && uri.query().is_none()
+        && text.bytes().all(plain)
+        && text.len() <= 1024;
+    fits.then_some(uri)
+}
+
 /// Whom a token is for.
 pub(super) fn audience(text: &str) -> Result<String, String> {
     let fine = (1..=255).contains(&text.len())

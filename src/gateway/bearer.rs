@@ -12,10 +12,10 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::files;
 use crate::config::Name;
 use crate::config::secrets::{SecretError, read_secret};
 use crate::recording::Secrets;
+use crate::replaced;
 
 /// What every bearer begins with: version 1.
 const PREFIX: &str = "ba1";
@@ -67,7 +67,7 @@ impl Bearers {
         if !key_path.exists() {
             let mut fresh = zeroize::Zeroizing::new([0; KEY_BYTES]);
             aws_lc_rs::rand::fill(fresh.as_mut_slice()).map_err(|_| BearerError::NoRandomness)?;
-            files::write(&key_path, fresh.as_slice()).map_err(at(&key_path))?;
+            replaced::write(&key_path, fresh.as_slice()).map_err(at(&key_path))?;
         }
         let key = read_secret(&key_path)?;
         if key.len() != KEY_BYTES {
@@ -147,7 +147,7 @@ impl Bearers {
             path: self.path.clone(),
             reason: "it cannot be written",
         })?;
-        files::write(&self.path, &text).map_err(at(&self.path))?;
+        replaced::write(&self.path, &text).map_err(at(&self.path))?;
         *generations = changed;
         drop(generations);
         self.known(identity);

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 
+use super::acting::authorize;
 use super::answer::{AnswerBody, Answering, BodyError, RequestBody, whole};
 use super::asked::{Asked, AskedBody, admit};
 use super::exchange::{Exchange, Upload, Uploading};
@@ -97,7 +98,7 @@ async fn forward(
     exchange: &Exchange,
 ) -> Result<Response<Arriving>, Sorry> {
     let patience = asked.patience();
-    let request = onwards(session, asked, exchange)?;
+    let request = onwards(session, asked, exchange).await?;
     let mut answer = ask(session, request, patience).await?;
     if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Sorry::new(
@@ -128,7 +129,7 @@ async fn stream(
         over: session.over().clone(),
         unrecorded: session.parts().unrecorded.clone(),
     };
-    let mut request = onwards(session, asked, exchange)?;
+    let mut request = onwards(session, asked, exchange).await?;
     request.headers_mut().extend(opening.headers().clone());
     let mut answer = ask(session, request, None).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -161,7 +162,7 @@ async fn stream(
 }
 
 /// The request to the API server: the client's, in the session's name.
-fn onwards(
+async fn onwards(
     session: &Arc<ApiSession>,
     asked: Asked,
     exchange: &Exchange,
@@ -170,7 +171,7 @@ fn onwards(
     let upstream = &session.parts().upstream;
     let mut headers = onward(&asked.headers);
     headers.insert(HOST, upstream.host());
-    headers.insert(AUTHORIZATION, session.authorization().ok_or_else(broken)?);
+    authorize(upstream, &session.acting(), &mut headers).await?;
     headers.insert(
         USER_AGENT,
         session

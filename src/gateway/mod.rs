@@ -4,6 +4,7 @@
 //! Each request is on record before it is forwarded, and what came of it afterwards. Exec, attach and
 //! port-forward are taken apart ([`streams`]).
 
+mod acting;
 mod answer;
 mod asked;
 mod authority;

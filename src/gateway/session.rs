@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::upstream::Upstream;
 use crate::config::{Name, RecordBodies};
-use crate::mint::Credential;
+use crate::mint::Acting;
 use crate::recording::{OpenRecording, RecordingError};
 use crate::session::SessionId;
 
@@ -43,8 +43,8 @@ pub struct ApiSessionParts {
     pub cluster: Name,
     /// The way there.
     pub upstream: Upstream,
-    /// Its credential; a renewed one takes the former's place for requests from then on.
-    pub credential: watch::Receiver<Arc<Credential>>,
+    /// How requests are made in its name; a renewed credential takes the former's place for requests from then on.
+    pub acting: watch::Receiver<Acting>,
     /// Its recording.
     pub recording: OpenRecording,
     /// What is kept of bodies.
@@ -109,13 +109,9 @@ impl ApiSession {
         Arc::clone(&self.open).try_acquire_owned().ok()
     }
 
-    /// `Authorization` of a request that is made now.
-    pub(super) fn authorization(&self) -> Option<HeaderValue> {
-        let credential = Arc::clone(&self.parts.credential.borrow());
-        let bearer = zeroize::Zeroizing::new(format!("Bearer {}", credential.expose()));
-        let mut value = HeaderValue::from_str(&bearer).ok()?;
-        value.set_sensitive(true);
-        Some(value)
+    /// In whose name a request is that is made now.
+    pub(super) fn acting(&self) -> Acting {
+        self.parts.acting.borrow().clone()
     }
 
     /// `User-Agent` of a request: what the client says of itself, and who it is.

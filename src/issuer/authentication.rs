@@ -6,7 +6,8 @@ use super::{IssuerError, PREFIX, prefixed};
 use crate::config::{Config, IssuerSettings, Mint, Name, RoleAccess, SubjectTemplate};
 
 /// Where the session's id is among what the API server knows of a user, its audit log included.
-const SESSION: &str = "bastion-audit.dev/session-id";
+/// What API servers know a session by, beside its user.
+pub const SESSION: &str = "bastion-audit.dev/session-id";
 
 /// A kube-apiserver's `--authentication-config` (`apiserver.config.k8s.io/v1`) for one cluster.
 ///
@@ -102,7 +103,7 @@ pub fn groups_of(config: &Config, cluster: &Name) -> BTreeSet<String> {
         })
         .filter_map(|subject| match subject {
             SubjectTemplate::Own { groups } => Some(groups),
-            SubjectTemplate::ServiceAccount(_) => None,
+            SubjectTemplate::ServiceAccount(_) | SubjectTemplate::Impersonated { .. } => None,
         })
         .flatten()
         .cloned()

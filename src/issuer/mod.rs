@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{CredentialTtl, IssuerSettings};
 
-pub use authentication::{authentication_config, groups_of};
+pub use authentication::{SESSION, authentication_config, groups_of};
 pub use documents::Documents;
 pub use error::IssuerError;
 pub use key::create_key;

@@ -5,6 +5,7 @@
 
 mod bastion_user;
 mod fence;
+mod impersonation;
 mod notes;
 mod objects;
 mod yaml;
@@ -13,8 +14,8 @@ use serde_json::Value;
 
 pub use bastion_user::{BastionUser, NotAUser};
 
-use crate::config::{Config, Mint, Name};
-use crate::policy::{ServiceAccounts, service_accounts};
+use crate::config::{ClusterAccess, Config, Mint, Name};
+use crate::policy::{ServiceAccounts, people, service_accounts};
 
 /// Why there are no manifests.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,9 +68,23 @@ pub fn manifests(
             notes: notes::of_an_issuer(config, cluster),
         });
     }
+    let mut own = objects::of_the_bastion(bastion);
+    if let ClusterAccess::Server(server) = &known.access
+        && server.renew_token
+    {
+        own.extend(objects::of_its_own_renewal(bastion));
+    }
+    if let Mint::Impersonation(naming) = &known.mint {
+        let people = people(config, cluster);
+        own.extend(impersonation::of_people(&people, naming, bastion));
+        return Ok(Manifests {
+            objects: own,
+            notes: notes::of_people(config, cluster, &people),
+        });
+    }
     let accounts = service_accounts(config, cluster);
     namespaces_are_the_roles(&accounts, bastion)?;
-    let mut objects = objects::of_the_bastion(bastion);
+    let mut objects = own;
     if !accounts.namespaces.is_empty() {
         objects.extend(fence::policies(bastion)?);
     }

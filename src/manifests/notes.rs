@@ -2,7 +2,7 @@
 
 use crate::config::{Config, Name};
 use crate::issuer::{groups_of, prefixed};
-use crate::policy::ServiceAccounts;
+use crate::policy::{People, ServiceAccounts};
 
 pub(super) fn of_service_accounts(
     config: &Config,
@@ -63,6 +63,28 @@ pub(super) fn of_an_issuer(config: &Config, cluster: &Name) -> Vec<String> {
     notes.extend(groups.iter().map(|group| format!("  {}", prefixed(group))));
     if groups.is_empty() {
         notes.push("  none: no binding gives anyone a role here".to_owned());
+    }
+    notes
+}
+
+pub(super) fn of_people(config: &Config, cluster: &Name, people: &People) -> Vec<String> {
+    let mut notes = vec![
+        format!(
+            "What the cluster {cluster} must have for the bastion {}, which asks there in operators' names (mint: impersonation).",
+            config.bastion.name
+        ),
+        "What operators may do is for RBAC of your own to say, of these users and groups. Whoever takes the bastion over can be each of".to_owned(),
+        "these users in each of these groups, and no other:".to_owned(),
+    ];
+    notes.extend(people.groups.iter().map(|group| format!("  {group}")));
+    if people.groups.is_empty() {
+        notes.push("  none: no binding gives anyone a role here".to_owned());
+    }
+    for group in &people.unlisted {
+        notes.push(format!(
+            "NOT HERE: whom a certificate puts into {group} cannot be listed, and the bastion may name nobody who is not. Make them \
+             identities, or mint otherwise."
+        ));
     }
     notes
 }

@@ -292,3 +292,114 @@ fn another_bastion_is_the_one_whom_policies_let_through() {
         assert!(wrong.parse::<BastionUser>().is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn where_the_daemon_asks_in_peoples_names_it_may_name_exactly_those() {
+    let of = |impersonation: &str| {
+        let more = [
+            doc(
+                "Cluster",
+                "named",
+                &format!(
+                    "{{inCluster: true, mint: impersonation, impersonation: {impersonation}}}"
+                ),
+            ),
+            doc(
+                "Role",
+                "reader",
+                "{kubernetes: {clusters: [named], groups: [readers, all]}}",
+            ),
+            doc(
+                "Role",
+                "idle",
+                "{kubernetes: {clusters: [named], groups: [admins]}}",
+            ),
+            bind("b", "{group: sre}, {group: 'ca/corp:dev'}", "reader"),
+            doc(
+                "CertificateAuthority",
+                "corp",
+                "{keys: ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFvlJui2SRoZtKCKgZWvso0mnEGWjRVoV3/xhGGlQBHo'], \
+                 identities: [{principalSuffix: '@x'}], groups: [{extension: g}]}",
+            ),
+        ];
+        let named = Name::new("named").unwrap();
+        manifests(&config(&more), &named, &bastion()).unwrap()
+    };
+    let made = of("{username: '{identity}@x', groupPrefix: 'corp:'}");
+    assert_eq!(
+        names(&made),
+        [
+            "Namespace /bastion-audit",
+            "ServiceAccount bastion-audit/bastion",
+            "ClusterRole /bastion-impersonate",
+            "ClusterRoleBinding /bastion-impersonate",
+        ]
+    );
+    let rules = &made.objects()[2]["rules"];
+    assert_eq!(
+        rules[0]["resourceNames"],
+        serde_json::json!(["ann@x", "null@x"])
+    );
+    assert_eq!(
+        rules[1]["resourceNames"],
+        serde_json::json!(["corp:all", "corp:readers"])
+    );
+    assert_eq!(
+        rules[2]["resources"],
+        serde_json::json!(["userextras/bastion-audit.dev/session-id"])
+    );
+    // No right beyond those of KEP-5284: the legacy verb would undo what it bounds.
+    for rule in rules.as_array().unwrap() {
+        for verb in rule["verbs"].as_array().unwrap() {
+            let verb = verb.as_str().unwrap();
+            let constrained =
+                verb == "impersonate:user-info" || verb.starts_with("impersonate-on:user-info:");
+            assert!(constrained, "{verb}");
+        }
+    }
+    assert!(
+        made.notes()
+            .iter()
+            .any(|note| note.starts_with("NOT HERE") && note.contains("ca/corp:dev"))
+    );
+
+    let legacy = of("{legacy: true}");
+    let rules = legacy.objects()[2]["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 3, "{rules:?}");
+    assert_eq!(rules[0]["apiGroups"], serde_json::json!([""]));
+    let named = rules
+        .iter()
+        .filter(|rule| rule.get("resourceNames").is_some());
+    assert_eq!(named.count(), 2);
+    assert!(
+        rules
+            .iter()
+            .all(|rule| rule["verbs"] == serde_json::json!(["impersonate"]))
+    );
+}
+
+#[test]
+fn a_daemon_that_renews_its_own_token_may_ask_for_that_one() {
+    let renewing = [doc(
+        "Cluster",
+        "own",
+        "{server: {url: 'https://a', certificateAuthority: c, tokenFile: t, renewToken: true}}",
+    )];
+    let own = Name::new("own").unwrap();
+    let made = manifests(&config(&renewing), &own, &bastion()).unwrap();
+    assert_eq!(
+        names(&made),
+        [
+            "Namespace /bastion-audit",
+            "ServiceAccount bastion-audit/bastion",
+            "Role bastion-audit/bastion-renew",
+            "RoleBinding bastion-audit/bastion-renew",
+        ]
+    );
+    let rule = &made.objects()[2]["rules"][0];
+    assert_eq!(rule["resourceNames"], serde_json::json!(["bastion"]));
+    assert_eq!(
+        rule["resources"],
+        serde_json::json!(["serviceaccounts/token"])
+    );
+}

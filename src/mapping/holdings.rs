@@ -289,10 +289,11 @@ fn of_role(config: &Config, role: &KubernetesRole, cluster: &Name, by: &[&Bindin
     let hands_out = by
         .iter()
         .any(|binding| binding.from.is_empty() && binding.sessions_at_once.is_none());
+    let hands_out = hands_out && role.has_credential(cluster);
     let kinds: Vec<String> = role
         .sessions
         .iter()
-        .filter(|kind| hands_out || **kind != SessionKind::Credential)
+        .filter(|kind| **kind != SessionKind::Credential || hands_out)
         .map(ToString::to_string)
         .collect();
     let mut aspects = Aspects::from([
@@ -325,6 +326,10 @@ fn of_role(config: &Config, role: &KubernetesRole, cluster: &Name, by: &[&Bindin
                     show_duration(std::time::Duration::from_secs(ttl.into())),
                 );
             }
+        }
+        Some(SubjectTemplate::Impersonated { username, groups }) => {
+            let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
+            aspects.insert("as", format!("{username} in {}", groups.join(", ")));
         }
         None => {}
     }

@@ -1,14 +1,17 @@
-//! The daemon's own credential for a cluster: from a kubeconfig or the pod that it runs in.
+//! The daemon's own credential for a cluster: from a kubeconfig, the pod that it runs in, or a file of its own.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use crate::config::ClusterAccess;
+use super::stamps::Stamps;
 use crate::config::secrets::{SecretError, read_secret};
+use crate::config::{ClusterAccess, ClusterServer};
 
 /// TCP and TLS together.
 pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(3);
@@ -32,15 +35,31 @@ pub(super) struct Access {
     pub(super) config: kube::Config,
     /// Of the kubeconfig, so that a reload knows whether it changed.
     pub(super) digest: Option<[u8; 32]>,
+    /// Everything that was read, as it was then.
+    pub(super) files: Stamps,
 }
+
+/// What a kubelet gives a pod.
+const IN_CLUSTER: [&str; 2] = [
+    "/var/run/secrets/kubernetes.io/serviceaccount/token",
+    "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
+];
 
 /// Reads files only: no network, no plugin.
 pub(super) async fn load(access: &ClusterAccess) -> Result<Access, AccessError> {
     let mut loaded = match access {
-        ClusterAccess::InCluster => Access {
-            config: kube::Config::incluster()?,
-            digest: None,
-        },
+        ClusterAccess::InCluster => {
+            let mut files = Stamps::default();
+            for path in IN_CLUSTER {
+                files.note(Path::new(path));
+            }
+            Access {
+                config: kube::Config::incluster()?,
+                digest: None,
+                files,
+            }
+        }
+        ClusterAccess::Server(server) => from_server(server)?,
         ClusterAccess::Kubeconfig(path) => from_kubeconfig(path).await?,
     };
     let config = &mut loaded.config;
@@ -55,7 +74,7 @@ pub(super) async fn load(access: &ClusterAccess) -> Result<Access, AccessError> 
 /// SHA-256 of what is in the kubeconfig now, if that can be read.
 pub(super) fn digest(access: &ClusterAccess) -> Option<[u8; 32]> {
     match access {
-        ClusterAccess::InCluster => None,
+        ClusterAccess::InCluster | ClusterAccess::Server(_) => None,
         ClusterAccess::Kubeconfig(path) => {
             let text = read_kubeconfig(path).ok()?;
             Some(Sha256::digest(text.as_bytes()).into())
@@ -64,6 +83,8 @@ pub(super) fn digest(access: &ClusterAccess) -> Option<[u8; 32]> {
 }
 
 async fn from_kubeconfig(path: &Path) -> Result<Access, AccessError> {
+    let mut files = Stamps::default();
+    files.note(path);
     let text = read_kubeconfig(path)?;
     let unusable = |reason: String| AccessError::Unusable {
         path: path.to_owned(),
@@ -77,12 +98,17 @@ async fn from_kubeconfig(path: &Path) -> Result<Access, AccessError> {
         if let Some(user) = &mut user.auth_info {
             anchor_user(directory, user);
             check_user(user)?;
+            for named in [&user.client_certificate, &user.client_key, &user.token_file] {
+                named.iter().for_each(|path| files.note(Path::new(path)));
+            }
         }
     }
     let mut named_proxy = false;
     for cluster in &mut kubeconfig.clusters {
         if let Some(cluster) = &mut cluster.cluster {
             anchor(directory, &mut cluster.certificate_authority);
+            let authority = cluster.certificate_authority.iter();
+            authority.for_each(|path| files.note(Path::new(path)));
             named_proxy |= cluster
                 .proxy_url
                 .as_deref()
@@ -112,7 +138,56 @@ async fn from_kubeconfig(path: &Path) -> Result<Access, AccessError> {
     Ok(Access {
         config,
         digest: Some(Sha256::digest(text.as_bytes()).into()),
+        files,
     })
+}
+
+/// Everything is read here, so that a token file may end with a line's end, and both are taken up again together.
+fn from_server(server: &ClusterServer) -> Result<Access, AccessError> {
+    let mut files = Stamps::default();
+    let authority = &server.certificate_authority;
+    let unusable = |path: &Path, reason: String| AccessError::Unusable {
+        path: path.to_owned(),
+        reason,
+    };
+    let url = server
+        .url
+        .parse()
+        .map_err(|_| unusable(authority, format!("{} is no URL", server.url)))?;
+    let mut config = kube::Config::new(url);
+    config.proxy_url = None;
+    files.note(authority);
+    let certificates = CertificateDer::pem_file_iter(authority)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unusable(authority, format!("no certificates in PEM: {error}")))?;
+    if certificates.is_empty() {
+        return Err(unusable(authority, "there is no certificate in it".into()));
+    }
+    let der = certificates.iter().map(|certificate| certificate.to_vec());
+    config.root_cert = Some(der.collect());
+    if let Some(path) = &server.token_file {
+        files.note(path);
+        config.auth_info.token = Some(read_token(path)?.as_str().to_owned().into());
+    }
+    Ok(Access {
+        config,
+        digest: None,
+        files,
+    })
+}
+
+/// A bearer token in a file of its own.
+pub(super) fn read_token(path: &Path) -> Result<Zeroizing<String>, AccessError> {
+    let bytes = read_secret(path)?;
+    let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+    let plain = |b: u8| b.is_ascii_graphic();
+    if text.is_empty() || !text.bytes().all(plain) {
+        return Err(AccessError::Unusable {
+            path: path.to_owned(),
+            reason: "this is no token: one line, and nothing else".into(),
+        });
+    }
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 fn read_kubeconfig(path: &Path) -> Result<Zeroizing<String>, AccessError> {

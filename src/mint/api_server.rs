@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use super::error::MintError;
+use super::lease::Impersonated;
 
 /// Tokens, reviews and statuses are some kilobytes.
 const MAX_ANSWER: usize = 1 << 20;
@@ -45,6 +46,8 @@ pub(super) struct Call<'a> {
     pub(super) body: Bytes,
     /// The session that it is for: the API server's audit log shows the User-Agent.
     pub(super) session: Option<crate::session::SessionId>,
+    /// In whose name, if not in the daemon's.
+    pub(super) acting: Option<&'a Impersonated>,
 }
 
 /// An answer, whatever its status.
@@ -172,6 +175,7 @@ impl ApiServer {
             path: "/version",
             body: Bytes::new(),
             session: None,
+            acting: None,
         };
         self.ask_again(&call, deadline).await?;
         Ok(())
@@ -248,6 +252,11 @@ impl ApiServer {
             .uri(call.path)
             .header(header::ACCEPT, "application/json")
             .header(header::USER_AGENT, agent);
+        let named = call.acting.map(Impersonated::headers).transpose()?;
+        let named = named.into_iter().flatten();
+        let request = named.fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
         if call.body.is_empty() {
             request.body(Body::empty())
         } else {

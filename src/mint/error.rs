@@ -114,6 +114,22 @@ pub enum MintError {
         /// Cluster name.
         cluster: String,
     },
+    /// The configuration changed between the decision and what it led to.
+    #[error(
+        "cluster {cluster}: credentials for it do not come about as they did when this was decided"
+    )]
+    OtherMint {
+        /// Cluster name.
+        cluster: String,
+    },
+    /// Nobody of ours is one of Kubernetes' own, and nobody is without a group.
+    #[error(
+        "{username:?} or a group of theirs is one of Kubernetes' own, or there is none: correct the role"
+    )]
+    KubernetesOwn {
+        /// Who it would have been.
+        username: String,
+    },
     /// We could not sign.
     #[error(transparent)]
     Issuer(#[from] crate::issuer::IssuerError),
@@ -180,12 +196,15 @@ impl MintError {
             Self::Refused { cluster, .. } | Self::BadAnswer { cluster, .. } => {
                 format!("cluster {cluster} issued no credential for this role; tell your administrator")
             }
-            Self::NoIssuer { cluster } => {
+            Self::NoIssuer { cluster } | Self::OtherMint { cluster } => {
                 format!("how credentials for cluster {cluster} come about was just changed; try again")
             }
             Self::Issuer(_) => "the bastion cannot sign credentials; tell your administrator".to_owned(),
             Self::NotConfigured { cluster } => {
                 format!("cluster {cluster} is no longer configured; tell your administrator")
+            }
+            Self::KubernetesOwn { .. } => {
+                "the role's user or groups cannot be; tell your administrator".to_owned()
             }
             Self::NotAServiceAccount { .. } => {
                 "the role's ServiceAccount cannot be; tell your administrator".to_owned()

@@ -10,7 +10,8 @@
 //!
 //! The Secret is empty. Its existence is what keeps the token valid; its deletion is the revocation.
 //!
-//! On clusters of [`Mint::OidcIssuer`](crate::config::Mint::OidcIssuer) there is neither request nor Secret: the daemon signs.
+//! On clusters of [`Mint::OidcIssuer`](crate::config::Mint::OidcIssuer) there is neither request nor Secret: the daemon signs. On those of
+//! [`Mint::Impersonation`](crate::config::Mint::Impersonation) there is no credential either: the gateway asks in the operator's name.
 
 mod access;
 mod api_server;
@@ -20,6 +21,8 @@ mod error;
 mod journal;
 mod lease;
 mod leases;
+mod own_token;
+mod stamps;
 mod token_request;
 
 #[cfg(test)]
@@ -33,7 +36,7 @@ use crate::session::SessionId;
 pub use endpoint::Endpoint;
 pub use error::MintError;
 pub use journal::JournalError;
-pub use lease::{Credential, Lease, Release};
+pub use lease::{Acting, Credential, Impersonated, Lease, Release};
 pub use leases::{Filter, HandedOut, LeaseState, Leases, LiveLease, Orphan, Recovered, Revoked};
 
 /// Makes and takes back credentials.

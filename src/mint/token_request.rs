@@ -89,6 +89,7 @@ impl SessionSecret {
             path: &path,
             body: json(&self.object(identity)),
             session: Some(self.session),
+            acting: None,
         };
         let (answer, tries) = api
             .ask_again(&call, deadline)
@@ -146,6 +147,7 @@ impl SessionSecret {
             path: &path,
             body: json(&asked),
             session: Some(self.session),
+            acting: None,
         };
         // A token that was issued but never arrived is dead as soon as the Secret is.
         let (answer, _) = api.ask_again(&call, deadline).await?;
@@ -168,6 +170,7 @@ impl SessionSecret {
             path: &path,
             body: Bytes::new(),
             session: Some(self.session),
+            acting: None,
         };
         let (answer, tries) = api.ask_again(&call, deadline).await?;
         match answer.status {

@@ -89,6 +89,13 @@ pub enum Denial {
         /// The binding.
         binding: Name,
     },
+    /// On that cluster the daemon acts for people, and there is nothing that could be handed out.
+    NoCredential {
+        /// The role.
+        role: Name,
+        /// The cluster.
+        cluster: Name,
+    },
     /// The role does not allow this kind of session.
     KindNotAllowed {
         /// The role.
@@ -290,6 +297,10 @@ impl fmt::Display for Denial {
                 f,
                 "The binding {binding} gives you the role {role} within bounds that a credential in your hands would not keep to, \
                  so it hands out none."
+            ),
+            Self::NoCredential { role, cluster } => write!(
+                f,
+                "There is no credential for {role} on {cluster}: the bastion asks there in your name. Use a tunnel, or kubectl in a session."
             ),
             Self::KindNotAllowed {
                 role,

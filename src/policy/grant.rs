@@ -52,6 +52,14 @@ pub enum KubernetesSubject {
         /// Kubernetes groups: `ssh:GROUP`.
         groups: Vec<String>,
     },
+    /// The identity as RBAC there calls it, in whose name the daemon asks.
+    Impersonated {
+        /// Kubernetes user name.
+        #[serde(rename = "impersonated")]
+        username: String,
+        /// Kubernetes groups.
+        groups: Vec<String>,
+    },
 }
 
 impl KubernetesSubject {
@@ -59,19 +67,23 @@ impl KubernetesSubject {
     pub fn in_words(&self) -> String {
         match self {
             Self::ServiceAccount { .. } => self.to_string(),
-            Self::Own { username, groups } => format!("{username} in {}", groups.join(", ")),
+            Self::Own { username, groups } | Self::Impersonated { username, groups } => {
+                format!("{username} in {}", groups.join(", "))
+            }
         }
     }
 }
 
 impl std::fmt::Display for KubernetesSubject {
-    /// As Kubernetes writes its user name: `system:serviceaccount:NAMESPACE:NAME` or `ssh:IDENTITY`.
+    /// As Kubernetes writes its user name: `system:serviceaccount:NAMESPACE:NAME`, `ssh:IDENTITY`, or as the cluster calls it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::ServiceAccount { namespace, name } => {
                 write!(f, "system:serviceaccount:{namespace}:{name}")
             }
-            Self::Own { username, .. } => f.write_str(username),
+            Self::Own { username, .. } | Self::Impersonated { username, .. } => {
+                f.write_str(username)
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use super::locked::closed;
 use super::{KubernetesSubject, OpenSession, Request, Supposed};
 use crate::config::{
     AuthorizedKey, Binding, Config, CredentialTtl, Factor, IdentityDocument, KubernetesRole, Name,
-    RecordBodies, RecordInput, RoleAccess, SessionKind, SubjectTemplate,
+    RecordBodies, RecordInput, RoleAccess, SessionKind, SubjectTemplate, named,
 };
 use crate::identity::Group;
 use crate::issuer::prefixed;
@@ -128,21 +128,19 @@ pub(super) fn kubernetes_choices<'c>(
                 continue;
             };
             for cluster in clusters(binding, kubernetes) {
+                let hands_out = hands_out(binding) && kubernetes.has_credential(cluster);
                 choices
                     .entry(role)
                     .or_default()
                     .entry(cluster)
                     // Bindings come by name, so of two that last equally long the first stays.
                     .and_modify(|given| {
-                        given.hands_out |= hands_out(binding);
+                        given.hands_out |= hands_out;
                         if outlasts(binding, given.binding) {
                             given.binding = binding;
                         }
                     })
-                    .or_insert_with(|| Given {
-                        binding,
-                        hands_out: hands_out(binding),
-                    });
+                    .or_insert(Given { binding, hands_out });
             }
         }
     }
@@ -186,6 +184,10 @@ pub(super) fn subject(template: &SubjectTemplate, identity: &Name) -> Kubernetes
         SubjectTemplate::Own { groups } => KubernetesSubject::Own {
             username: prefixed(identity.as_str()),
             groups: groups.iter().map(|group| prefixed(group)).collect(),
+        },
+        SubjectTemplate::Impersonated { username, groups } => KubernetesSubject::Impersonated {
+            username: named(username, identity),
+            groups: groups.iter().cloned().collect(),
         },
     }
 }
@@ -402,6 +404,12 @@ impl<'a> Asked<'a> {
                 role: role.clone(),
                 kind,
                 allowed: kubernetes.sessions.iter().copied().collect(),
+            });
+        }
+        if kind == SessionKind::Credential && !kubernetes.has_credential(cluster) {
+            return Err(Denial::NoCredential {
+                role: role.clone(),
+                cluster: cluster.clone(),
             });
         }
         let binding = self.binding_for(role, cluster, kind)?;

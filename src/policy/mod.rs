@@ -13,6 +13,7 @@ mod factors;
 mod grant;
 mod judge;
 mod locked;
+mod people;
 mod rules;
 mod somebody;
 mod standing;
@@ -28,6 +29,7 @@ pub use factors::asks_for_code;
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
 pub use locked::locked_out;
+pub use people::{People, people};
 pub use rules::{Rule, Says, rules};
 pub use somebody::Somebody;
 pub use standing::{

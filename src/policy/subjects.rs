@@ -45,12 +45,7 @@ pub struct Unlisted {
 
 /// The ServiceAccounts that some binding can give somebody on a cluster.
 pub fn service_accounts(config: &Config, cluster: &Name) -> ServiceAccounts {
-    let mut members: HashMap<&Group, Vec<&Name>> = HashMap::new();
-    for identity in config.identities.values() {
-        for group in &identity.groups {
-            members.entry(group).or_default().push(&identity.name);
-        }
-    }
+    let members = Members::of(config);
     let mut found = ServiceAccounts::default();
     for (role, template) in templates(config, cluster) {
         for binding in config.bindings.values() {
@@ -60,6 +55,25 @@ pub fn service_accounts(config: &Config, cluster: &Name) -> ServiceAccounts {
         }
     }
     found
+}
+
+/// Which identities are in which group of the file's.
+pub(super) struct Members<'c>(HashMap<&'c Group, Vec<&'c Name>>);
+
+impl<'c> Members<'c> {
+    pub(super) fn of(config: &'c Config) -> Self {
+        let mut members: HashMap<&Group, Vec<&Name>> = HashMap::new();
+        for identity in config.identities.values() {
+            for group in &identity.groups {
+                members.entry(group).or_default().push(&identity.name);
+            }
+        }
+        Self(members)
+    }
+
+    pub(super) fn in_group(&self, group: &Group) -> impl Iterator<Item = &'c Name> {
+        self.0.get(group).into_iter().flatten().copied()
+    }
 }
 
 fn templates<'c>(
@@ -72,12 +86,12 @@ fn templates<'c>(
         };
         match kubernetes.subjects.get(cluster)? {
             SubjectTemplate::ServiceAccount(template) => Some((&role.name, template)),
-            SubjectTemplate::Own { .. } => None,
+            SubjectTemplate::Own { .. } | SubjectTemplate::Impersonated { .. } => None,
         }
     })
 }
 
-fn gives(binding: &Binding, role: &Name, cluster: &Name) -> bool {
+pub(super) fn gives(binding: &Binding, role: &Name, cluster: &Name) -> bool {
     binding.roles.contains(role)
         && binding
             .clusters
@@ -91,7 +105,7 @@ impl ServiceAccounts {
         role: &Name,
         template: &ServiceAccountTemplate,
         binding: &Binding,
-        members: &HashMap<&Group, Vec<&Name>>,
+        members: &Members<'_>,
     ) {
         let space = self
             .namespaces
@@ -122,8 +136,7 @@ impl ServiceAccounts {
                     }
                 }
                 Subject::Group(group) => {
-                    let all = members.get(group).into_iter().flatten();
-                    all.for_each(|identity| own(identity));
+                    members.in_group(group).for_each(&mut own);
                 }
             }
         }

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::audit::Event;
 use crate::gateway::{Admission, ApiSession, ApiSessionParts, Gateway, Upstream};
 use crate::messages::Open;
-use crate::mint::{Credential, Lease};
+use crate::mint::{Acting, Lease};
 use crate::monitor::Monitor;
 use crate::policy::Grant;
 use crate::recording::{OpenRecording, RecordingError};
@@ -32,7 +32,7 @@ const BREATH: Duration = Duration::from_millis(100);
 pub(super) struct Api {
     session: Arc<ApiSession>,
     /// Where a renewed lease's credential goes.
-    pub(super) in_use: watch::Sender<Arc<Credential>>,
+    pub(super) in_use: watch::Sender<Acting>,
     /// A request that could not be recorded: the session's end.
     pub(super) unrecorded: mpsc::Receiver<RecordingError>,
     over: CancellationToken,
@@ -72,7 +72,7 @@ impl Api {
     }
 
     fn new(grant: &Grant, recording: &OpenRecording, lease: &Lease, upstream: Upstream) -> Self {
-        let (in_use, credential) = watch::channel(Arc::clone(lease.credential()));
+        let (in_use, acting) = watch::channel(lease.acting().clone());
         let (unrecorded_tx, unrecorded) = mpsc::channel(1);
         let over = CancellationToken::new();
         let session = ApiSession::new(ApiSessionParts {
@@ -81,7 +81,7 @@ impl Api {
             role: grant.role().clone(),
             cluster: grant.cluster().clone(),
             upstream,
-            credential,
+            acting,
             recording: recording.clone(),
             bodies: grant.bodies(),
             over: over.clone(),

@@ -1,6 +1,5 @@
 //! Keeps the credential of an open session alive.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::audit::Event;
 use crate::clock;
-use crate::mint::{Credential, Lease, Minter};
+use crate::mint::{Acting, Lease, Minter};
 use crate::monitor::Monitor;
 use crate::recording::OpenRecording;
 
@@ -20,10 +19,14 @@ use super::steps;
 pub(super) async fn renewals(
     monitor: &Monitor,
     lease: &mut Lease,
-    in_use: &watch::Sender<Arc<Credential>>,
+    in_use: &watch::Sender<Acting>,
     recording: &OpenRecording,
     renewing: &AtomicBool,
 ) -> String {
+    if let Acting::Impersonating(_) = lease.acting() {
+        // There is nothing that ends before the session does.
+        return std::future::pending().await;
+    }
     // Of the token that is in use. A newer one that could not be recorded is none.
     let mut expires = lease.expires();
     loop {
@@ -34,7 +37,7 @@ pub(super) async fn renewals(
         match renewed {
             Ok(()) => {
                 expires = lease.expires();
-                in_use.send_replace(Arc::clone(lease.credential()));
+                in_use.send_replace(lease.acting().clone());
             }
             Err(reason) if expires <= monitor.clock.now() => return reason,
             Err(reason) => tracing::warn!("session {}: {reason}; trying again", lease.session()),

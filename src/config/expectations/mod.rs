@@ -294,7 +294,7 @@ impl Reader<'_> {
                 .get(cluster)
                 .is_some_and(|subject| match subject {
                     SubjectTemplate::ServiceAccount(account) => account.name.contains("{identity}"),
-                    SubjectTemplate::Own { .. } => true,
+                    SubjectTemplate::Own { .. } | SubjectTemplate::Impersonated { .. } => true,
                 })
         };
         if raw.identity.is_none() && clusters.iter().any(differs) {

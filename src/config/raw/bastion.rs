@@ -1,4 +1,4 @@
-//! `spec` of a Bastion and of a Cluster.
+//! `spec` of a Bastion.
 
 use std::net::SocketAddr;
 use std::path::{Component, Path};
@@ -10,7 +10,7 @@ use super::issuer::{self, RawIssuer};
 use super::recordings::{self, RawS3};
 use super::{or, path, paths, some, within};
 use crate::config::admission::Admission;
-use crate::config::fields::{Fields, boolean, list, number, parsed};
+use crate::config::fields::{Fields, list, number, parsed};
 use crate::config::model::{Algorithms, CgroupPlace, HostPort, Limits, SecondFactor};
 use crate::config::problem::{At, Gathered};
 use crate::config::recordings::Retention;
@@ -280,52 +280,6 @@ fn cgroup(text: &str) -> Result<CgroupPlace, String> {
         }
         other => Err(format!(
             "'{}' is not known: auto, off, or a control group's path like /bastion-audit",
-            other.escape_debug()
-        )),
-    }
-}
-
-#[derive(Debug)]
-pub(in crate::config) struct RawCluster {
-    pub(in crate::config) kubeconfig: Option<At<String>>,
-    pub(in crate::config) in_cluster: Option<At<bool>>,
-    pub(in crate::config) mint: Option<At<RawMint>>,
-    pub(in crate::config) audience: Option<At<String>>,
-}
-
-/// `spec.mint`, without what belongs to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::config) enum RawMint {
-    TokenRequest,
-    OidcIssuer,
-}
-
-pub(in crate::config) fn cluster(gathered: &Gathered, node: &Node) -> Option<RawCluster> {
-    let mut spec = Fields::open(gathered, node, "a Cluster's spec")?;
-    let both = [spec.has("kubeconfig"), spec.has("inCluster")];
-    let raw = RawCluster {
-        kubeconfig: spec.optional("kubeconfig", path),
-        in_cluster: spec.optional("inCluster", boolean),
-        mint: spec.optional("mint", |g, n| parsed(g, n, mint)),
-        audience: spec.optional("audience", |g, n| parsed(g, n, scalar::audience)),
-    };
-    spec.close();
-    let refused = matches!(&raw.in_cluster, Some(at) if !at.value);
-    if both == [true, true] || both == [false, false] || refused {
-        gathered.report(
-            &node.at,
-            "a Cluster's spec needs one of 'kubeconfig: FILE' and 'inCluster: true'",
-        );
-    }
-    Some(raw)
-}
-
-fn mint(text: &str) -> Result<RawMint, String> {
-    match text {
-        "tokenRequest" => Ok(RawMint::TokenRequest),
-        "oidcIssuer" => Ok(RawMint::OidcIssuer),
-        other => Err(format!(
-            "'{}' is not a way to mint: tokenRequest or oidcIssuer",
             other.escape_debug()
         )),
     }

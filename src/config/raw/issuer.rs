@@ -45,21 +45,8 @@ pub(in crate::config) fn issuer(gathered: &Gathered, node: &Node) -> Option<RawI
     Some(raw)
 }
 
-/// As strict as API servers are, so that it can be written into a URL, a YAML document and a token as it is.
-fn https_url(text: &str) -> Option<http::Uri> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/[]%".contains(&b);
-    let uri: http::Uri = text.parse().ok()?;
-    let host = uri.authority().filter(|at| !at.host().is_empty())?;
-    let fits = uri.scheme_str() == Some("https")
-        && !host.as_str().contains('@')
-        && uri.query().is_none()
-        && text.bytes().all(plain)
-        && text.len() <= 1024;
-    fits.then_some(uri)
-}
-
 fn issuer_url(text: &str) -> Result<String, String> {
-    match https_url(text) {
+    match scalar::https_url(text) {
         Some(_) if !text.ends_with('/') => Ok(text.to_owned()),
         _ => Err(format!(
             "'{}' is not an issuer's URL: write https://HOST[:PORT][/PATH], without a slash at its end",
@@ -69,7 +56,7 @@ fn issuer_url(text: &str) -> Result<String, String> {
 }
 
 fn discovery_url(text: &str) -> Result<String, String> {
-    match https_url(text) {
+    match scalar::https_url(text) {
         Some(_) if text.ends_with(WELL_KNOWN) => Ok(text.to_owned()),
         _ => Err(format!(
             "'{}' is not a discovery document's URL: write https://HOST[:PORT][/PATH]{WELL_KNOWN}",

@@ -17,6 +17,7 @@ use super::yaml::{Node, Value};
 mod admission;
 mod authority;
 mod bastion;
+mod cluster;
 mod evidence;
 mod issuer;
 mod recordings;
@@ -24,7 +25,8 @@ mod role;
 mod who;
 
 pub(super) use authority::RawAuthority;
-pub(super) use bastion::{RawBastion, RawCluster, RawMint, RequestIndex};
+pub(super) use bastion::{RawBastion, RequestIndex};
+pub(super) use cluster::{RawCluster, RawMint};
 pub(super) use issuer::RawIssuer;
 pub(super) use recordings::RawS3;
 pub(super) use role::{
@@ -80,7 +82,7 @@ pub(super) struct Document {
 #[derive(Debug)]
 pub(super) enum Spec {
     Bastion(Box<RawBastion>),
-    Cluster(RawCluster),
+    Cluster(Box<RawCluster>),
     Identity(RawIdentity),
     CertificateAuthority(RawAuthority),
     Role(Box<RawRole>),
@@ -188,7 +190,7 @@ fn labels(gathered: &Gathered, node: &Node) -> Option<BTreeMap<String, String>> 
 fn spec(gathered: &Gathered, node: &Node, kind: Kind) -> Option<Spec> {
     match kind {
         Kind::Bastion => bastion::bastion(gathered, node).map(|raw| Spec::Bastion(Box::new(raw))),
-        Kind::Cluster => bastion::cluster(gathered, node).map(Spec::Cluster),
+        Kind::Cluster => cluster::cluster(gathered, node).map(|raw| Spec::Cluster(Box::new(raw))),
         Kind::Identity => who::identity(gathered, node).map(Spec::Identity),
         Kind::CertificateAuthority => {
             authority::authority(gathered, node).map(Spec::CertificateAuthority)

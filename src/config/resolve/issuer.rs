@@ -7,41 +7,11 @@ use super::{Documents, document_path};
 use crate::config::issuer::{IssuerListener, IssuerSettings, WELL_KNOWN};
 use crate::config::model::{Cluster, CredentialTtl, Mint, Name};
 use crate::config::problem::At;
-use crate::config::raw::{Document, Kind, RawBastion, RawCluster, RawIssuer, RawMint, Spec};
+use crate::config::raw::{Document, Kind, RawBastion, RawIssuer, Spec};
 
 const DEFAULT_TTL_SECONDS: u32 = 5 * 60;
 
 impl Documents<'_> {
-    pub(super) fn mint(&self, document: &Document, spec: &RawCluster) -> Mint {
-        let chosen = spec.mint.as_ref();
-        match chosen.map_or(RawMint::TokenRequest, |at| at.value) {
-            RawMint::TokenRequest => {
-                if let Some(audience) = &spec.audience {
-                    self.report(
-                        &audience.at,
-                        "an audience is named in tokens of our own only: leave it out, or mint by oidcIssuer",
-                    );
-                }
-                Mint::TokenRequest
-            }
-            RawMint::OidcIssuer => {
-                if let Some(at) = chosen.map(|at| &at.at).filter(|_| !self.has_issuer()) {
-                    self.report(
-                        at,
-                        "minting by oidcIssuer needs an issuer: write spec.issuer of the Bastion",
-                    );
-                }
-                let own = || document.name.value.to_string();
-                Mint::OidcIssuer {
-                    audience: spec
-                        .audience
-                        .as_ref()
-                        .map_or_else(own, |at| at.value.clone()),
-                }
-            }
-        }
-    }
-
     /// What is signed for one cluster must be worth nothing on another.
     pub(super) fn audiences_differ(&self, clusters: &BTreeMap<Name, Cluster>) {
         let mut first: BTreeMap<&str, &Name> = BTreeMap::new();
@@ -64,7 +34,7 @@ impl Documents<'_> {
         }
     }
 
-    fn has_issuer(&self) -> bool {
+    pub(super) fn has_issuer(&self) -> bool {
         self.of(Kind::Bastion).any(
             |document| matches!(&document.spec, Some(Spec::Bastion(spec)) if spec.issuer.is_some()),
         )

@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 use super::authorized_keys::Wrong;
 use super::fields::nearest;
 use super::index::Index;
-use super::model::{Cluster, ClusterAccess, Config, Name};
+use super::model::{Config, Name};
 use super::problem::{At, Gathered, Place};
-use super::raw::{
-    Document, Kind, RawAuthority, RawBinding, RawCluster, RawIdentity, RawRole, Spec,
-};
+use super::raw::{Document, Kind, RawAuthority, RawBinding, RawIdentity, RawRole, Spec};
 use super::source::{Reader, absolute};
 
 mod authorities;
 mod bastion;
 mod bindings;
+mod clusters;
 mod identities;
 mod issuer;
 mod roles;
@@ -149,27 +148,6 @@ impl<'a> Documents<'a> {
         }
     }
 
-    fn clusters(&self) -> BTreeMap<Name, Cluster> {
-        let mut clusters = BTreeMap::new();
-        for document in self.of(Kind::Cluster) {
-            let Some(Spec::Cluster(spec)) = &document.spec else {
-                continue;
-            };
-            let Some(access) = cluster_access(document, spec) else {
-                continue;
-            };
-            let name = document.name.value.clone();
-            let cluster = Cluster {
-                name: name.clone(),
-                labels: document.labels.clone(),
-                access,
-                mint: self.mint(document, spec),
-            };
-            clusters.insert(name, cluster);
-        }
-        clusters
-    }
-
     fn specs<'s, S: 's>(
         &'s self,
         kind: Kind,
@@ -205,17 +183,6 @@ impl<'a> Documents<'a> {
             Spec::Binding(raw) => Some(raw),
             _ => None,
         })
-    }
-}
-
-fn cluster_access(document: &Document, spec: &RawCluster) -> Option<ClusterAccess> {
-    match (&spec.kubeconfig, &spec.in_cluster) {
-        (Some(path), None) => Some(ClusterAccess::Kubeconfig(document_path(
-            document,
-            &path.value,
-        ))),
-        (None, Some(at)) if at.value => Some(ClusterAccess::InCluster),
-        _ => None,
     }
 }
 

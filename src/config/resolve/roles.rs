@@ -64,6 +64,7 @@ impl Documents<'_> {
         let subjects = self.subjects(kubernetes, defined);
         self.ttl_has_a_meaning(spec, subjects.as_ref());
         let sessions = self.session_kinds(spec);
+        self.credentials_are_somewhere(spec, subjects.as_ref());
         Some(KubernetesRole {
             subjects: subjects?,
             credential_ttl: match &spec.credential_ttl {
@@ -192,14 +193,39 @@ impl Documents<'_> {
         spec: &RawRole,
         subjects: Option<&BTreeMap<Name, SubjectTemplate>>,
     ) {
-        let own = |subject: &SubjectTemplate| matches!(subject, SubjectTemplate::Own { .. });
+        let issued =
+            |subject: &SubjectTemplate| matches!(subject, SubjectTemplate::ServiceAccount(_));
         if let (Some(ttl), Some(subjects)) = (&spec.credential_ttl, subjects)
             && !subjects.is_empty()
-            && subjects.values().all(own)
+            && !subjects.values().any(issued)
         {
             self.report(
                 &ttl.at,
-                "all of the role's clusters mint by oidcIssuer, where 'tokenTtl' of the Bastion's issuer counts; leave 'credentialTtl' out",
+                "no API server issues credentials for this role: where a cluster mints by oidcIssuer, 'tokenTtl' of the Bastion's issuer counts, \
+                 and where it mints by impersonation there are none; leave 'credentialTtl' out",
+            );
+        }
+    }
+
+    /// Where the daemon acts for somebody there is nothing that could be handed out.
+    fn credentials_are_somewhere(
+        &self,
+        spec: &RawRole,
+        subjects: Option<&BTreeMap<Name, SubjectTemplate>>,
+    ) {
+        let listed = spec.sessions.iter().flat_map(|listed| &listed.value);
+        let credential = listed
+            .into_iter()
+            .find(|kind| kind.value == SessionKind::Credential);
+        let none =
+            |subject: &SubjectTemplate| matches!(subject, SubjectTemplate::Impersonated { .. });
+        if let (Some(kind), Some(subjects)) = (credential, subjects)
+            && !subjects.is_empty()
+            && subjects.values().all(none)
+        {
+            self.report(
+                &kind.at,
+                "all of the role's clusters mint by impersonation, where there is no credential to be handed out; leave 'credential' out",
             );
         }
     }
@@ -276,6 +302,28 @@ impl Documents<'_> {
                 let groups = &asked.groups?.value;
                 Some(SubjectTemplate::Own {
                     groups: groups.iter().map(|at| at.value.clone()).collect(),
+                })
+            }
+            Mint::Impersonation(naming) => {
+                if let (Some(_), None) = (asked.account, asked.groups) {
+                    self.report(
+                        at,
+                        format!("'{cluster}' mints by impersonation, so this needs the key 'groups': those that RBAC binds there"),
+                    );
+                }
+                let mut whole = BTreeSet::new();
+                for group in &asked.groups?.value {
+                    match naming.group(&group.value) {
+                        Some(group) => drop(whole.insert(group)),
+                        None => self.report(
+                            &group.at,
+                            format!("on '{cluster}', with its groupPrefix, this would be a group of Kubernetes' own (system:...)"),
+                        ),
+                    }
+                }
+                Some(SubjectTemplate::Impersonated {
+                    username: naming.username().to_owned(),
+                    groups: whole,
                 })
             }
         }

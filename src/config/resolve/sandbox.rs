@@ -157,6 +157,7 @@ fn hidden<'a>(bastion: &'a Bastion, clusters: &'a BTreeMap<Name, Cluster>) -> Ve
         .values()
         .filter_map(|cluster| match &cluster.access {
             ClusterAccess::Kubeconfig(path) => Some(path),
+            ClusterAccess::Server(server) => server.token_file.as_ref(),
             ClusterAccess::InCluster => None,
         });
     let webhook = bastion.witness.webhook.iter();

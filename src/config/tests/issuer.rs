@@ -155,9 +155,9 @@ fn a_role_is_what_its_clusters_can_mint() {
             "leave 'credentialTtl' out",
         ),
         (
-            "{kubeconfig: k, mint: impersonation}",
+            "{kubeconfig: k, mint: password}",
             format!("{{kubernetes: {{clusters: [prod], {account}}}}}"),
-            "'impersonation' is not a way to mint",
+            "'password' is not a way to mint",
         ),
         (
             "{kubeconfig: k, audience: x}",

@@ -42,7 +42,7 @@ fn selectors_and_overrides_make_subjects() {
         .iter()
         .map(|(cluster, subject)| match subject {
             SubjectTemplate::ServiceAccount(account) => (cluster.as_str(), account.name.as_str()),
-            own @ SubjectTemplate::Own { .. } => panic!("{own:?}"),
+            own => panic!("{own:?}"),
         })
         .collect();
     assert_eq!(

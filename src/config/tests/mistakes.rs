@@ -477,7 +477,7 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
         ),
         (
             doc("Cluster", "dev", "{}"),
-            "needs one of 'kubeconfig: FILE' and 'inCluster: true'",
+            "needs one of 'kubeconfig: FILE', 'inCluster: true' and 'server: {url",
         ),
         (doc("Cluster", "dev", "{inCluster: false}"), "needs one of"),
         (

@@ -2,6 +2,7 @@
 
 mod admission;
 mod authorities;
+mod clusters;
 mod evidence;
 mod files;
 mod issuer;

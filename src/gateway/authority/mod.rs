@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use super::files;
 use crate::clock::{self, Clock};
 use crate::config::secrets::{SecretError, read_secret};
+use crate::replaced;
 
 /// What a client may call the gateway. Inside a sandbox and with `-L` it is one of these; with `-D` it is
 /// `ROLE.CLUSTER`, which is in a leaf of its own.
@@ -91,7 +92,7 @@ impl Authority {
         } else {
             let key = KeyPair::generate().map_err(making)?;
             let pem = Zeroizing::new(key.serialize_pem());
-            files::write(&key_path, pem.as_bytes()).map_err(at(&key_path))?;
+            replaced::write(&key_path, pem.as_bytes()).map_err(at(&key_path))?;
             key
         };
         let params = params(clock.as_ref())?;
@@ -100,7 +101,7 @@ impl Authority {
             Ok(pem) => checked(pem, &pem_path, &key)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let pem = params.self_signed(&key).map_err(making)?.pem();
-                files::write(&pem_path, pem.as_bytes()).map_err(at(&pem_path))?;
+                replaced::write(&pem_path, pem.as_bytes()).map_err(at(&pem_path))?;
                 pem
             }
             Err(source) => return Err(at(&pem_path)(source)),

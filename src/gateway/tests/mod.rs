@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::clock::SystemClock;
 use crate::config::{Name, RecordBodies, RecordInput};
-use crate::mint::Credential;
+use crate::mint::{Acting, Credential};
 use crate::recording::requests::{Done, IndexReader, Intent, RequestStep};
 use crate::recording::roundtrip::metadata;
 use crate::recording::testing::recordings;
@@ -49,7 +49,7 @@ struct Bench {
     recording: OpenRecording,
     over: CancellationToken,
     unrecorded: mpsc::Receiver<RecordingError>,
-    renew: watch::Sender<Arc<Credential>>,
+    renew: watch::Sender<Acting>,
     _state: TempDir,
 }
 
@@ -71,7 +71,8 @@ impl Bench {
         let recording = crate::recording::testing::open(&store, metadata(true), RecordInput::Auto)
             .await
             .unwrap();
-        let (renew, credential) = watch::channel(Arc::new(Credential::new(TOKEN.to_owned())));
+        let own = Arc::new(Credential::new(TOKEN.to_owned()));
+        let (renew, acting) = watch::channel(Acting::Credential(own));
         let (tell, unrecorded) = mpsc::channel(1);
         let over = CancellationToken::new();
         let session = ApiSession::new(ApiSessionParts {
@@ -80,7 +81,7 @@ impl Bench {
             role: Name::new("viewer").unwrap(),
             cluster: Name::new("prod").unwrap(),
             upstream,
-            credential,
+            acting,
             recording: recording.clone(),
             bodies: RecordBodies::Writes,
             over: over.clone(),
@@ -204,6 +205,18 @@ where
     F: Fn(ServerStream) -> S + Send + 'static,
     S: Future<Output = ()> + Send + 'static,
 {
+    api_server_of(serve, Upstream::new).await
+}
+
+/// As [`api_server`], by another way there.
+async fn api_server_of<F, S>(
+    serve: F,
+    way: fn(&kube::Config) -> Result<Upstream, UpstreamError>,
+) -> Upstream
+where
+    F: Fn(ServerStream) -> S + Send + 'static,
+    S: Future<Output = ()> + Send + 'static,
+{
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let tls = rustls::ServerConfig::builder_with_provider(provider())
@@ -225,9 +238,9 @@ where
     });
     let mut config = kube::Config::new(format!("https://{address}/").parse().unwrap());
     config.root_cert = Some(vec![made.cert.der().to_vec()]);
-    // It must never be seen by the API server.
+    // Seen by the API server where the daemon acts for somebody, and never else.
     config.auth_info.token = Some("the-daemons-own-token".to_owned().into());
-    Upstream::new(&config).unwrap()
+    way(&config).unwrap()
 }
 
 /// Serves HTTP/1.1 by a function.

@@ -1,6 +1,7 @@
 //! What reaches the API server, and what does not.
 
 use super::*;
+use crate::mint::Impersonated;
 use crate::recording::requests::Mark;
 
 /// Answers with what it was asked, so that a test can look at it.
@@ -82,12 +83,75 @@ async fn a_renewed_credential_is_in_the_next_request() {
     );
     bench
         .renew
-        .send_replace(Arc::new(Credential::new("renewed".to_owned())));
+        .send_replace(Acting::Credential(Arc::new(Credential::new(
+            "renewed".to_owned(),
+        ))));
     let said = text(client.send_request(get("/api")).await.unwrap()).await;
     assert!(
         said.contains("Bearer renewed\n") && !said.contains(TOKEN),
         "{said}"
     );
+}
+
+fn impersonated(session: crate::session::SessionId) -> Acting {
+    let named = |groups: &[&str]| {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        Impersonated::new("jane@corp.example".into(), groups, session)
+    };
+    // Nobody of Kubernetes' own, and nobody whose groups the API server would choose.
+    assert_eq!(named(&["corp:a", "system:masters"]), None);
+    assert_eq!(named(&[]), None);
+    let own = Impersonated::new("system:admin".into(), vec!["a".into()], session);
+    assert_eq!(own, None);
+    Acting::Impersonating(Arc::new(named(&["corp:a", "corp:b"]).unwrap()))
+}
+
+#[tokio::test]
+async fn on_the_daemons_own_connection_nothing_goes_without_a_name() {
+    let way = api_server_of(http(echo), Upstream::of_the_daemon).await;
+    let state = TempDir::new().unwrap();
+    let store = Arc::new(FsStore::new(state.path()));
+    let bench = Bench::over(state, store, way).await;
+    let mut client = bench.http1().await;
+    // A session that has a credential is not the daemon.
+    let answer = client.send_request(get("/api")).await.unwrap();
+    assert_eq!(answer.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+    assert!(message(answer).await.contains("open a new session"));
+
+    bench.renew.send_replace(impersonated(bench.recording.id()));
+    let said = text(client.send_request(get("/api")).await.unwrap()).await;
+    for header in [
+        "authorization: Bearer the-daemons-own-token\n".to_owned(),
+        "impersonate-user: jane@corp.example\n".to_owned(),
+        "impersonate-group: corp:a\nimpersonate-group: corp:b\n".to_owned(),
+        format!(
+            "impersonate-extra-bastion-audit.dev%2fsession-id: {}\n",
+            bench.recording.id()
+        ),
+    ] {
+        assert!(said.contains(&header), "{header} is not in {said}");
+    }
+    assert!(!said.contains(TOKEN), "{said}");
+    for header in [
+        "Impersonate-User: x",
+        "Impersonate-Group: x",
+        "impersonate-extra-a: x",
+    ] {
+        let request =
+            format!("GET /api HTTP/1.1\r\nHost: k\r\n{header}\r\nConnection: close\r\n\r\n");
+        let said = bench.say(request.as_bytes()).await;
+        assert!(said.starts_with("HTTP/1.1 403"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_named_on_a_connection_that_is_nobodys() {
+    let bench = Bench::new(http(echo)).await;
+    bench.renew.send_replace(impersonated(bench.recording.id()));
+    let mut client = bench.http1().await;
+    let answer = client.send_request(get("/api")).await.unwrap();
+    assert_eq!(answer.status(), http::StatusCode::SERVICE_UNAVAILABLE);
+    assert!(message(answer).await.contains("open a new session"));
 }
 
 #[tokio::test]

@@ -4,11 +4,12 @@ mod arriving;
 mod connector;
 mod idle;
 mod line;
+mod own;
 #[cfg(test)]
 mod tests;
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
@@ -18,21 +19,30 @@ pub(super) use self::arriving::Arriving;
 use self::connector::{BoxError, Connector};
 use self::idle::Idle;
 use self::line::Line;
+use self::own::Own;
 use super::answer::RequestBody;
 
-/// An API server, verified by its CA. It holds no credential: each request brings its session's own, and the daemon's
-/// never goes with one.
+/// An API server, verified by its CA. Made by [`Upstream::new`] it holds no credential: each request brings its session's own, and
+/// the daemon's never goes with one. Made by [`Upstream::of_the_daemon`], it holds the daemon's, and none goes without a name of
+/// somebody's.
 #[derive(Clone, Debug)]
 pub struct Upstream(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    connector: Connector,
+    way: RwLock<Arc<Way>>,
     idle: Arc<Idle>,
     server: Uri,
     host: HeaderValue,
     /// What the server's URL has before the API's own paths; often nothing.
     prefix: String,
+}
+
+/// How connections are made now.
+#[derive(Debug)]
+struct Way {
+    connector: Connector,
+    own: Option<Own>,
 }
 
 /// Why there is no way to an API server.
@@ -44,6 +54,11 @@ pub enum UpstreamError {
     /// Its CA cannot be used.
     #[error("the cluster's CA: {0}")]
     Tls(String),
+    /// The daemon cannot say who it is.
+    #[error(
+        "the daemon's own credential cannot be had: does the kubeconfig's exec plugin work, is its token file there?"
+    )]
+    Own,
 }
 
 /// Why a request has no answer.
@@ -60,11 +75,35 @@ pub(super) enum AskError {
 impl Upstream {
     /// To the cluster of `config`, with nothing of its credential.
     pub fn new(config: &kube::Config) -> Result<Self, UpstreamError> {
-        let mut config = config.clone();
-        // A client certificate would make every session's requests the daemon's own.
-        config.auth_info = kube::config::AuthInfo::default();
-        let connector = Connector::new(&config)?;
-        let parts = config.cluster_url.into_parts();
+        Self::by(Way::without_credential(config)?, config)
+    }
+
+    /// To the cluster of `config`, as the daemon itself. May run a plugin: not for a thread that others wait for.
+    pub fn of_the_daemon(config: &kube::Config) -> Result<Self, UpstreamError> {
+        Self::by(Way::of_the_daemon(config)?, config)
+    }
+
+    /// From now on connections are made by what `config` says, also for sessions that are open. Where the API server is does not
+    /// change. May run a plugin, as [`Upstream::of_the_daemon`].
+    pub fn replace(&self, config: &kube::Config) -> Result<(), UpstreamError> {
+        let way = match self.way().own {
+            None => Way::without_credential(config)?,
+            Some(_) => Way::of_the_daemon(config)?,
+        };
+        let mut place = self.0.way.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::new(way);
+        Ok(())
+    }
+
+    /// Whether that is where it leads.
+    pub fn leads_to(&self, config: &kube::Config) -> bool {
+        let prefix = config.cluster_url.path().trim_end_matches('/');
+        let authority = config.cluster_url.authority();
+        authority.is_some_and(|there| self.0.host == there.as_str()) && self.0.prefix == prefix
+    }
+
+    fn by(way: Way, config: &kube::Config) -> Result<Self, UpstreamError> {
+        let parts = config.cluster_url.clone().into_parts();
         let authority = parts.authority.ok_or(UpstreamError::Address)?;
         let prefix = parts
             .path_and_query
@@ -76,12 +115,21 @@ impl Upstream {
             .path_and_query("/")
             .build();
         Ok(Self(Arc::new(Inner {
-            connector,
+            way: RwLock::new(Arc::new(way)),
             idle: Arc::default(),
             host: host.map_err(|_| UpstreamError::Address)?,
             server: server.map_err(|_| UpstreamError::Address)?,
             prefix: prefix.unwrap_or_default(),
         })))
+    }
+
+    fn way(&self) -> Arc<Way> {
+        Arc::clone(&self.0.way.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Who the daemon is, if requests are its own.
+    pub(super) fn own(&self) -> Option<Own> {
+        self.way().own.clone()
     }
 
     /// `Host`.
@@ -121,7 +169,7 @@ impl Upstream {
     }
 
     async fn connect(&self) -> Result<Line, AskError> {
-        let mut connector = self.0.connector.clone();
+        let mut connector = self.way().connector.clone();
         let connected = async {
             poll_fn(|cx| connector.poll_ready(cx)).await?;
             connector.call(self.0.server.clone()).await
@@ -138,5 +186,24 @@ impl Upstream {
             _ => Some(line),
         };
         answer.map(|body| Arriving::new(body, line, Arc::clone(&self.0.idle)))
+    }
+}
+
+impl Way {
+    fn without_credential(config: &kube::Config) -> Result<Self, UpstreamError> {
+        let mut config = config.clone();
+        // A client certificate would make every session's requests the daemon's own.
+        config.auth_info = kube::config::AuthInfo::default();
+        Ok(Self {
+            connector: Connector::new(&config)?,
+            own: None,
+        })
+    }
+
+    fn of_the_daemon(config: &kube::Config) -> Result<Self, UpstreamError> {
+        Ok(Self {
+            connector: Connector::new(config)?,
+            own: Some(Own::of(config)?),
+        })
     }
 }

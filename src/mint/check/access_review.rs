@@ -92,7 +92,9 @@ fn groups(subject: &KubernetesSubject) -> Vec<String> {
             "system:serviceaccounts".to_owned(),
             format!("system:serviceaccounts:{namespace}"),
         ],
-        KubernetesSubject::Own { groups, .. } => groups.clone(),
+        KubernetesSubject::Own { groups, .. } | KubernetesSubject::Impersonated { groups, .. } => {
+            groups.clone()
+        }
     };
     groups.push("system:authenticated".to_owned());
     groups

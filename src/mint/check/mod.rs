@@ -5,7 +5,9 @@
 
 mod access_review;
 mod fence;
+mod impersonation;
 mod issuer;
+mod modes;
 mod report;
 mod rights;
 mod rules;
@@ -17,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Method;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use k8s_openapi::api::authorization::v1::ResourceRule;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -24,7 +27,7 @@ use super::access;
 use super::api_server::{Answer, ApiServer, Call};
 use super::error::MintError;
 use crate::clock::monotonic;
-use crate::config::{Cluster, Config, Mint};
+use crate::config::{Cluster, ClusterAccess, Config, Mint};
 
 pub use access_review::{AccessReviews, Allowed};
 pub use report::{ClusterReport, Finding, Level};
@@ -63,8 +66,14 @@ async fn look(
     let api = ApiServer::connect(name, access.config).await?;
     report.server = Some(api.server().to_owned());
     let questions = Questions { api };
-    if let Mint::OidcIssuer { .. } = cluster.mint {
-        return issuer::look(&questions, cluster, config, has_credential, report).await;
+    match &cluster.mint {
+        Mint::OidcIssuer { .. } => {
+            return issuer::look(&questions, cluster, config, has_credential, report).await;
+        }
+        Mint::Impersonation(naming) => {
+            return impersonation::look(&questions, cluster, naming, config, report).await;
+        }
+        Mint::TokenRequest => {}
     }
 
     questions.version(report).await?;
@@ -84,9 +93,24 @@ async fn look(
         fence::tokens(&questions, namespace, service_accounts, report).await?;
         fence::secrets(&questions, namespace, service_accounts, report).await?;
     }
-    rules::elsewhere(&questions, &subjects, report).await?;
+    let renewed = own_account(cluster, report);
+    let needed = |rule: &ResourceRule, resource: &str, verb: &str| {
+        rules::renews(rule, resource, verb, renewed.as_deref())
+    };
+    let elsewhere = |namespace: &str| !subjects.contains_namespace(namespace);
+    rules::elsewhere(&questions, elsewhere, needed, report).await?;
     subjects.say_what_is_not_checked(report);
     Ok(())
+}
+
+/// The daemon's own ServiceAccount, where it renews its token.
+fn own_account(cluster: &Cluster, report: &ClusterReport) -> Option<String> {
+    let ClusterAccess::Server(server) = &cluster.access else {
+        return None;
+    };
+    let own = report.username.as_deref().filter(|_| server.renew_token)?;
+    let account = own.strip_prefix("system:serviceaccount:")?;
+    account.split(':').nth(1).map(str::to_owned)
 }
 
 /// Asks one API server.
@@ -108,6 +132,7 @@ impl Questions {
             path,
             body,
             session: None,
+            acting: None,
         };
         let (answer, _) = self
             .api
@@ -149,8 +174,9 @@ impl Questions {
         let minor = version
             .minor
             .trim_end_matches(|c: char| !c.is_ascii_digit());
-        let old =
-            version.major == "1" && minor.parse().is_ok_and(|minor: u32| minor < OLDEST_MINOR);
+        let minor: Option<u32> = minor.parse().ok().filter(|_| version.major == "1");
+        report.supports = minor.map(modes::of);
+        let old = minor.is_some_and(|minor| minor < OLDEST_MINOR);
         if old {
             report.add(
                 Level::Fail,

@@ -55,6 +55,8 @@ pub struct ClusterReport {
     pub username: Option<String>,
     /// How credentials for it come about, as `spec.mint` says it.
     pub mint: &'static str,
+    /// Which ways to mint there are with that version, as far as that can be seen from outside.
+    pub supports: Option<String>,
     /// Whom whoever takes the bastion over could be there.
     pub stolen: String,
     /// Everything that was looked at.
@@ -71,6 +73,7 @@ impl ClusterReport {
             version: None,
             username: None,
             mint,
+            supports: None,
             stolen,
             findings: Vec::new(),
             not_checked: Vec::new(),
@@ -113,6 +116,9 @@ impl std::fmt::Display for ClusterReport {
                 namespace => format!("{namespace}: "),
             };
             writeln!(f, "  {:<10}  {place}{}", finding.level, finding.says)?;
+        }
+        if let Some(supports) = &self.supports {
+            writeln!(f, "  possible there: {supports}")?;
         }
         writeln!(f, "  whoever takes the bastion over is {}", self.stolen)?;
         for note in &self.not_checked {

@@ -45,6 +45,24 @@ const NOT_IN_THE_CLUSTER: &[Right] = &[
         "users",
         "it is anyone, within limits",
     ),
+    (
+        "impersonate:user-info",
+        "authentication.k8s.io",
+        "groups",
+        "it is in any group but system:masters",
+    ),
+    (
+        "impersonate:serviceaccount",
+        "authentication.k8s.io",
+        "serviceaccounts",
+        "it is every ServiceAccount, within limits",
+    ),
+    (
+        "impersonate:arbitrary-node",
+        "authentication.k8s.io",
+        "nodes",
+        "it is every node, within limits",
+    ),
     ("bind", RBAC, "clusterroles", "it can give itself any role"),
     (
         "escalate",
@@ -298,7 +316,7 @@ async fn must_not(
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum Verdict {
+pub(super) enum Verdict {
     Yes,
     No,
     /// An authorizer could not answer.
@@ -306,7 +324,7 @@ enum Verdict {
 }
 
 impl Questions {
-    async fn may(
+    pub(super) async fn may(
         &self,
         namespace: &str,
         verb: &str,

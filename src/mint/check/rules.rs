@@ -7,7 +7,6 @@ use k8s_openapi::api::authorization::v1::{
 };
 
 use super::report::{ClusterReport, Level};
-use super::subjects::Subjects;
 use super::{MintError, Questions};
 
 pub(super) async fn in_role_namespace(
@@ -17,6 +16,7 @@ pub(super) async fn in_role_namespace(
     report: &mut ClusterReport,
 ) -> Result<(), MintError> {
     let needed = |rule: &ResourceRule, resource: &str, verb: &str| match resource {
+        _ if !is_core(rule) => false,
         "secrets" => matches!(verb, "create" | "delete"),
         "serviceaccounts/token" => {
             verb == "create"
@@ -32,7 +32,8 @@ pub(super) async fn in_role_namespace(
 /// Where rights would hurt most, or are given by habit.
 pub(super) async fn elsewhere(
     questions: &Questions,
-    subjects: &Subjects,
+    elsewhere: impl Fn(&str) -> bool,
+    needed: impl Fn(&ResourceRule, &str, &str) -> bool,
     report: &mut ClusterReport,
 ) -> Result<(), MintError> {
     let own = report
@@ -44,11 +45,25 @@ pub(super) async fn elsewhere(
     let mut namespaces: BTreeSet<String> = ["default".to_owned(), "kube-system".to_owned()].into();
     namespaces.extend(own);
     for namespace in namespaces {
-        if !subjects.contains_namespace(&namespace) {
-            look(questions, &namespace, |_, _, _| false, report).await?;
+        if elsewhere(&namespace) {
+            look(questions, &namespace, &needed, report).await?;
         }
     }
     Ok(())
+}
+
+/// Whether a rule is for the daemon's own next token and nothing else.
+pub(super) fn renews(rule: &ResourceRule, resource: &str, verb: &str, own: Option<&str>) -> bool {
+    let names = rule.resource_names.as_deref().unwrap_or_default();
+    is_core(rule)
+        && (resource, verb) == ("serviceaccounts/token", "create")
+        && own.is_some_and(|own| names == [own])
+}
+
+fn is_core(rule: &ResourceRule) -> bool {
+    rule.api_groups
+        .as_deref()
+        .is_some_and(|groups| groups == [""])
 }
 
 async fn look(
@@ -103,7 +118,6 @@ fn beyond(
         .flatten()
         .map(String::as_str)
         .collect();
-    let core = groups == [""];
     let reviews = groups
         .iter()
         .all(|group| matches!(*group, "authentication.k8s.io" | "authorization.k8s.io"));
@@ -112,7 +126,7 @@ fn beyond(
     for resource in rule.resources.iter().flatten() {
         for verb in &rule.verbs {
             let everybodys = reviews && resource.starts_with("selfsubject") && verb == "create";
-            if everybodys || (core && needed(rule, resource, verb)) {
+            if everybodys || needed(rule, resource, verb) {
                 continue;
             }
             let reading = matches!(verb.as_str(), "get" | "list" | "watch")
@@ -143,8 +157,8 @@ mod tests {
     }
 
     fn level(rule: &ResourceRule) -> Level {
-        let needed = |_: &ResourceRule, resource: &str, verb: &str| {
-            resource == "secrets" && matches!(verb, "create" | "delete")
+        let needed = |rule: &ResourceRule, resource: &str, verb: &str| {
+            is_core(rule) && resource == "secrets" && matches!(verb, "create" | "delete")
         };
         beyond(rule, &needed).map_or(Level::Ok, |(level, _)| level)
     }

@@ -3,6 +3,7 @@
 use super::subjects::Subjects;
 use crate::config::{Cluster, Config, Mint, show_duration};
 use crate::issuer::{self, prefixed};
+use crate::policy::people;
 
 /// As many as say enough.
 const SHOWN: usize = 12;
@@ -20,6 +21,14 @@ pub(super) fn says(cluster: &Cluster, config: &Config) -> String {
             format!(
                 "each of the ServiceAccounts {}, by tokens of up to 1h, each in the API server's audit log, until the daemon's credential is withdrawn",
                 some(accounts.collect())
+            )
+        }
+        Mint::Impersonation(_) => {
+            let people = people(config, &cluster.name);
+            format!(
+                "anybody of {}, in any of the groups {}, by requests in their name, each in the API server's audit log as the daemon's, until the daemon's credential is withdrawn",
+                some(people.users.into_iter().collect()),
+                some(people.groups.into_iter().collect()),
             )
         }
         Mint::OidcIssuer { .. } => {

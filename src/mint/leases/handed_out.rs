@@ -121,6 +121,8 @@ impl Leases {
     /// until its expiry or [`Leases::revoke`], and the session's end does not matter to it.
     pub async fn hand_out(&self, mut lease: Lease) -> Result<HandedOut, MintError> {
         let (session, until) = (lease.session(), lease.expires());
+        let credential = lease.credential().cloned();
+        let credential = credential.ok_or(MintError::Closed { session })?;
         let debt = lease.debt.take().ok_or(MintError::Closed { session })?;
         let records = match self.inner.is_signed(session) {
             true => self.inner.account_of(session),
@@ -140,7 +142,7 @@ impl Leases {
             session,
             jti: lease.jti().to_owned(),
             until,
-            credential: lease.credential,
+            credential,
         })
     }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::super::api_server::ApiServer;
 use super::super::error::MintError;
 use super::super::journal::{Intent, Issued, Means, Record};
-use super::super::lease::Lease;
+use super::super::lease::{Acting, Lease};
 use super::super::token_request::{self, NotCreated, SessionSecret};
 use super::table::Phase;
 use super::{Debt, Inner, MINT_LIMIT};
@@ -65,7 +65,8 @@ impl Order {
                 service_account: name.clone(),
                 secret: token_request::secret_name(instance, self.session),
             },
-            KubernetesSubject::Own { username, groups } => Means::Signature {
+            KubernetesSubject::Own { username, groups }
+            | KubernetesSubject::Impersonated { username, groups } => Means::Signature {
                 username: username.clone(),
                 groups: groups.clone(),
             },
@@ -154,7 +155,7 @@ impl Inner {
         Ok(Lease {
             session,
             cluster: order.cluster,
-            credential,
+            acting: Acting::Credential(credential),
             jtis: vec![issued.jti],
             expires: issued.expires,
             audit_id: issued.audit_id,
@@ -223,7 +224,7 @@ impl Inner {
             .await?;
         self.table()
             .change(session, |open| open.issued = Some(record));
-        lease.refresh(
+        let credential = lease.refresh(
             issued.credential,
             issued.jti,
             issued.expires,
@@ -231,7 +232,7 @@ impl Inner {
         );
         self.secrets.token(
             session,
-            lease.credential(),
+            &credential,
             lease.jti(),
             lease.expires(),
             self.clock.now(),

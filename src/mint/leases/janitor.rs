@@ -18,6 +18,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(60);
 /// Idle connections are kept for 90 s; a login should find one.
 const WARM_EVERY: Duration = Duration::from_secs(45);
 
+/// What is replaced on disk is taken up so soon: an authority or a token that follows another is there longer before the other goes.
+const REFRESH_EVERY: Duration = Duration::from_secs(2);
+
 /// The wall clock may jump: what expires by it is looked at no less often.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
@@ -27,6 +30,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
     let mut swept: BTreeSet<Place> = BTreeSet::new();
     let mut warm = tokio::time::interval(WARM_EVERY);
     warm.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut refresh = tokio::time::interval(REFRESH_EVERY);
+    refresh.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut refreshing = JoinSet::new();
     loop {
         let expired = inner.table().expire(inner.clock.now());
         inner.bury(expired.ended).await;
@@ -55,6 +61,14 @@ pub(super) async fn run(inner: Arc<Inner>) {
                         tracing::error!(%error, "taking leases back failed");
                         swept.clear();
                     }
+                }
+            }
+            _ = refresh.tick() => {
+                while refreshing.try_join_next().is_some() {}
+                let now = inner.clock.now();
+                // One that hangs holds up no other.
+                for upstream in inner.upstreams().present.values() {
+                    refreshing.spawn(upstream.clone().refresh(now));
                 }
             }
             _ = warm.tick() => {

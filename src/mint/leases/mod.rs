@@ -1,5 +1,6 @@
 //! All leases of the daemon, on all its clusters.
 
+mod act;
 mod handed_out;
 mod issue;
 mod janitor;
@@ -21,7 +22,7 @@ use super::api_server::ApiServer;
 use super::endpoint::Endpoint;
 use super::error::MintError;
 use super::journal::{Found, Journal, JournalError, Record};
-use super::lease::{Lease, Release};
+use super::lease::{Acting, Lease, Release};
 use crate::clock::{Clock, monotonic};
 use crate::config::{Config, Name};
 use crate::gateway;
@@ -183,6 +184,9 @@ impl Leases {
 #[async_trait]
 impl Minter for Leases {
     async fn mint(&self, grant: &Grant, session: SessionId) -> Result<Lease, MintError> {
+        if let Some(lease) = self.inner.act_for(grant, session)? {
+            return Ok(lease);
+        }
         let order = Order::new(grant, session)?;
         if let KubernetesSubject::Own { .. } = &order.subject {
             return self.inner.sign(order);
@@ -196,11 +200,18 @@ impl Minter for Leases {
     }
 
     async fn renew(&self, lease: &mut Lease) -> Result<(), MintError> {
+        if let Acting::Impersonating(_) = lease.acting() {
+            return Ok(());
+        }
         self.inner.renew(lease).await
     }
 
     async fn release(&self, mut lease: Lease) -> Release {
         let (session, expires) = (lease.session(), lease.expires());
+        if let Acting::Impersonating(_) = lease.acting() {
+            // Nobody but the gateway had anything of it.
+            return Release::Released;
+        }
         let Some(debt) = lease.debt.take() else {
             return Release::ExpiresAt(expires);
         };

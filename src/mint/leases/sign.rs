@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::super::error::MintError;
 use super::super::journal::{Intent, Issued, Means, Record};
-use super::super::lease::Lease;
+use super::super::lease::{Acting, Lease};
 use super::issue::Order;
 use super::table::{Open, Phase};
 use super::{Debt, Inner};
@@ -35,7 +35,7 @@ impl Inner {
         Ok(Lease {
             session,
             cluster,
-            credential,
+            acting: Acting::Credential(credential),
             jtis: vec![signed.jti],
             expires: signed.expires,
             audit_id: None,
@@ -51,9 +51,9 @@ impl Inner {
         let record = issued(session, &signed);
         self.table()
             .change(session, |open| open.issued = Some(record));
-        lease.refresh(signed.credential, signed.jti, signed.expires, None);
-        let (credential, jti, expires) = (lease.credential(), lease.jti(), lease.expires());
-        self.secrets.token(session, credential, jti, expires, now);
+        let credential = lease.refresh(signed.credential, signed.jti, signed.expires, None);
+        let (jti, expires) = (lease.jti(), lease.expires());
+        self.secrets.token(session, &credential, jti, expires, now);
         Ok(())
     }
 

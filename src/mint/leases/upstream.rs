@@ -3,16 +3,22 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::super::access;
 use super::super::api_server::ApiServer;
 use super::super::endpoint::Endpoint;
 use super::super::error::MintError;
+use super::super::own_token;
+use super::super::stamps::Stamps;
+use crate::clock::monotonic;
 use crate::config::{Cluster, ClusterAccess, Mint, Name};
 use crate::gateway;
 
 const WARM_LIMIT: Duration = Duration::from_secs(5);
+/// Between two tries to renew the daemon's own token.
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -20,6 +26,10 @@ pub(super) struct Upstream {
     access: ClusterAccess,
     mint: Mint,
     built: Mutex<Option<Built>>,
+    /// The gateway's way there: sessions hold it for as long as they are open.
+    gateway: Mutex<Option<gateway::Upstream>>,
+    /// One looks after files at a time; from then on may be tried what failed.
+    refreshing: tokio::sync::Mutex<Option<Instant>>,
     /// Moved into the building task: an exec plugin that hangs is started once, not at every login.
     building: Arc<tokio::sync::Mutex<()>>,
 }
@@ -28,8 +38,8 @@ pub(super) struct Upstream {
 struct Built {
     api: Arc<ApiServer>,
     endpoint: Option<Endpoint>,
-    gateway: Option<gateway::Upstream>,
     digest: Option<[u8; 32]>,
+    files: Stamps,
 }
 
 impl Upstream {
@@ -39,6 +49,8 @@ impl Upstream {
             access,
             mint,
             built: Mutex::default(),
+            gateway: Mutex::default(),
+            refreshing: tokio::sync::Mutex::default(),
             building: Arc::default(),
         }
     }
@@ -50,8 +62,8 @@ impl Upstream {
         *upstream.lock() = Some(Built {
             api: Arc::new(api),
             endpoint: None,
-            gateway: None,
             digest: None,
+            files: Stamps::default(),
         });
         upstream
     }
@@ -64,8 +76,12 @@ impl Upstream {
     pub(super) fn audience(&self) -> Option<&str> {
         match &self.mint {
             Mint::OidcIssuer { audience } => Some(audience),
-            Mint::TokenRequest => None,
+            Mint::TokenRequest | Mint::Impersonation(_) => None,
         }
+    }
+
+    pub(super) fn mint(&self) -> &Mint {
+        &self.mint
     }
 
     /// Whether it is what the configuration says now.
@@ -89,7 +105,8 @@ impl Upstream {
 
     /// The gateway's way there, once there is a connection.
     pub(super) fn gateway(&self) -> Option<gateway::Upstream> {
-        self.lock().as_ref()?.gateway.clone()
+        let gateway = self.gateway.lock();
+        gateway.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads the credential again when it is next needed.
@@ -117,7 +134,7 @@ impl Upstream {
 
     /// Makes the connection before it is needed, and keeps it from being closed as idle.
     pub(super) async fn warm(self: Arc<Self>) {
-        let deadline = crate::clock::monotonic() + WARM_LIMIT;
+        let deadline = monotonic() + WARM_LIMIT;
         let warmed = match self.api(deadline).await {
             Ok(api) => api.warm(deadline).await,
             Err(error) => Err(error),
@@ -128,32 +145,124 @@ impl Upstream {
         }
     }
 
+    /// Renews the daemon's own token where nobody else does, and takes up files that were replaced: a token, an authority's next
+    /// certificate. What is open stays open, and connections that are made from now on know what is new. What cannot be read
+    /// changes nothing.
+    pub(super) async fn refresh(self: Arc<Self>, now: Timestamp) {
+        let Ok(mut again_at) = self.refreshing.try_lock() else {
+            return;
+        };
+        self.renew(now, &mut again_at).await;
+        self.read_again().await;
+    }
+
+    /// The daemon's own token, where it is ours to renew.
+    async fn renew(&self, now: Timestamp, again_at: &mut Option<Instant>) {
+        let (ClusterAccess::Server(server), Some(api)) = (&self.access, self.built()) else {
+            return;
+        };
+        let path = server.token_file.as_ref().filter(|_| server.renew_token);
+        let (Some(path), false) = (path, again_at.is_some_and(|at| monotonic() < at)) else {
+            return;
+        };
+        match own_token::renew(path, &api, now).await {
+            Ok(renewed) => {
+                *again_at = None;
+                if renewed {
+                    tracing::info!(cluster = %self.cluster, "the daemon's own token was renewed");
+                }
+            }
+            Err(error) => {
+                *again_at = Some(monotonic() + RENEW_AGAIN);
+                tracing::error!("cluster {}: {error}", self.cluster);
+            }
+        }
+    }
+
+    async fn read_again(&self) {
+        let Some(known) = self.lock().as_ref().map(|built| built.files.clone()) else {
+            return;
+        };
+        let look = known.clone();
+        let now = match tokio::task::spawn_blocking(move || look.now()).await {
+            Ok(now) if now != known => now,
+            _ => return,
+        };
+        // Whoever builds reads them anyway.
+        let Ok(_alone) = self.building.clone().try_lock_owned() else {
+            return;
+        };
+        match self.load().await {
+            Ok((fresh, _)) => {
+                let mut place = self.lock();
+                match place.as_mut() {
+                    Some(built) if built.api.server() == fresh.api.server() => {
+                        *built = fresh;
+                        tracing::info!(cluster = %self.cluster, "the daemon's own credential, or the cluster's authority, was taken up anew");
+                    }
+                    // Leases are out on this one.
+                    Some(built) => {
+                        built.files = now;
+                        tracing::warn!(cluster = %self.cluster, "the kubeconfig leads to another API server now, which a reload of the configuration takes up");
+                    }
+                    None => {}
+                }
+            }
+            Err(error) => {
+                tracing::warn!("{error}; what was read before is used on");
+                if let Some(built) = self.lock().as_mut() {
+                    built.files = now;
+                }
+            }
+        }
+    }
+
     async fn build(self: Arc<Self>) -> Result<Arc<ApiServer>, MintError> {
         let _alone = self.building.clone().lock_owned().await;
         if let Some(api) = self.built() {
             return Ok(api);
         }
-        let cluster = self.cluster.as_str();
-        let access = access::load(&self.access)
-            .await
-            .map_err(|error| MintError::Access {
-                cluster: cluster.to_owned(),
-                reason: error.to_string(),
-            })?;
-        let endpoint = Some(Endpoint::of(&access.config));
-        let gateway =
-            gateway::Upstream::new(&access.config).map_err(|error| MintError::Access {
-                cluster: cluster.to_owned(),
-                reason: error.to_string(),
-            })?;
-        let api = Arc::new(ApiServer::connect(cluster, access.config).await?);
-        *self.lock() = Some(Built {
-            api: api.clone(),
-            endpoint,
-            gateway: Some(gateway),
-            digest: access.digest,
-        });
+        let (built, gateway) = self.load().await?;
+        let api = built.api.clone();
+        *self.gateway.lock().unwrap_or_else(PoisonError::into_inner) = Some(gateway);
+        *self.lock() = Some(built);
         Ok(api)
+    }
+
+    /// With the gateway's way, which is the present one wherever it leads to the same place.
+    async fn load(&self) -> Result<(Built, gateway::Upstream), MintError> {
+        let unusable = |reason: String| MintError::Access {
+            cluster: self.cluster.to_string(),
+            reason,
+        };
+        let access = access::load(&self.access).await;
+        let access = access.map_err(|error| unusable(error.to_string()))?;
+        let endpoint = Some(Endpoint::of(&access.config));
+        let former = self.gateway();
+        let acts = matches!(self.mint, Mint::Impersonation(_));
+        let config = access.config.clone();
+        // It may run a plugin.
+        let way = tokio::task::spawn_blocking(move || match former {
+            Some(former) if former.leads_to(&config) => former.replace(&config).map(|()| former),
+            _ if acts => gateway::Upstream::of_the_daemon(&config),
+            _ => gateway::Upstream::new(&config),
+        });
+        let gateway = match way.await {
+            Ok(way) => way.map_err(|error| unusable(error.to_string()))?,
+            Err(_) => {
+                return Err(unusable(
+                    "reading the daemon's own credential failed".to_owned(),
+                ));
+            }
+        };
+        let api = ApiServer::connect(self.cluster.as_str(), access.config).await?;
+        let built = Built {
+            api: Arc::new(api),
+            endpoint,
+            digest: access.digest,
+            files: access.files,
+        };
+        Ok((built, gateway))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Built>> {

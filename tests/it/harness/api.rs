@@ -27,6 +27,7 @@ pub(crate) struct Tokens(Arc<Spoken>);
 struct Spoken {
     of_tokens: AtomicU64,
     issued: Mutex<Vec<String>>,
+    certificate: Mutex<Option<TlsAcceptor>>,
 }
 
 impl Tokens {
@@ -43,6 +44,25 @@ impl Tokens {
     /// Those that were issued so far, oldest first: nobody but the daemon and this has them.
     pub(crate) fn issued(&self) -> Vec<String> {
         self.0.issued.lock().unwrap().clone()
+    }
+
+    /// From the next connection on by the certificate of that directory.
+    fn serve_by(&self, directory: &Path) {
+        let chain = vec![CertificateDer::from_pem_file(directory.join("leaf.crt")).unwrap()];
+        let key = PrivateKeyDer::from_pem_file(directory.join("leaf.key")).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        *self.0.certificate.lock().unwrap() = Some(acceptor);
+    }
+
+    fn acceptor(&self) -> TlsAcceptor {
+        self.0.certificate.lock().unwrap().clone().unwrap()
     }
 
     fn answer(&self, real: Answer) -> Answer {
@@ -64,7 +84,7 @@ pub(crate) struct Behind {
     pub(crate) bastion: Bastion,
     pub(crate) tokens: Tokens,
     _server: tokio::runtime::Runtime,
-    _files: tempfile::TempDir,
+    files: tempfile::TempDir,
 }
 
 impl Behind {
@@ -90,8 +110,26 @@ impl Behind {
             bastion,
             tokens,
             _server: server,
-            _files: files,
+            files,
         }
+    }
+
+    /// What the daemon knows the cluster's certificate by.
+    pub(crate) fn authority(&self) -> PathBuf {
+        self.files.path().join("ca.crt")
+    }
+
+    /// Another authority, and a certificate by it: where its `ca.crt` is.
+    pub(crate) fn another_authority(&self) -> PathBuf {
+        let directory = self.files.path().join("next");
+        std::fs::create_dir(&directory).unwrap();
+        certificates(&directory, Validity::Valid);
+        directory.join("ca.crt")
+    }
+
+    /// The API server has that authority's certificate from now on.
+    pub(crate) fn certified_by(&self, authority: &Path) {
+        self.tokens.serve_by(authority.parent().unwrap());
     }
 }
 
@@ -99,14 +137,6 @@ impl Behind {
 async fn in_front(directory: &Path) -> (PathBuf, Tokens) {
     certificates(directory, Validity::Valid);
     let provider = || Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let chain = vec![CertificateDer::from_pem_file(directory.join("leaf.crt")).unwrap()];
-    let key = PrivateKeyDer::from_pem_file(directory.join("leaf.key")).unwrap();
-    let near = rustls::ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .unwrap();
     let plane = ControlPlane::shared();
     let mut roots = rustls::RootCertStore::empty();
     roots
@@ -117,17 +147,15 @@ async fn in_front(directory: &Path) -> (PathBuf, Tokens) {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let (near, far) = (
-        TlsAcceptor::from(Arc::new(near)),
-        TlsConnector::from(Arc::new(far)),
-    );
+    let far = TlsConnector::from(Arc::new(far));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let tokens = Tokens::default();
+    tokens.serve_by(directory);
     let of_server = tokens.clone();
     tokio::spawn(async move {
         while let Ok((tcp, _)) = listener.accept().await {
-            let (near, far, tokens) = (near.clone(), far.clone(), of_server.clone());
+            let (near, far, tokens) = (of_server.acceptor(), far.clone(), of_server.clone());
             tokio::spawn(async move {
                 // A client may leave at any time.
                 drop(serve(tcp, &near, &far, &tokens).await);

@@ -72,7 +72,13 @@ fn know(leases: &Leases, upstream: Upstream) {
 
 fn claims(lease: &Lease) -> serde_json::Value {
     use base64::Engine as _;
-    let payload = lease.credential().expose().split('.').nth(1).unwrap();
+    let payload = lease
+        .credential()
+        .unwrap()
+        .expose()
+        .split('.')
+        .nth(1)
+        .unwrap();
     let engine = base64::engine::general_purpose::URL_SAFE_NO_PAD;
     serde_json::from_slice(&engine.decode(payload).unwrap()).unwrap()
 }
