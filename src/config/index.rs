@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use russh::keys::PublicKey;
 use russh::keys::ssh_key::public::KeyData;
@@ -15,8 +16,10 @@ use crate::identity::Group;
 pub(super) struct Index {
     keys: HashMap<KeyData, KeyOwner>,
     authorities: HashMap<KeyData, Name>,
-    of_identity: HashMap<Name, Vec<Name>>,
-    of_group: HashMap<Group, Vec<Name>>,
+    /// In the order of their names: positions in it are what others name.
+    bindings: Vec<Arc<Binding>>,
+    of_identity: HashMap<Name, Vec<u32>>,
+    of_group: HashMap<Group, Vec<u32>>,
 }
 
 #[derive(Clone, Debug)]
@@ -29,7 +32,7 @@ impl Index {
     pub(super) fn build(
         identities: &BTreeMap<Name, IdentityDocument>,
         authorities: &BTreeMap<Name, CertificateAuthority>,
-        bindings: &BTreeMap<Name, Binding>,
+        bindings: &BTreeMap<Name, Arc<Binding>>,
     ) -> Self {
         let mut index = Self::default();
         for identity in identities.values() {
@@ -47,13 +50,14 @@ impl Index {
                 index.authorities.insert(key, authority.name.clone());
             }
         }
-        for binding in bindings.values() {
+        for (position, binding) in (0..).zip(bindings.values()) {
+            index.bindings.push(Arc::clone(binding));
             for subject in &binding.subjects {
                 let of = match subject {
                     Subject::Identity(name) => index.of_identity.entry(name.clone()).or_default(),
                     Subject::Group(group) => index.of_group.entry(group.clone()).or_default(),
                 };
-                of.push(binding.name.clone());
+                of.push(position);
             }
         }
         index
@@ -99,7 +103,12 @@ impl Config {
         let grouped = groups
             .iter()
             .filter_map(|group| self.index.of_group.get(group));
-        let names: BTreeSet<&Name> = named.chain(grouped).flatten().collect();
-        names.into_iter().filter_map(|name| self.bindings.get(name))
+        let mut positions: Vec<u32> = named.chain(grouped).flatten().copied().collect();
+        positions.sort_unstable();
+        positions.dedup();
+        let at = |position: u32| self.index.bindings.get(usize::try_from(position).ok()?);
+        positions
+            .into_iter()
+            .filter_map(move |position| at(position).map(|binding| &**binding))
     }
 }

@@ -1,6 +1,6 @@
 //! Documents shaped like Kubernetes objects, parsed into a [`Config`] that cannot be wrong.
 //!
-//! `source` finds and reads files, `yaml` makes trees of them, `raw` checks each document's shape, `resolve`
+//! `source` finds and reads files, `yaml` makes trees of them (`reading` by several threads), `raw` checks each document's shape, `resolve`
 //! what they mean together. All of them report into one list, so that an administrator reads everything
 //! that is wrong at once.
 
@@ -17,6 +17,7 @@ mod model;
 mod network;
 mod problem;
 mod raw;
+mod reading;
 mod recordings;
 mod resolve;
 mod scalar;
@@ -96,7 +97,7 @@ struct Loading<'r> {
     root: &'r Path,
     gathered: Gathered,
     reader: Reader,
-    documents: Vec<raw::Document>,
+    texts: Vec<(PathBuf, Arc<str>)>,
     incomplete: bool,
 }
 
@@ -106,21 +107,21 @@ impl<'r> Loading<'r> {
             root,
             gathered: Gathered::default(),
             reader: Reader::new(base),
-            documents: Vec::new(),
+            texts: Vec::new(),
             incomplete: false,
         }
     }
 
     fn read(&mut self, file: &Path) {
         match self.reader.read(file) {
-            Ok(text) => self.documents(file, &text),
+            Ok(text) => self.texts.push((file.to_owned(), text)),
             Err(error) => self.unreadable(file, &error),
         }
     }
 
     fn take(&mut self, file: &Path, text: &str) {
         match self.reader.note(file, text.as_bytes()) {
-            Ok(()) => self.documents(file, text),
+            Ok(()) => self.texts.push((file.to_owned(), Arc::from(text))),
             Err(error) => self.unreadable(file, &error),
         }
     }
@@ -130,27 +131,16 @@ impl<'r> Loading<'r> {
         self.gathered.report(&Place::file(file), error.to_string());
     }
 
-    fn documents(&mut self, file: &Path, text: &str) {
-        let base: Arc<Path> = Arc::from(file.parent().unwrap_or(Path::new("")));
-        for node in yaml::documents(&Arc::from(file), text) {
-            let document = match node {
-                Ok(node) => raw::document(&self.gathered, &node, &base),
-                Err(problem) => {
-                    self.gathered.push(problem);
-                    None
-                }
-            };
-            self.incomplete |= document.is_none();
-            self.documents.extend(document);
-        }
-    }
-
     fn finish(mut self) -> (Result<Config, Problems>, Vec<PathBuf>) {
+        let found = reading::documents(&self.texts);
+        for problem in found.problems {
+            self.gathered.push(problem);
+        }
         let config = resolve::config(
             &self.gathered,
             self.root,
-            self.documents,
-            self.incomplete,
+            found.documents,
+            self.incomplete || found.incomplete,
             &mut self.reader,
         );
         let (digest, files) = self.reader.finish();

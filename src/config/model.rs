@@ -81,7 +81,7 @@ pub struct Config {
     /// What may be taken.
     pub roles: BTreeMap<Name, Role>,
     /// Who may take what.
-    pub bindings: BTreeMap<Name, Binding>,
+    pub bindings: BTreeMap<Name, Arc<Binding>>,
     /// SHA-256 of all documents in path order, hex: which configuration a decision was made under.
     pub digest: String,
     /// What administrators have locked: no document says it, and a reload leaves it as it is.

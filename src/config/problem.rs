@@ -149,6 +149,10 @@ impl Gathered {
         self.0.borrow_mut().push(problem);
     }
 
+    pub(super) fn into_list(self) -> Vec<Problem> {
+        self.0.into_inner()
+    }
+
     pub(super) fn into_problems(self) -> Option<Problems> {
         Problems::from_list(self.0.into_inner())
     }

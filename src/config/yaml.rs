@@ -45,22 +45,25 @@ impl Value {
     }
 }
 
-/// Parses each document of a file. A document that is no YAML does not keep the others from being read.
-pub(super) fn documents(file: &Arc<Path>, text: &str) -> Vec<Result<Node, Problem>> {
-    let mut found = Vec::new();
-    for chunk in chunks(text) {
-        match serde_saphyr::from_multiple_with_options::<Spanned<Raw>>(chunk.text, options()) {
-            Ok(nodes) => found.extend(
-                nodes
-                    .into_iter()
-                    .map(|raw| raw.into_node(file, chunk.lines_before))
-                    .filter(|node| !matches!(node.value, Value::Null))
-                    .map(Ok),
-            ),
-            Err(error) => found.push(Err(syntax(file, chunk.lines_before, &error))),
+impl Chunk<'_> {
+    /// How much there is to be read.
+    pub(super) fn size(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Parses what of a file stands between two markers: a document, or none. One that is no YAML does not keep the others from being
+    /// read.
+    pub(super) fn documents(&self, file: &Arc<Path>) -> Vec<Result<Node, Problem>> {
+        match serde_saphyr::from_multiple_with_options::<Spanned<Raw>>(self.text, options()) {
+            Ok(nodes) => nodes
+                .into_iter()
+                .map(|raw| raw.into_node(file, self.lines_before))
+                .filter(|node| !matches!(node.value, Value::Null))
+                .map(Ok)
+                .collect(),
+            Err(error) => vec![Err(syntax(file, self.lines_before, &error))],
         }
     }
-    found
 }
 
 fn options() -> serde_saphyr::Options {
@@ -103,14 +106,15 @@ fn place(file: &Arc<Path>, lines_before: u32, at: Location) -> Place {
     }
 }
 
-struct Chunk<'a> {
+/// A piece of a file that can be read without the rest.
+pub(super) struct Chunk<'a> {
     text: &'a str,
     lines_before: u32,
 }
 
 /// Cuts a file before each `---`. That is exact, not a guess: YAML 1.2.2 (9.1.2) forbids a line that begins
 /// with the marker inside of any scalar.
-fn chunks(text: &str) -> Vec<Chunk<'_>> {
+pub(super) fn chunks(text: &str) -> Vec<Chunk<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut chunks = Vec::new();
     let mut rest = text;
@@ -257,7 +261,9 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Vec<Result<Node, Problem>> {
-        documents(&Arc::from(Path::new("f.yaml")), text)
+        let file = Arc::from(Path::new("f.yaml"));
+        let chunks = chunks(text).into_iter();
+        chunks.flat_map(|chunk| chunk.documents(&file)).collect()
     }
 
     #[test]

@@ -100,7 +100,7 @@ pub(super) fn holdings(config: &Config, now: Timestamp) -> Holdings {
     }
     for group in groups_of_authorities(config) {
         let nobody: BTreeSet<Group> = BTreeSet::from([group.clone()]);
-        let bindings = config.bindings.values().filter(|binding| {
+        let bindings = config.bindings.values().map(|binding| &**binding).filter(|binding| {
             let speaks =
                 |subject: &Subject| matches!(subject, Subject::Group(one) if nobody.contains(one));
             binding.subjects.iter().any(speaks)

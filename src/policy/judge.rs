@@ -99,11 +99,11 @@ pub(super) fn judge(
     supposed: Supposed,
     open: &[OpenSession],
 ) -> Result<Decision, Denial> {
-    let choices = kubernetes_choices(config, who, supposed);
+    let own: Vec<&Binding> = config.bindings_of(who.name, who.groups).collect();
     let asked = Asked {
         config,
         who,
-        choices: &choices,
+        own: &own,
         principal: &request.principal,
         supposed,
         open,
@@ -118,8 +118,16 @@ pub(super) fn kubernetes_choices<'c>(
     who: Who<'_>,
     supposed: Supposed,
 ) -> Choices<'c> {
+    choices(config, config.bindings_of(who.name, who.groups), supposed)
+}
+
+fn choices<'c>(
+    config: &'c Config,
+    own: impl Iterator<Item = &'c Binding>,
+    supposed: Supposed,
+) -> Choices<'c> {
     let mut choices = Choices::new();
-    for binding in config.bindings_of(who.name, who.groups) {
+    for binding in own {
         if !gives_now(binding, supposed) {
             continue;
         }
@@ -203,7 +211,8 @@ fn ttl(config: &Config, role: &KubernetesRole, template: &SubjectTemplate) -> Cr
 struct Asked<'a> {
     config: &'a Config,
     who: Who<'a>,
-    choices: &'a Choices<'a>,
+    /// The bindings that speak of them, whatever they give and when.
+    own: &'a [&'a Binding],
     principal: &'a str,
     supposed: Supposed,
     open: &'a [OpenSession],
@@ -232,26 +241,29 @@ impl<'a> Asked<'a> {
     }
 
     fn only_choice(&self) -> Result<(&'a Name, &'a Name), Denial> {
-        let mut pairs = self.pairs();
+        let choices = self.choices();
+        let mut pairs = choices
+            .iter()
+            .flat_map(|(role, clusters)| clusters.keys().map(move |cluster| (*role, *cluster)));
         match (pairs.next(), pairs.next()) {
             (Some(pair), None) => Ok(pair),
             (None, _) => Err(self.nothing_now(None)),
             _ => Err(Denial::Ambiguous {
                 identity: self.who.name.clone(),
-                choices: self.logins(),
+                choices: logins(&choices),
             }),
         }
     }
 
     fn only_cluster(&self, role: &Name) -> Result<(&'a Name, &'a Name), Denial> {
         let (role, clusters) = self.of_role(role)?;
-        let mut names = clusters.keys();
+        let mut names = clusters.iter();
         match (names.next(), names.next()) {
             (Some(cluster), None) => Ok((role, cluster)),
             _ => Err(Denial::Ambiguous {
                 identity: self.who.name.clone(),
                 choices: clusters
-                    .keys()
+                    .iter()
                     .map(|cluster| format!("{role}+{cluster}"))
                     .collect(),
             }),
@@ -260,34 +272,42 @@ impl<'a> Asked<'a> {
 
     fn on_cluster(&self, role: &Name, cluster: &str) -> Result<(&'a Name, &'a Name), Denial> {
         let (role, clusters) = self.of_role(role)?;
-        match clusters.keys().find(|name| name.as_str() == cluster) {
+        match clusters.iter().find(|name| name.as_str() == cluster) {
             Some(cluster) => Ok((role, cluster)),
             None => Err(Denial::NotOnCluster {
                 role: role.clone(),
                 asked: ShownPrincipal::of(cluster),
-                clusters: clusters.keys().map(|name| (*name).clone()).collect(),
+                clusters: clusters.iter().map(|name| (*name).clone()).collect(),
             }),
         }
     }
 
-    fn of_role(
-        &self,
-        role: &Name,
-    ) -> Result<(&'a Name, &'a BTreeMap<&'a Name, Given<'a>>), Denial> {
-        match self.choices.get_key_value(role) {
-            Some((role, clusters)) => Ok((*role, clusters)),
-            None => Err(self.nothing_now(Some(role))),
+    /// Where a role is theirs now. What else is theirs is looked at only where it has to be told.
+    fn of_role(&self, role: &Name) -> Result<(&'a Name, BTreeSet<&'a Name>), Denial> {
+        let none = || self.nothing_now(Some(role));
+        let (name, kubernetes) = kubernetes_role(self.config, role).ok_or_else(none)?;
+        let giving = self.own.iter().copied();
+        let mut there = BTreeSet::new();
+        for binding in giving
+            .filter(|binding| binding.roles.contains(name) && gives_now(binding, self.supposed))
+        {
+            there.extend(clusters(binding, kubernetes));
         }
+        match there.is_empty() {
+            true => Err(none()),
+            false => Ok((name, there)),
+        }
+    }
+
+    fn choices(&self) -> Choices<'a> {
+        choices(self.config, self.own.iter().copied(), self.supposed)
     }
 
     /// Why a role (or any) cannot be taken: an own binding that has ended and an own audit role are told; a
     /// role of others looks the same as one that does not exist.
     fn nothing_now(&self, role: Option<&Name>) -> Denial {
         let meant = |name: &Name| role.is_none_or(|role| role == name);
-        let own: Vec<&Binding> = self
-            .config
-            .bindings_of(self.who.name, self.who.groups)
-            .collect();
+        let own = self.own;
         let audit = own
             .iter()
             .filter(|binding| gives_now(binding, self.supposed))
@@ -300,7 +320,7 @@ impl<'a> Asked<'a> {
                 host: self.config.bastion.advertise.clone(),
             };
         }
-        if let Some(denial) = self.elsewhere(&own, &meant) {
+        if let Some(denial) = self.elsewhere(own, &meant) {
             return denial;
         }
         let ended = own
@@ -352,7 +372,7 @@ impl<'a> Asked<'a> {
     ) -> Result<&'a Binding, Denial> {
         let mut best: Option<&Binding> = None;
         let mut refused = None;
-        for binding in self.config.bindings_of(self.who.name, self.who.groups) {
+        for binding in self.own.iter().copied() {
             if !gives_now(binding, self.supposed) || !speaks_of(self.config, binding, role, cluster)
             {
                 continue;
@@ -375,15 +395,9 @@ impl<'a> Asked<'a> {
         }
     }
 
-    fn pairs(&self) -> impl Iterator<Item = (&'a Name, &'a Name)> {
-        self.choices
-            .iter()
-            .flat_map(|(role, clusters)| clusters.keys().map(move |cluster| (*role, *cluster)))
-    }
-
     /// The login names that would work.
     fn logins(&self) -> Vec<String> {
-        logins(self.choices)
+        logins(&self.choices())
     }
 
     fn grantable(

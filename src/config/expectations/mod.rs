@@ -126,7 +126,8 @@ pub fn expectations(path: &Path, config: &Config) -> Result<Vec<Expectation>, Pr
     };
     let mut found = Vec::new();
     let file: Arc<Path> = Arc::from(path);
-    for node in yaml::documents(&file, &text) {
+    let chunks = yaml::chunks(&text).into_iter();
+    for node in chunks.flat_map(|chunk| chunk.documents(&file)) {
         match node {
             Ok(node) => found.extend(reader.document(&node)),
             Err(problem) => gathered.push(problem),

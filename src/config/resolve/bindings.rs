@@ -1,6 +1,7 @@
 //! Bindings: every name in them leads somewhere, and together they give something.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use super::Documents;
 use crate::config::authority::CertificateAuthority;
@@ -15,7 +16,7 @@ impl Documents<'_> {
         roles: &BTreeMap<Name, Role>,
         identities: &BTreeMap<Name, IdentityDocument>,
         authorities: &BTreeMap<Name, CertificateAuthority>,
-    ) -> BTreeMap<Name, Binding> {
+    ) -> BTreeMap<Name, Arc<Binding>> {
         let groups = Groups {
             of_the_file: identities.values().flat_map(|i| &i.groups).collect(),
             authorities,
@@ -41,7 +42,7 @@ impl Documents<'_> {
                 };
                 self.narrowing_leaves_something(spec, &binding, roles);
                 self.sessions_can_be_counted(spec, &binding, roles);
-                (name, binding)
+                (name, Arc::new(binding))
             })
             .collect()
     }
@@ -230,7 +231,7 @@ pub(super) struct Bound<'c> {
 }
 
 impl<'c> Bound<'c> {
-    pub(super) fn new(bindings: &'c BTreeMap<Name, Binding>) -> Self {
+    pub(super) fn new(bindings: &'c BTreeMap<Name, Arc<Binding>>) -> Self {
         let mut bound = Self {
             by_identity: HashMap::new(),
             by_group: HashMap::new(),

@@ -1,6 +1,7 @@
 //! Identities and the keys that prove them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use russh::keys::ssh_key::public::KeyData;
 
@@ -73,7 +74,7 @@ impl Documents<'_> {
         &self,
         roles: &BTreeMap<Name, Role>,
         identities: &BTreeMap<Name, IdentityDocument>,
-        bindings: &BTreeMap<Name, Binding>,
+        bindings: &BTreeMap<Name, Arc<Binding>>,
     ) {
         let bound = super::bindings::Bound::new(bindings);
         for (document, spec) in self.identity_specs() {
