@@ -81,6 +81,45 @@ fn what_is_written_is_all_that_a_daemon_needs_and_a_second_look_finds_no_differe
     assert_eq!(code, Some(1));
     let says = "expected.yml:5:7: editor on prod (system:serviceaccount:made-editor:operator-a) cannot get secrets in kube-system\n";
     assert!(said.contains(says), "{said}");
+    let explained = |args: &[&str]| {
+        let kubeconfig = plane.kubeconfig().to_str().unwrap();
+        let all = [
+            &["explain", "operator-a"],
+            args,
+            &["--kubeconfig", kubeconfig],
+        ]
+        .concat();
+        String::from_utf8(bastion.cli(&all).stdout).unwrap()
+    };
+    let before = explained(&["editor", "--namespace", "made-editor"]);
+    let says = "what RBAC on prod grants system:serviceaccount:made-editor:operator-a, in made-editor:\n  may not     get pods, ";
+    assert!(
+        before.contains(says) && !before.contains("MIND"),
+        "{before}"
+    );
+    let bound = [
+        "create",
+        "rolebinding",
+        "explained",
+        "-n",
+        "made-editor",
+        "--clusterrole=edit",
+        "--serviceaccount=made-editor:operator-a",
+    ];
+    plane.admin(&bound);
+    let after = eventually("the binding", || {
+        let after = explained(&["editor", "--namespace", "made-editor"]);
+        after.contains("MIND").then_some(after)
+    });
+    assert!(
+        after.contains("may         get pods") && after.contains("create serviceaccounts/token"),
+        "{after}"
+    );
+    assert!(
+        explained(&["editor"]).contains("may not     get pods"),
+        "everywhere is another matter"
+    );
+    plane.admin(&["delete", "rolebinding", "explained", "-n", "made-editor"]);
     // Not a right more, and nothing missing.
     let checked = bastion.cli(&["check", "--cluster"]);
     let report = String::from_utf8_lossy(&checked.stdout);

@@ -1,5 +1,6 @@
 //! `bastion-audit explain`.
 
+mod rbac;
 mod rules;
 
 use std::io::Write;
@@ -13,7 +14,9 @@ use bastion_audit::config::{
     self, Config, Factor, IdentityDocument, Name, Pattern, SessionKind, allowed_from, show_duration,
 };
 use bastion_audit::identity::certificate::{self, CertificateFacts};
-use bastion_audit::policy::{self, Decision, Denial, Gives, Request, Somebody, Supposed};
+use bastion_audit::policy::{
+    self, Decision, Denial, Gives, KubernetesSubject, Request, Somebody, Supposed,
+};
 use jiff::Timestamp;
 
 /// Show what an identity may do, by which binding, and why
@@ -39,6 +42,12 @@ pub(crate) struct Explain {
     /// As if it were then, such as 2027-01-31T00:00:00Z; by default now
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
+    /// Your own kubeconfig for the cluster, to ask its API server what RBAC grants there
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// With --kubeconfig: in this namespace; by default in all of them
+    #[arg(long, value_name = "NAME", requires = "kubeconfig")]
+    namespace: Option<String>,
 }
 
 const KINDS: [SessionKind; 4] = [
@@ -76,11 +85,17 @@ impl Explain {
         };
         about(&mut out, &config, &somebody, supposed)?;
         let granted = decisions(&mut out, &config, &somebody, &login, supposed)?;
-        Ok(if granted {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        })
+        let Some(decision) = granted else {
+            return Ok(ExitCode::FAILURE);
+        };
+        match &self.kubeconfig {
+            Some(file) => rbac::tell(&mut out, &decision, file, self.namespace.as_deref())?,
+            None => writeln!(
+                out,
+                "\nWhat Kubernetes lets this subject do is for its RBAC to say: bastion-audit check --cluster"
+            )?,
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -236,16 +251,16 @@ fn why(until: Option<Timestamp>, reason: Option<&str>) -> String {
     format!("{until}{reason}")
 }
 
-/// The decision for each kind of session; whether one of them is a yes.
+/// The decision for each kind of session; the first that is a yes.
 fn decisions(
     out: &mut impl Write,
     config: &Config,
     somebody: &Somebody<'_>,
     login: &str,
     supposed: Supposed,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Option<Decision>> {
     writeln!(out, "\nlogin as {}:", login.escape_debug())?;
-    let mut granted = false;
+    let mut granted = None;
     let mut said = None;
     for kind in KINDS {
         let request = Request {
@@ -255,7 +270,7 @@ fn decisions(
         let decided = policy::explain(config, somebody, &request, supposed);
         let text = match &decided {
             Ok(decision) => {
-                granted = true;
+                granted.get_or_insert_with(|| decision.clone());
                 yes(config, decision, supposed.now)
             }
             Err(denial) => no(denial),
@@ -270,12 +285,6 @@ fn decisions(
         said = Some(text);
     }
     rules::tell(out, config, somebody, login, supposed)?;
-    if granted {
-        writeln!(
-            out,
-            "\nWhat Kubernetes lets this subject do is for its RBAC to say: bastion-audit check --cluster"
-        )?;
-    }
     Ok(granted)
 }
 
@@ -298,11 +307,9 @@ fn yes(config: &Config, decision: &Decision, now: Timestamp) -> String {
             why(until, decision.reason.as_deref())
         ),
         format!(
-            "for {} at most, with credentials of {}",
+            "for {} at most, {}",
             show_duration(longest),
-            show_duration(std::time::Duration::from_secs(
-                decision.ttl.as_secs().into()
-            ))
+            means(decision)
         ),
     ];
     if !decision.requires.is_empty() {
@@ -317,6 +324,18 @@ fn yes(config: &Config, decision: &Decision, now: Timestamp) -> String {
 fn required(factors: &[Factor]) -> String {
     let factors: Vec<String> = factors.iter().map(ToString::to_string).collect();
     factors.join(" and ")
+}
+
+fn means(decision: &Decision) -> String {
+    match decision.subject {
+        KubernetesSubject::Impersonated { .. } => {
+            "asked for in their name by the daemon".to_owned()
+        }
+        _ => {
+            let ttl = std::time::Duration::from_secs(decision.ttl.as_secs().into());
+            format!("with credentials of {}", show_duration(ttl))
+        }
+    }
 }
 
 fn no(denial: &Denial) -> String {
