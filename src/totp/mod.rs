@@ -1,6 +1,6 @@
 //! One-time codes as a second factor (RFC 6238): who is enrolled, which codes are good, and how long one counts.
 //!
-//! No code is looked at before a signature was verified on the connection: [`Codes::accept`] takes an [`Identity`]. Who is enrolled is
+//! No code is looked at before a signature was verified on the connection: [`Codes::accept`] takes an [`Identity`](crate::identity::Identity). Who is enrolled is
 //! a part of the [`Config`](crate::config::Config) in force, as locks are, so that policy knows of it by the one way that it knows of
 //! anything; the secrets are not, and leave this module only to be shown once.
 

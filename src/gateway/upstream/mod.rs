@@ -123,6 +123,18 @@ impl Upstream {
         })))
     }
 
+    /// Whether sessions that hold one go the way of the other.
+    #[cfg(test)]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Which way is gone, to compare it with another.
+    #[cfg(test)]
+    pub(crate) fn way_now(&self) -> usize {
+        Arc::as_ptr(&self.way()).addr()
+    }
+
     fn way(&self) -> Arc<Way> {
         Arc::clone(&self.0.way.read().unwrap_or_else(PoisonError::into_inner))
     }

@@ -253,9 +253,13 @@ impl Inner {
             let upstream = match former.remove(name) {
                 Some(upstream) if kept => upstream,
                 changed => {
-                    upstreams.retired.extend(changed);
                     let (access, mint) = (cluster.access.clone(), cluster.mint.clone());
-                    Arc::new(Upstream::new(name.clone(), access, mint))
+                    let new = match &changed {
+                        Some(former) => Upstream::in_place_of(former, access, mint),
+                        None => Upstream::new(name.clone(), access, mint),
+                    };
+                    upstreams.retired.extend(changed);
+                    Arc::new(new)
                 }
             };
             upstreams.present.insert(name.clone(), upstream);

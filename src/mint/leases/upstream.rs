@@ -28,6 +28,8 @@ pub(super) struct Upstream {
     built: Mutex<Option<Built>>,
     /// The gateway's way there: sessions hold it for as long as they are open.
     gateway: Mutex<Option<gateway::Upstream>>,
+    /// That of the one in whose place this is: open sessions hold it.
+    former: Option<gateway::Upstream>,
     /// One looks after files at a time; from then on may be tried what failed.
     refreshing: tokio::sync::Mutex<Option<Instant>>,
     /// Moved into the building task: an exec plugin that hangs is started once, not at every login.
@@ -50,8 +52,18 @@ impl Upstream {
             mint,
             built: Mutex::default(),
             gateway: Mutex::default(),
+            former: None,
             refreshing: tokio::sync::Mutex::default(),
             building: Arc::default(),
+        }
+    }
+
+    /// One that takes the place of another. If it leads to the same API server, sessions that are open go there by what this one reads.
+    pub(super) fn in_place_of(former: &Self, access: ClusterAccess, mint: Mint) -> Self {
+        let way = former.gateway().or_else(|| former.former.clone());
+        Self {
+            former: way.filter(|_| former.mint == mint),
+            ..Self::new(former.cluster.clone(), access, mint)
         }
     }
 
@@ -238,7 +250,7 @@ impl Upstream {
         let access = access::load(&self.access).await;
         let access = access.map_err(|error| unusable(error.to_string()))?;
         let endpoint = Some(Endpoint::of(&access.config));
-        let former = self.gateway();
+        let former = self.gateway().or_else(|| self.former.clone());
         let acts = matches!(self.mint, Mint::Impersonation(_));
         let config = access.config.clone();
         // It may run a plugin.
@@ -267,5 +279,65 @@ impl Upstream {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Built>> {
         self.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    use super::*;
+
+    fn put(path: &Path, text: &str) {
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Writes a kubeconfig for a server whose authority is a new one each time.
+    fn kubeconfig(directory: &Path, server: &str) -> ClusterAccess {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        put(&directory.join("ca.crt"), &made.cert.pem());
+        put(&directory.join("token"), "t0ps3cret");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             clusters: [{{name: c, cluster: {{server: \"{server}\", certificate-authority: ca.crt}}}}]\n\
+             users: [{{name: u, user: {{tokenFile: token}}}}]\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
+        );
+        let path = directory.join("kubeconfig");
+        put(&path, &text);
+        ClusterAccess::Kubeconfig(path)
+    }
+
+    /// A reload that comes with a new file, before the file alone was looked at.
+    #[tokio::test]
+    async fn what_takes_anothers_place_is_where_open_sessions_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let access = kubeconfig(directory.path(), "https://127.0.0.1:6443");
+        let name = Name::new("prod").unwrap();
+        let first = Upstream::new(name, access.clone(), Mint::TokenRequest);
+        let (_, held) = first.load().await.unwrap();
+        *first.gateway.lock().unwrap() = Some(held.clone());
+        let before = held.way_now();
+
+        kubeconfig(directory.path(), "https://127.0.0.1:6443");
+        let second = Upstream::in_place_of(&first, access.clone(), Mint::TokenRequest);
+        assert!(
+            second.gateway().is_none(),
+            "nothing is there until it is read"
+        );
+        let (_, new) = second.load().await.unwrap();
+        assert!(new.is(&held));
+        assert_ne!(held.way_now(), before, "by the new authority");
+
+        // Elsewhere, or by other means, it is another way.
+        kubeconfig(directory.path(), "https://127.0.0.1:7443");
+        let elsewhere = Upstream::in_place_of(&first, access.clone(), Mint::TokenRequest);
+        assert!(!elsewhere.load().await.unwrap().1.is(&held));
+        kubeconfig(directory.path(), "https://127.0.0.1:6443");
+        let audience = "a".to_owned();
+        let signed = Upstream::in_place_of(&first, access, Mint::OidcIssuer { audience });
+        assert!(!signed.load().await.unwrap().1.is(&held));
     }
 }
