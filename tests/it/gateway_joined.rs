@@ -54,7 +54,7 @@ fn every_stream_is_on_both_records_over_either_protocol() {
         k exec box -- true; k exec box -- sh -c 'exit 3'; \
         k exec box -- sh -c 'while sleep 0.1; do echo; done' | head -n 1; \
         k attach box | head -n 1; k logs -f box | head -n 1; \
-        k port-forward box :1 > forward & forward=$!; \
+        : > forward; k port-forward box :1 > forward & forward=$!; \
         until grep -q Forwarding forward; do sleep 0.1; done; kill $forward; wait $forward; \
         done > /dev/null 2>&1; \
         timeout 4 kubectl -n joined get pods -w > /dev/null; echo $BASTION_SESSION";
