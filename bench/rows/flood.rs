@@ -22,8 +22,8 @@ use crate::table::{Measured, Reach, Unit};
 const PACE: u32 = 1_000;
 /// From so many sources.
 const CROWD: u32 = 100;
-/// Guesses under way at once.
-const AT_ONCE: usize = 4;
+/// Guesses under way at once: each waits 300 ms for its answer.
+const AT_ONCE: usize = 64;
 /// A source guesses so often; a fourth time would get it refused.
 const GUESSES: u32 = 3;
 const WORD: &str = "bastion whoami";
