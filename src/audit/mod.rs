@@ -6,6 +6,7 @@
 mod chain;
 #[cfg(test)]
 mod documented;
+mod ended;
 mod event;
 mod file;
 mod heads;
@@ -16,6 +17,7 @@ mod tests;
 mod verify;
 
 pub use chain::Link;
-pub use event::{Act, Ended, Event};
+pub use ended::{Act, Ended};
+pub use event::Event;
 pub use log::{Audit, AuditError};
 pub use verify::{AuditFault, Fault, Verified, verify};

@@ -7,6 +7,7 @@
 mod admission;
 mod authority;
 mod authorized_keys;
+mod cluster;
 mod expectations;
 mod fields;
 mod impersonation;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 
 pub use admission::*;
 pub use authority::*;
+pub use cluster::*;
 pub use expectations::{Can, Expectation, Expected, KubernetesRequest, Takes, Who, expectations};
 pub use impersonation::{Impersonation, is_kubernetes_own, named};
 pub use issuer::*;

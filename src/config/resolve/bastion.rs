@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Documents, document_path};
-use crate::config::model::{Bastion, Cluster, HostPort, KeepRecordings, Name};
+use crate::config::cluster::Cluster;
+use crate::config::model::{Bastion, HostPort, KeepRecordings, Name};
 use crate::config::problem::{At, Place};
 use crate::config::raw::{Document, Kind, RawBastion, RawS3, RequestIndex, Spec};
 use crate::config::recordings::S3;

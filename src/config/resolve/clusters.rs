@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::{Documents, document_path};
+use crate::config::cluster::{Cluster, ClusterAccess, ClusterServer, Mint};
 use crate::config::impersonation::Impersonation;
-use crate::config::model::{Cluster, ClusterAccess, ClusterServer, Mint, Name};
+use crate::config::model::Name;
 use crate::config::problem::Place;
 use crate::config::raw::{Document, Kind, RawCluster, RawMint, Spec};
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{Documents, document_path};
+use crate::config::cluster::{Cluster, Mint};
 use crate::config::issuer::{IssuerListener, IssuerSettings, WELL_KNOWN};
-use crate::config::model::{Cluster, CredentialTtl, Mint, Name};
+use crate::config::model::{CredentialTtl, Name};
 use crate::config::problem::At;
 use crate::config::raw::{Document, Kind, RawBastion, RawIssuer, Spec};
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Documents;
+use crate::config::cluster::{Cluster, Mint};
 use crate::config::model::{
-    AuditRole, Cluster, CredentialTtl, HostPort, KubernetesRole, Mint, Name, Pattern, RecordBodies,
-    RecordInput, Role, RoleAccess, ServiceAccountTemplate, SessionKind, SubjectTemplate,
+    AuditRole, CredentialTtl, HostPort, KubernetesRole, Name, Pattern, RecordBodies, RecordInput,
+    Role, RoleAccess, ServiceAccountTemplate, SessionKind, SubjectTemplate,
 };
 use crate::config::problem::{At, Place};
 use crate::config::raw::{

@@ -5,7 +5,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use super::{Documents, document_path};
-use crate::config::model::{Bastion, Cluster, ClusterAccess, Name, Sandbox};
+use crate::config::cluster::{Cluster, ClusterAccess};
+use crate::config::model::{Bastion, Name, Sandbox};
 use crate::config::problem::{At, Place};
 use crate::config::raw::{Document, RawBastion, RawRole};
 
