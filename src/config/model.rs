@@ -394,14 +394,14 @@ impl KubernetesRole {
 /// What a role stands for on a cluster, before it is known for whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubjectTemplate {
-    /// On clusters of [`Mint::TokenRequest`].
+    /// On clusters of [`Mint::TokenRequest`](super::Mint::TokenRequest).
     ServiceAccount(ServiceAccountTemplate),
-    /// The identity's own name, on clusters of [`Mint::OidcIssuer`].
+    /// The identity's own name, on clusters of [`Mint::OidcIssuer`](super::Mint::OidcIssuer).
     Own {
         /// Kubernetes groups, without the prefix that the API server puts before them; never empty.
         groups: BTreeSet<String>,
     },
-    /// The identity as RBAC there calls it, on clusters of [`Mint::Impersonation`].
+    /// The identity as RBAC there calls it, on clusters of [`Mint::Impersonation`](super::Mint::Impersonation).
     Impersonated {
         /// The Kubernetes user, with `{identity}` for the identity's name.
         username: String,
