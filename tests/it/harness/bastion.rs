@@ -428,7 +428,10 @@ spec:
     pub(crate) fn events(&self) -> Vec<Value> {
         let text =
             std::fs::read_to_string(self.state_dir().join("audit.jsonl")).unwrap_or_default();
-        text.lines()
+        // While the daemon writes a line, what of it is on the first page can be read already.
+        let written = text.rfind('\n').map_or("", |end| &text[..=end]);
+        written
+            .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
