@@ -220,6 +220,20 @@ pub enum Event<'a> {
         /// When it expires.
         expires: Timestamp,
     },
+    /// Somebody asked what Kubernetes grants them. Written before a credential is issued for the question.
+    #[serde(rename = "rights.asked")]
+    RightsAsked {
+        /// The id that the credential is issued under; no session is opened.
+        session: SessionId,
+        /// From where.
+        peer: &'a Peer,
+        /// The decision that it was asked for.
+        grant: &'a Grant,
+        /// In which namespaces.
+        namespaces: Vec<&'a str>,
+        /// `Audit-ID` of each question, as the API server's audit log has it.
+        audit_ids: Vec<&'a str>,
+    },
     /// An identity has its kubeconfigs count no more. Written before it is done.
     #[serde(rename = "kubeconfig.rotated")]
     KubeconfigRotated {

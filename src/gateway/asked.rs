@@ -255,7 +255,7 @@ async fn take(
 }
 
 /// A random UUID (RFC 9562, version 4), as the API server makes them.
-fn audit_id() -> Result<String, Sorry> {
+pub(super) fn audit_id() -> Result<String, Sorry> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes)
         .map_err(|_| Sorry::new(StatusCode::INTERNAL_SERVER_ERROR, "there is no randomness"))?;

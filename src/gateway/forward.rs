@@ -24,7 +24,7 @@ use crate::causes::causes;
 use crate::recording::requests::{Note, RecordedBody, RequestNumber};
 
 /// `Audit-ID`, by which our record and the API server's audit log are joined.
-const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+pub(super) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// Answers a request, or says why there is no answer.
 pub(super) async fn answer(

@@ -16,6 +16,7 @@ mod forward;
 pub mod front;
 mod headers;
 mod marks;
+mod question;
 mod reading;
 pub mod request_info;
 mod session;
@@ -38,6 +39,7 @@ use tokio_util::task::TaskTracker;
 
 pub use authority::AuthorityError;
 pub use bearer::BearerError;
+pub use question::{NotAnswered, RightsQuestion};
 pub use session::{Admission, ApiSession, ApiSessionParts};
 pub use upstream::{Upstream, UpstreamError};
 

@@ -55,6 +55,12 @@ pub struct ApiSessionParts {
     pub unrecorded: mpsc::Sender<RecordingError>,
 }
 
+/// What is said to API servers of whoever asks.
+pub(super) fn agent(identity: &Name, role: &Name, session: SessionId) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!("bastion-audit/{version} (identity={identity}; role={role}; session={session})")
+}
+
 /// A session as the gateway sees it.
 pub struct ApiSession {
     parts: ApiSessionParts,
@@ -69,13 +75,7 @@ pub struct ApiSession {
 impl ApiSession {
     /// From its parts.
     pub fn new(parts: ApiSessionParts) -> Arc<Self> {
-        let agent = format!(
-            "bastion-audit/{} (identity={}; role={}; session={})",
-            env!("CARGO_PKG_VERSION"),
-            parts.identity,
-            parts.role,
-            parts.session
-        );
+        let agent = agent(&parts.identity, &parts.role, parts.session);
         Arc::new(Self {
             parts,
             agent,

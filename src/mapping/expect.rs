@@ -7,17 +7,11 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use super::addresses::telling;
+use super::told::KINDS;
 use crate::config::{Can, Config, Name, RoleAccess, SessionKind, Takes, Who};
 use crate::identity::Group;
 use crate::identity::certificate;
 use crate::policy::{self, KubernetesSubject, Request, Somebody, Supposed};
-
-const KINDS: [SessionKind; 4] = [
-    SessionKind::Shell,
-    SessionKind::Exec,
-    SessionKind::Tunnel,
-    SessionKind::Credential,
-];
 
 /// Why an expectation is none of what is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

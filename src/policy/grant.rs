@@ -118,6 +118,10 @@ impl Grant {
         }
     }
 
+    /// What was decided, without what it may open.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
     /// Who.
     pub fn identity(&self) -> &Name {
         &self.decision.identity

@@ -108,7 +108,11 @@ impl<'c> Somebody<'c> {
     }
 
     /// A proven identity that asks for something new: what proved it must prove it now.
-    pub(super) fn who_asks(
+    ///
+    /// # Errors
+    ///
+    /// Why it does not any more.
+    pub fn who_asks(
         config: &'c Config,
         identity: &Identity,
         now: Timestamp,

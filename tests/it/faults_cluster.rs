@@ -76,6 +76,16 @@ fn refused(bastion: &Bastion, login: &str, sentence: &str, reason: &[&str]) {
     assert!(ran.stderr.contains(sentence), "{ran:?}");
 }
 
+/// The decision needs no cluster; what RBAC there grants is not guessed.
+fn explained_in_part(bastion: &Bastion, login: &str, sentence: &str) {
+    let ran = bastion.run_ssh("operator-a", login, "bastion explain");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stdout.contains("  shell       yes: "), "{ran:?}");
+    assert!(!ran.stdout.contains("what Kubernetes grants"), "{ran:?}");
+    let said = format!("bastion-audit: what Kubernetes grants is not known: {sentence} (session ");
+    assert!(ran.stderr.starts_with(&said), "{ran:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_wrong_with_a_cluster_is_told_and_other_clusters_serve_on() {
     let files = tempfile::tempdir().unwrap();
@@ -144,6 +154,9 @@ async fn what_is_wrong_with_a_cluster_is_told_and_other_clusters_serve_on() {
         let ran = bastion.run_ssh("operator-a", "viewer", "kubectl auth whoami -o name");
         assert_eq!(ran.code, Some(0), "{ran:?}");
     });
+    for (login, sentence, _) in &cases[2..] {
+        explained_in_part(&bastion, login, sentence);
+    }
     working.send("still here\n");
     working.close_stdin();
     let ran = working.wait();

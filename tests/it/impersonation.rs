@@ -178,6 +178,21 @@ fn audited(session: &str) -> impl Iterator<Item = Value> {
 }
 
 #[test]
+fn explain_over_ssh_asks_in_the_operators_name() {
+    let ran = named().run_ssh("operator-b", "names+named", "bastion explain -n named");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let granted = "what Kubernetes grants on named to operator-b@corp.example in corp:readers:\n  in named:\n    \
+        get, list, watch, create configmaps\n    \
+        get, list, watch         pods\n";
+    assert!(ran.stdout.ends_with(granted), "{ran:?}");
+    let asked = named().event("rights.asked", |event| event["grant"]["role"] == "names");
+    let session = asked["session"].as_str().unwrap();
+    assert!(
+        audited(session).any(|event| event["objectRef"]["resource"] == "selfsubjectrulesreviews")
+    );
+}
+
+#[test]
 fn an_operator_is_whom_rbac_knows_and_may_do_what_it_says() {
     let bastion = named();
     let script = "echo $BASTION_SESSION >&2; kubectl auth whoami -o json";

@@ -270,6 +270,35 @@ fn a_token_for_one_cluster_is_refused_on_another() {
 }
 
 #[test]
+fn explain_over_ssh_asks_in_ones_own_name() {
+    let there = Trusting::shared();
+    let granted = |login: &str| {
+        let ran = there
+            .bastion
+            .run_ssh("operator-b", login, "bastion explain -n kube-public");
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+        let (_, granted) = ran.stdout.split_once("what Kubernetes grants").unwrap();
+        granted.to_owned()
+    };
+    assert_eq!(
+        granted("reader+own"),
+        " on own to ssh:operator-b in ssh:readers:\n  in kube-public:\n    get, list, watch         configmaps\n"
+    );
+    let writer = granted("writer+own");
+    assert!(writer.contains("create, delete"), "{writer}");
+    // A credential that the API server refuses is no "nothing".
+    let ran = there
+        .bastion
+        .run_ssh("operator-b", "reader+other", "bastion explain");
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(
+        ran.stderr
+            .contains("not known: cluster other: its API server answers 401"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn a_credential_that_was_handed_out_is_not_called_revoked() {
     let there = Trusting::shared();
     let token = there.credential("operator-b", "reader+own");

@@ -122,7 +122,8 @@ fn bastion_inside_a_session_says_who_where_and_for_how_long() {
     let ran = run("exec bastion roles");
     assert!(ran.stdout.contains("on call"), "{ran:?}");
     let ran = run("exec bastion explain editor");
-    assert!(ran.stdout.contains("yes: editor on prod"), "{ran:?}");
+    assert!(ran.stdout.contains("yes: role editor on prod"), "{ran:?}");
+    assert!(ran.stdout.contains("kubectl auth can-i --list"), "{ran:?}");
     for help in ["exec bastion", "exec bastion help", "exec bastion --help"] {
         let ran = run(help);
         assert!(ran.stdout.contains("Usage: bastion"), "{help}: {ran:?}");

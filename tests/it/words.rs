@@ -3,6 +3,8 @@
 use serde_json::Value;
 
 use crate::harness::bastion::Bastion;
+use crate::harness::cluster::ControlPlane;
+use crate::harness::running::secrets_of;
 
 #[test]
 fn whoami_says_who_was_proven_and_by_what() {
@@ -41,8 +43,13 @@ fn explain_says_why_and_why_not() {
     let ran = bastion.run_ssh("operator-a", "operator-a", "bastion explain viewer");
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let subject = "system:serviceaccount:bastion-viewer:viewer";
-    let yes = format!("yes: viewer on prod as {subject}, by binding sre-viewers (on call), until ");
-    assert!(ran.stdout.contains(&yes), "{}", ran.stdout);
+    for part in [
+        &format!("yes: role viewer on prod, as {subject}"),
+        "by the binding sre-viewers: on call",
+        "rules:\n  the binding sre-viewers gives viewer on prod",
+    ] {
+        assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
+    }
     assert!(
         ran.stdout
             .contains("no: The role viewer hands out no credentials"),
@@ -50,9 +57,54 @@ fn explain_says_why_and_why_not() {
         ran.stdout
     );
     let ran = bastion.run_ssh("operator-a", "operator-a", "bastion explain viewer+nowhere");
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), ""), "{ran:?}");
     assert!(ran.stdout.contains("'nowhere'"), "{ran:?}");
     // It asks, it does not open: no session is left of it.
     assert!(!ran.stdout.contains("yes"), "{}", ran.stdout);
+}
+
+#[test]
+fn explain_tells_what_kubernetes_grants_and_takes_back_what_it_asked_by() {
+    let bastion = Bastion::shared();
+    let line = "bastion explain viewer -n default -n kube-system";
+    let ran = bastion.run_ssh("operator-a", "operator-a", line);
+    assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+    let subject = "system:serviceaccount:bastion-viewer:viewer";
+    let heading = format!("what Kubernetes grants on prod to {subject}:\n  in default:\n");
+    let (_, granted) = ran.stdout.split_once(&heading).unwrap();
+    // As kubectl in the session is told.
+    let list = "kubectl auth can-i --list --no-headers | grep -w pods";
+    let inside = bastion.run_ssh("operator-a", "viewer", list);
+    let line = granted.lines().find(|line| line.contains("pods")).unwrap();
+    for verb in ["get", "list", "watch"] {
+        assert!(inside.stdout.contains(verb), "{inside:?}");
+        assert!(line.contains(verb), "{line}");
+    }
+    assert!(!granted.contains("MIND"), "{granted}");
+    assert!(granted.contains("  in kube-system"), "{granted}");
+
+    // By a credential that is on record like any other, and taken back.
+    let asked = bastion.event("rights.asked", |event| {
+        event["namespaces"] == serde_json::json!(["default", "kube-system"])
+    });
+    let session = asked["session"].as_str().unwrap();
+    let issued = bastion.event("lease.issued", |event| event["session"] == session);
+    assert_eq!(issued["subject"], subject);
+    let released = bastion.event("lease.released", |event| event["session"] == session);
+    assert_eq!(released["validUntil"], Value::Null, "{released}");
+    assert_eq!(secrets_of(session), Vec::<String>::new());
+    // And each question is in the API server's own log under the id that ours has.
+    let lines = ControlPlane::shared().audit_lines();
+    for id in asked["auditIds"].as_array().unwrap() {
+        let line = lines.iter().find(|line| line["auditID"] == *id).unwrap();
+        assert_eq!(line["user"]["username"], subject);
+        assert_eq!(line["objectRef"]["resource"], "selfsubjectrulesreviews");
+        let agent = line["userAgent"].as_str().unwrap();
+        assert!(agent.contains("identity=operator-a"), "{agent}");
+    }
+
+    let ran = bastion.run_ssh("operator-a", "operator-a", "bastion explain -n ../x");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(2), ""), "{ran:?}");
 }
 
 #[test]
@@ -104,7 +156,7 @@ fn help_is_there_and_a_word_that_is_none_says_so() {
 #[test]
 fn words_run_no_process_and_leave_audit_events_not_casts() {
     let bastion = Bastion::start();
-    for word in ["whoami", "roles", "explain", "ssh-config", "help"] {
+    for word in ["whoami", "roles", "ssh-config", "help"] {
         let ran = bastion.run_ssh("operator-a", "operator-a", &format!("bastion {word}"));
         assert_eq!(ran.code, Some(0), "{ran:?}");
         let answered = bastion.event("word.answered", |event| event["word"] == word);

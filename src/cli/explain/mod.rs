@@ -1,7 +1,6 @@
 //! `bastion-audit explain`.
 
 mod rbac;
-mod rules;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -10,13 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, anyhow};
 use bastion_audit::clock::{Clock, SystemClock};
-use bastion_audit::config::{
-    self, Config, Factor, IdentityDocument, Name, Pattern, SessionKind, allowed_from, show_duration,
-};
+use bastion_audit::config::{self, Config, IdentityDocument, Name, Pattern, allowed_from};
 use bastion_audit::identity::certificate::{self, CertificateFacts};
-use bastion_audit::policy::{
-    self, Decision, Denial, Gives, KubernetesSubject, Request, Somebody, Supposed,
-};
+use bastion_audit::mapping::told;
+use bastion_audit::policy::{self, Decision, Gives, Request, Somebody, Supposed};
 use jiff::Timestamp;
 
 /// Show what an identity may do, by which binding, and why
@@ -49,13 +45,6 @@ pub(crate) struct Explain {
     #[arg(long, value_name = "NAME", requires = "kubeconfig")]
     namespace: Option<String>,
 }
-
-const KINDS: [SessionKind; 4] = [
-    SessionKind::Shell,
-    SessionKind::Exec,
-    SessionKind::Tunnel,
-    SessionKind::Credential,
-];
 
 impl Explain {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
@@ -189,13 +178,13 @@ fn about(
             gives(&role.gives)
         )?;
         if !role.requires.is_empty() {
-            writeln!(out, "          requires {}", required(&role.requires))?;
+            writeln!(out, "          requires {}", told::required(&role.requires))?;
         }
         writeln!(
             out,
             "          by the binding {}{}",
             role.binding,
-            why(role.until, role.reason.as_deref())
+            told::why(role.until, role.reason.as_deref())
         )?;
     }
     Ok(())
@@ -245,12 +234,6 @@ fn pattern(pattern: &Pattern, all: &str) -> String {
     }
 }
 
-fn why(until: Option<Timestamp>, reason: Option<&str>) -> String {
-    let until = until.map_or_else(String::new, |until| format!(", until {until}"));
-    let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("{until}{reason}")
-}
-
 /// The decision for each kind of session; the first that is a yes.
 fn decisions(
     out: &mut impl Write,
@@ -259,88 +242,17 @@ fn decisions(
     login: &str,
     supposed: Supposed,
 ) -> anyhow::Result<Option<Decision>> {
-    writeln!(out, "\nlogin as {}:", login.escape_debug())?;
     let mut granted = None;
-    let mut said = None;
-    for kind in KINDS {
+    let text = told::decisions(config, login, supposed.now, |kind| {
         let request = Request {
             principal: login.to_owned(),
             kind,
         };
-        let decided = policy::explain(config, somebody, &request, supposed);
-        let text = match &decided {
-            Ok(decision) => {
-                granted.get_or_insert_with(|| decision.clone());
-                yes(config, decision, supposed.now)
-            }
-            Err(denial) => no(denial),
-        };
-        let again = said.as_ref() == Some(&text);
-        writeln!(
-            out,
-            "  {:<10}  {}",
-            kind.to_string(),
-            if again { "the same" } else { &text }
-        )?;
-        said = Some(text);
-    }
-    rules::tell(out, config, somebody, login, supposed)?;
+        policy::explain(config, somebody, &request, supposed).inspect(|decision| {
+            granted.get_or_insert_with(|| decision.clone());
+        })
+    });
+    let rules = told::rules(config, somebody, login, supposed);
+    write!(out, "\n{text}\n{rules}")?;
     Ok(granted)
 }
-
-fn yes(config: &Config, decision: &Decision, now: Timestamp) -> String {
-    let longest = decision.ends.duration_since(now).unsigned_abs();
-    let until = config
-        .bindings
-        .get(&decision.binding)
-        .and_then(|binding| binding.until);
-    let mut lines = vec![
-        format!(
-            "yes: role {} on {}, as {}",
-            decision.role,
-            decision.cluster,
-            decision.subject.in_words()
-        ),
-        format!(
-            "by the binding {}{}",
-            decision.binding,
-            why(until, decision.reason.as_deref())
-        ),
-        format!(
-            "for {} at most, {}",
-            show_duration(longest),
-            means(decision)
-        ),
-    ];
-    if !decision.requires.is_empty() {
-        lines.push(format!(
-            "if they have proven what it requires: {}",
-            required(&decision.requires)
-        ));
-    }
-    lines.join(BREAK)
-}
-
-fn required(factors: &[Factor]) -> String {
-    let factors: Vec<String> = factors.iter().map(ToString::to_string).collect();
-    factors.join(" and ")
-}
-
-fn means(decision: &Decision) -> String {
-    match decision.subject {
-        KubernetesSubject::Impersonated { .. } => {
-            "asked for in their name by the daemon".to_owned()
-        }
-        _ => {
-            let ttl = std::time::Duration::from_secs(decision.ttl.as_secs().into());
-            format!("with credentials of {}", show_duration(ttl))
-        }
-    }
-}
-
-fn no(denial: &Denial) -> String {
-    format!("no: {denial}").replace('\n', BREAK)
-}
-
-/// Further lines stand under the first one's text.
-const BREAK: &str = "\n              ";

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use bastion_audit::config::KubernetesRequest;
+use bastion_audit::mapping::told::{BEYOND, beyond_means};
 use bastion_audit::mint::check::{AccessReviews, Allowed};
 use bastion_audit::policy::Decision;
 
@@ -15,27 +16,6 @@ const ASKED: &[(&str, &str, &[&str])] = &[
     ("", "configmaps", &["get", "update"]),
     ("", "nodes", &["list"]),
     ("apps", "deployments", &["get", "update", "delete"]),
-];
-
-/// What can carry a credential out of a session, or lead past the gateway's understanding.
-const BEYOND: &[(&str, &str, &[&str])] = &[
-    ("", "secrets", &["get", "list", "create"]),
-    ("", "serviceaccounts/token", &["create"]),
-    ("", "serviceaccounts", &["impersonate"]),
-    ("", "users", &["impersonate"]),
-    ("", "nodes/proxy", &["get", "create"]),
-    ("", "pods/proxy", &["get", "create"]),
-    (
-        "certificates.k8s.io",
-        "certificatesigningrequests",
-        &["create"],
-    ),
-    ("rbac.authorization.k8s.io", "rolebindings", &["create"]),
-    (
-        "rbac.authorization.k8s.io",
-        "clusterroles",
-        &["bind", "escalate"],
-    ),
 ];
 
 /// What of this list is granted to whom the decision stands for.
@@ -86,10 +66,7 @@ pub(super) fn tell(
         }
     }
     if !beyond.may.is_empty() {
-        writeln!(
-            out,
-            "              what is under MIND shows or issues credentials that no session bounds, or leads past what the gateway understands"
-        )?;
+        writeln!(out, "              {}", beyond_means())?;
     }
     Ok(())
 }

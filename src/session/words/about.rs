@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-use crate::config::{Config, SessionKind};
-use crate::policy::{self, Available, Circumstances, Gives, OpenSession};
+use crate::config::Config;
+use crate::policy::{self, Available, Gives};
 
 use super::choice::choices;
 use crate::session::{Caller, steps};
@@ -94,51 +94,6 @@ pub(super) fn roles(config: &Config, caller: &Caller, now: Timestamp) -> String 
         ]);
     }
     table(&rows)
-}
-
-/// The decision for each kind of session, and the reason.
-pub(super) fn explain(
-    config: &Config,
-    caller: &Caller,
-    role: Option<&str>,
-    open: &[OpenSession],
-    now: Timestamp,
-) -> String {
-    let principal = role.unwrap_or(&caller.principal).to_owned();
-    let mut text = String::new();
-    for kind in [
-        SessionKind::Shell,
-        SessionKind::Exec,
-        SessionKind::Tunnel,
-        SessionKind::Credential,
-    ] {
-        let request = policy::Request {
-            principal: principal.clone(),
-            kind,
-        };
-        let circumstances = Circumstances {
-            now,
-            from: caller.peer.address.ip(),
-            open,
-        };
-        let told = match policy::decide(config, &caller.identity, &request, circumstances) {
-            Ok(grant) => format!(
-                "yes: {} on {} as {}, by binding {}{}, until {} at the latest",
-                grant.role(),
-                grant.cluster(),
-                grant.subject().in_words(),
-                grant.binding(),
-                grant
-                    .reason()
-                    .map(|reason| format!(" ({reason})"))
-                    .unwrap_or_default(),
-                crate::clock::to_the_second(grant.ends()),
-            ),
-            Err(denial) => format!("no: {denial}"),
-        };
-        row(&mut text, &kind.to_string(), told);
-    }
-    text
 }
 
 fn why(one: &Available) -> String {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 
-use super::{LONGEST, OPEN_QUOTE, about};
+use super::{LONGEST, OPEN_QUOTE, about, explain};
 use crate::audit::Event;
 use crate::clock;
 use crate::config::{duration, show_duration};
@@ -52,6 +52,9 @@ enum Word {
     Help,
 }
 
+/// In here that is a request like any other, on record as one.
+const CAN_I: &str =
+    "\nwhat Kubernetes grants this session: kubectl auth can-i --list [--namespace NAME]\n";
 const ENDING: &str = "bastion-audit: this session is ending\n";
 
 /// What is answered.
@@ -88,16 +91,12 @@ pub(in crate::session) async fn answer_inside(
     let (name, text) = match word {
         Word::Whoami => ("whoami", about::whoami(&config, caller)),
         Word::Roles => ("roles", about::roles(&config, caller, now)),
-        Word::Explain { role } => (
-            "explain",
-            about::explain(
-                &config,
-                caller,
-                role.as_deref(),
-                &monitor.live.of(caller.identity.name()),
-                now,
-            ),
-        ),
+        Word::Explain { role } => {
+            let login = role.as_deref().unwrap_or(&caller.principal);
+            let open = monitor.live.of(caller.identity.name());
+            let (text, _) = explain::decided(&config, caller, login, &open, now);
+            ("explain", text + CAN_I)
+        }
         Word::Session => match monitor.live.told(session) {
             Some(told) => {
                 let latest = may_extend(monitor, caller, session);

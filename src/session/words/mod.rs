@@ -5,6 +5,7 @@ mod about;
 mod choice;
 mod clients;
 mod evidence;
+mod explain;
 mod inside;
 
 use clap::{Parser, Subcommand};
@@ -46,11 +47,8 @@ enum Word {
     Whoami,
     /// The roles that you may take, where, and how to ask for each
     Roles,
-    /// Why you may or may not take a role
-    Explain {
-        /// ROLE or ROLE+CLUSTER; without one, what your login name stands for
-        role: Option<String>,
-    },
+    /// Why you may or may not take a role, and what Kubernetes grants you there
+    Explain(explain::ExplainArgs),
     /// The Host block for your ~/.ssh/config
     SshConfig,
     /// A short-lived credential (ExecCredential) on stdout, if your role allows it
@@ -95,6 +93,7 @@ pub(super) async fn answer(
     };
     let told = match word {
         Word::Credential => return credential::hand_out(monitor, caller, client).await,
+        Word::Explain(asked) => return explain::answer(monitor, caller, &asked, client).await,
         Word::Reading(word) => return evidence::answer(monitor, caller, open, word, client).await,
         word => simple(monitor, caller, &word).await,
     };
@@ -125,16 +124,6 @@ async fn simple(monitor: &Monitor, caller: &Caller, word: &Word) -> Result<Strin
     let (name, text) = match word {
         Word::Whoami => ("whoami", Ok(about::whoami(&config, caller))),
         Word::Roles => ("roles", Ok(about::roles(&config, caller, now))),
-        Word::Explain { role } => (
-            "explain",
-            Ok(about::explain(
-                &config,
-                caller,
-                role.as_deref(),
-                &monitor.live.of(caller.identity.name()),
-                now,
-            )),
-        ),
         Word::SshConfig => ("ssh-config", Ok(clients::ssh_config(&config, caller, now))),
         Word::Kubeconfig(how) => (
             "kubeconfig",

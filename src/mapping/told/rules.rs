@@ -1,32 +1,23 @@
 //! Every rule that mattered: what gives the role, and what would but for its time, its networks or its clusters.
 
-use std::io::Write;
 use std::net::IpAddr;
 
-use bastion_audit::config::{Config, Name};
-use bastion_audit::policy::{self, Rule, Says, Somebody, Supposed};
+use crate::config::{Config, Name, SourceNetwork};
+use crate::policy::{self, Rule, Says, Somebody, Supposed};
 
-pub(super) fn tell(
-    out: &mut impl Write,
-    config: &Config,
-    somebody: &Somebody<'_>,
-    login: &str,
-    supposed: Supposed,
-) -> std::io::Result<()> {
+/// A line for each, under a heading.
+pub fn rules(config: &Config, somebody: &Somebody<'_>, login: &str, supposed: Supposed) -> String {
     let rules = policy::rules(config, somebody, login, supposed);
     if rules.is_empty() {
-        return writeln!(out, "\nrules: none; no binding speaks of this");
+        return "rules: none; no binding speaks of this\n".to_owned();
     }
-    writeln!(out, "\nrules:")?;
-    for rule in rules {
-        writeln!(
-            out,
-            "  the binding {} {}",
-            rule.binding.name,
-            words(&rule, supposed)
-        )?;
-    }
-    Ok(())
+    let lines = rules.iter().map(|rule| {
+        let words = words(rule, supposed);
+        format!("  the binding {} {words}\n", rule.binding.name)
+    });
+    std::iter::once("rules:\n".to_owned())
+        .chain(lines)
+        .collect()
 }
 
 fn words(rule: &Rule<'_>, supposed: Supposed) -> String {
@@ -66,7 +57,7 @@ fn bounds(rule: &Rule<'_>, from: Option<IpAddr>) -> String {
     text
 }
 
-fn networks(networks: &[bastion_audit::config::SourceNetwork]) -> String {
+fn networks(networks: &[SourceNetwork]) -> String {
     let shown: Vec<String> = networks.iter().map(ToString::to_string).collect();
     shown.join(", ")
 }
