@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bastion_audit::clock::{Clock, SystemClock};
-use bastion_audit::config::{self, Config, SessionKind};
+use bastion_audit::config::{self, Config, Loader, SessionKind};
 use bastion_audit::identity::{Identity, identify};
 use bastion_audit::messages::{Offer, Peer};
 use bastion_audit::policy::{self, Circumstances, Request};
@@ -30,6 +30,7 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
     let people = people(&loaded)?;
     let rounds = stage.of(5, 1);
     let decisions = decisions(&loaded, &people, rounds)?;
+    let first = first_reads(directory.path(), &loaded, stage.of(7, 3))?;
     let (reloads, meanwhile) = reloads(directory.path(), &loaded, &people, stage.of(15, 5))?;
     let row = |work: &str, unit, ours, reach| Measured {
         work: work.to_owned(),
@@ -53,10 +54,16 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
             Reach::Under(50.0),
         ),
         row(
-            &format!("reload of {size}"),
+            &format!("reload of {size}, of whom one changed"),
             Unit::Milliseconds,
             median(&reloads),
             Reach::Under(200.0),
+        ),
+        row(
+            "all of it read for the first time",
+            Unit::Milliseconds,
+            median(&first),
+            Reach::Nothing,
         ),
         row(
             "proof and decision during reloads, p99, none refused",
@@ -221,6 +228,18 @@ fn decisions(config: &Config, people: &[Person], rounds: usize) -> anyhow::Resul
     Ok(taken)
 }
 
+/// Each load of everything by somebody who remembers nothing, in milliseconds.
+fn first_reads(root: &Path, config: &Config, rounds: usize) -> anyhow::Result<Vec<f64>> {
+    let mut taken = Vec::new();
+    for _ in 0..rounds {
+        let began = Instant::now();
+        let loaded = config::load(root)?;
+        taken.push(microseconds(began.elapsed()) / 1e3);
+        ensure!(loaded.digest == config.digest, "another configuration");
+    }
+    Ok(taken)
+}
+
 /// Each reload in milliseconds; and each proof with its decision, in microseconds, that was asked for meanwhile.
 fn reloads(
     root: &Path,
@@ -259,12 +278,26 @@ fn reloads(
         });
         let loading = || -> anyhow::Result<Vec<f64>> {
             let mut taken = Vec::new();
-            for _ in 0..rounds {
+            // As the daemon, which has read it before.
+            let mut loader = Loader::default();
+            let mut before = loader.load(root)?;
+            for round in 0..rounds {
+                let file = root.join(format!("people/{}.yaml", round % 100));
+                let text = std::fs::read_to_string(&file)?;
+                std::fs::write(
+                    &file,
+                    text.replacen("groups: [", &format!("groups: [new-{round}, "), 1),
+                )?;
                 let began = Instant::now();
-                let loaded = config::load(root)?;
+                let loaded = loader.load(root)?;
                 taken.push(microseconds(began.elapsed()) / 1e3);
-                ensure!(loaded.digest == config.digest, "another configuration");
+                ensure!(loaded.digest != before.digest, "the same configuration");
+                before = loaded;
             }
+            ensure!(
+                before.digest == config::load(root)?.digest,
+                "another configuration"
+            );
             Ok(taken)
         };
         let reloads = loading();

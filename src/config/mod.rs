@@ -20,6 +20,7 @@ mod problem;
 mod raw;
 mod reading;
 mod recordings;
+mod remembered;
 mod resolve;
 mod scalar;
 pub mod secrets;
@@ -47,19 +48,40 @@ pub use state_dir::{StateDirError, check_state_dir, state_dir};
 pub use writers::{Exposed, check_writers};
 
 use problem::Gathered;
+use remembered::Remembered;
 use source::Reader;
 
 /// Loads a file, or every `*.yaml` and `*.yml` below a directory. Looks at no secret: host keys and
 /// kubeconfigs are only named here.
 pub fn load(path: &Path) -> Result<Config, Problems> {
-    load_noting_files(path).0
+    load_noting_files(path, &mut Remembered::default()).0
+}
+
+/// Loads the same documents again and again, as they change: each time what [`load`] gives, in less time.
+#[derive(Debug, Default)]
+pub struct Loader(Remembered);
+
+impl Loader {
+    /// As [`load`].
+    ///
+    /// # Errors
+    ///
+    /// As [`load`].
+    pub fn load(&mut self, path: &Path) -> Result<Config, Problems> {
+        self.load_noting_files(path).0
+    }
+
+    /// As [`load`], with every file that was asked for, whether it was there or not.
+    fn load_noting_files(&mut self, root: &Path) -> (Result<Config, Problems>, Vec<PathBuf>) {
+        load_noting_files(root, &mut self.0)
+    }
 }
 
 /// Loads one file's worth of documents from memory; their paths are relative to `path`'s directory.
 pub fn parse(path: &Path, text: &str) -> Result<Config, Problems> {
     let mut loading = Loading::new(path, path.parent().unwrap_or(Path::new("")));
     loading.take(path, text);
-    loading.finish().0
+    loading.finish(&mut Remembered::default()).0
 }
 
 /// Whether this line of authorized_keys would be accepted; if not, why, and what to do.
@@ -71,8 +93,10 @@ pub fn check_public_key(line: &str) -> Result<(), String> {
     }
 }
 
-/// As [`load`], with every file that was asked for, whether it was there or not.
-fn load_noting_files(root: &Path) -> (Result<Config, Problems>, Vec<PathBuf>) {
+fn load_noting_files(
+    root: &Path,
+    remembered: &mut Remembered,
+) -> (Result<Config, Problems>, Vec<PathBuf>) {
     let files = match source::list(root) {
         Ok(files) => files,
         Err((path, error)) => return (Err(Problems::one(&path, error.to_string())), Vec::new()),
@@ -91,7 +115,7 @@ fn load_noting_files(root: &Path) -> (Result<Config, Problems>, Vec<PathBuf>) {
     for file in &files {
         loading.read(file);
     }
-    loading.finish()
+    loading.finish(remembered)
 }
 
 /// A configuration while its files are read.
@@ -133,8 +157,8 @@ impl<'r> Loading<'r> {
         self.gathered.report(&Place::file(file), error.to_string());
     }
 
-    fn finish(mut self) -> (Result<Config, Problems>, Vec<PathBuf>) {
-        let found = reading::documents(&self.texts);
+    fn finish(mut self, remembered: &mut Remembered) -> (Result<Config, Problems>, Vec<PathBuf>) {
+        let found = reading::documents(&self.texts, remembered);
         for problem in found.problems {
             self.gathered.push(problem);
         }

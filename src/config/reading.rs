@@ -1,12 +1,14 @@
 //! From the texts of all files to documents, by as many threads as there are processors: a large organisation has tens of thousands,
 //! and each is a piece of text of its own.
 
+use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::problem::{Gathered, Problem};
 use super::raw::{self, Document};
+use super::remembered::{Content, Remembered};
 use super::yaml::{self, Chunk};
 
 /// What one thread reads at least, in bytes: less is done sooner than a thread is started.
@@ -15,16 +17,55 @@ const WORTH_A_THREAD: usize = 64 << 10;
 /// What was in the files, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    pub(super) documents: Vec<Document>,
+    pub(super) documents: Vec<Arc<Document>>,
     pub(super) problems: Vec<Problem>,
     /// Something was no document at all.
     pub(super) incomplete: bool,
 }
 
-/// Reads all of them. The order in which it is done does not show.
-pub(super) fn documents(files: &[(PathBuf, Arc<str>)]) -> Found {
-    let pieces: Vec<(&Path, Chunk<'_>)> = files
+/// What is in all of them, as if each were read; those that hold what they held are not. The order in which it is done does not show.
+pub(super) fn documents(files: &[(PathBuf, Arc<str>)], remembered: &mut Remembered) -> Found {
+    let contents: Vec<Content> = files.iter().map(|(_, text)| Content::of(text)).collect();
+    let known = |(file, content): (&(PathBuf, Arc<str>), &Content)| {
+        let documents = remembered.documents(&file.0, *content);
+        documents.map(<[Arc<Document>]>::to_vec)
+    };
+    let known: Vec<Option<Vec<Arc<Document>>>> = files.iter().zip(&contents).map(known).collect();
+    let unknown = files
         .iter()
+        .zip(&known)
+        .filter(|(_, known)| known.is_none());
+    let read = read_all(unknown.map(|(file, _)| file));
+
+    let mut found = Found {
+        documents: Vec::new(),
+        problems: read.problems,
+        incomplete: read.incomplete,
+    };
+    let wrong: HashSet<&Path> = found
+        .problems
+        .iter()
+        .map(|one| one.place().path())
+        .collect();
+    let mut new: HashMap<&Path, Vec<Arc<Document>>> = HashMap::new();
+    for document in &read.documents {
+        let of_its_file = new.entry(document.at.path()).or_default();
+        of_its_file.push(Arc::clone(document));
+    }
+    *remembered = Remembered::default();
+    for (((file, text), content), known) in files.iter().zip(contents).zip(known) {
+        let documents = known.or_else(|| new.remove(file.as_path()));
+        let documents = documents.unwrap_or_default();
+        if !wrong.contains(file.as_path()) {
+            remembered.keep(file, content, text.len(), &documents);
+        }
+        found.documents.extend(documents);
+    }
+    found
+}
+
+fn read_all<'f>(files: impl Iterator<Item = &'f (PathBuf, Arc<str>)>) -> Found {
+    let pieces: Vec<(&Path, Chunk<'_>)> = files
         .flat_map(|(file, text)| {
             let chunks = yaml::chunks(text).into_iter();
             chunks.map(|chunk| (file.as_path(), chunk))
@@ -102,7 +143,7 @@ fn read(share: &[(&Path, Chunk<'_>)]) -> Found {
                 }
             };
             found.incomplete |= document.is_none();
-            found.documents.extend(document);
+            found.documents.extend(document.map(Arc::new));
         }
     }
     found.problems = gathered.into_list();
@@ -119,6 +160,8 @@ impl Found {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn people(count: usize) -> Vec<(PathBuf, Arc<str>)> {
@@ -168,7 +211,7 @@ mod tests {
                 pieces.len()
             );
         }
-        let together = documents(&files);
+        let together = documents(&files, &mut Remembered::default());
         assert_eq!(names(&together), names(&alone));
         assert_eq!(together.problems, alone.problems);
         assert_eq!(together.problems.len(), 30);
@@ -179,8 +222,72 @@ mod tests {
     #[test]
     fn what_is_larger_than_a_share_is_read_all_the_same() {
         let large = format!("a: '{}'\n---\nb: 1\n", "x".repeat(3 * WORTH_A_THREAD));
-        let found = documents(&[("f.yaml".into(), Arc::from(large))]);
+        let found = documents(
+            &[("f.yaml".into(), Arc::from(large))],
+            &mut Remembered::default(),
+        );
         assert!(found.incomplete && found.documents.is_empty());
-        assert!(documents(&[]).documents.is_empty());
+        let none = documents(&[], &mut Remembered::default());
+        assert!(none.documents.is_empty());
+    }
+
+    #[test]
+    fn what_did_not_change_is_not_read_again_and_what_is_wrong_is() {
+        let mut remembered = Remembered::default();
+        let files = people(90);
+        let first = documents(&files, &mut remembered);
+        let mut changed = files.clone();
+        changed[3].1 = Arc::from(changed[3].1.replace("groups: [a]", "groups: [b]"));
+        let second = documents(&changed, &mut remembered);
+        let same: Vec<bool> = first
+            .documents
+            .iter()
+            .zip(&second.documents)
+            .map(|(one, other)| Arc::ptr_eq(one, other))
+            .collect();
+        // In the first file there is a mistake, and in the fourth a change; each has nine documents.
+        let expected = (0..90).map(|n| n / 9 != 0 && n / 9 != 3);
+        assert_eq!(same, expected.collect::<Vec<_>>());
+        assert_eq!(first.problems, second.problems);
+        // A file that is gone is forgotten.
+        documents(&changed[..1], &mut remembered);
+        let third = documents(&changed, &mut remembered);
+        assert!(!Arc::ptr_eq(&second.documents[80], &third.documents[80]));
+    }
+
+    /// A file of some documents, some with a mistake or no YAML at all.
+    fn file() -> impl Strategy<Value = String> {
+        let document = (0..6_u8, 0..4_u8).prop_map(|(name, kind)| {
+            let spec = match kind {
+                0 => "{groups: [a], keys: []}",
+                1 => "{kyes: 1}",
+                2 => "[",
+                _ => "{groups: [b], keys: [x]}",
+            };
+            format!(
+                "---\napiVersion: bastion-audit.dev/v1alpha1\nkind: Identity\nmetadata: {{name: p-{name}}}\nspec: {spec}\n"
+            )
+        });
+        proptest::collection::vec(document, 0..4).prop_map(|documents| documents.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_remembered_does_not_show(
+            loads in proptest::collection::vec(proptest::collection::vec((0..3_u8, file()), 0..4), 1..5)
+        ) {
+            let mut remembered = Remembered::default();
+            // What a file is not given anew, it holds still.
+            let mut files: std::collections::BTreeMap<PathBuf, Arc<str>> = Default::default();
+            for load in loads {
+                for (file, text) in load {
+                    files.insert(PathBuf::from(format!("{file}.yaml")), Arc::from(text));
+                }
+                let files: Vec<_> = files.clone().into_iter().collect();
+                let cold = documents(&files, &mut Remembered::default());
+                let warm = documents(&files, &mut remembered);
+                prop_assert_eq!(format!("{cold:?}"), format!("{warm:?}"));
+            }
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::issuer::Issuer;
 use crate::locks::Locks;
 use crate::totp::Enrolled;
 
-use super::{Bastion, Config, Problems, load_noting_files, source};
+use super::{Bastion, Config, Loader, Problems, source};
 
 /// How often files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -118,6 +118,7 @@ pub struct Watch {
     asked: mpsc::Receiver<()>,
     /// What the last load asked for.
     files: Vec<PathBuf>,
+    loader: Loader,
     period: Duration,
 }
 
@@ -133,6 +134,7 @@ pub fn follow(root: &Path, config: Arc<Config>) -> (Watch, Reloads) {
         reports,
         asked,
         files: Vec::new(),
+        loader: Loader::default(),
         period: PERIOD,
     };
     let reloads = Reloads {
@@ -230,9 +232,16 @@ impl Watch {
         self.reports.send(report).await.map_err(|_| Ended)
     }
 
-    async fn load(&self) -> Result<(Outcome, Vec<PathBuf>), Ended> {
+    async fn load(&mut self) -> Result<(Outcome, Vec<PathBuf>), Ended> {
         let root = self.root.clone();
-        blocking(move || load_with_keys(&root)).await
+        let mut loader = std::mem::take(&mut self.loader);
+        let (loader, loaded) = blocking(move || {
+            let loaded = load_with_keys(&root, &mut loader);
+            (loader, loaded)
+        })
+        .await?;
+        self.loader = loader;
+        Ok(loaded)
     }
 
     async fn fingerprint(&self) -> Result<Fingerprint, Ended> {
@@ -242,8 +251,8 @@ impl Watch {
 }
 
 /// As it would be at a start: with another key that cannot be read it would not be in force, so it is not now.
-fn load_with_keys(root: &Path) -> (Outcome, Vec<PathBuf>) {
-    let (outcome, mut files) = load_noting_files(root);
+fn load_with_keys(root: &Path, loader: &mut Loader) -> (Outcome, Vec<PathBuf>) {
+    let (outcome, mut files) = loader.load_noting_files(root);
     let issuer = |config: &Config| config.bastion.issuer.clone();
     let Some(issuer) = outcome.as_ref().ok().and_then(issuer) else {
         return (outcome, files);

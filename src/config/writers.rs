@@ -20,7 +20,7 @@ pub struct Exposed(pub PathBuf);
 ///
 /// The first that everybody can change.
 pub fn check_writers(root: &Path) -> Result<(), Exposed> {
-    let files = super::load_noting_files(root).1;
+    let files = super::Loader::default().load_noting_files(root).1;
     let mut all = std::iter::once(root).chain(files.iter().map(PathBuf::as_path));
     match all.find(|path| everybody_writes(path)) {
         Some(path) => Err(Exposed(path.to_owned())),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::authorized_keys::Wrong;
 use super::fields::nearest;
@@ -23,7 +24,7 @@ mod sandbox;
 /// All documents, by kind and name. A document whose `spec` could not be read still has its name here.
 pub(super) struct Documents<'a> {
     gathered: &'a Gathered,
-    by_kind: BTreeMap<Kind, BTreeMap<Name, Document>>,
+    by_kind: BTreeMap<Kind, BTreeMap<Name, Arc<Document>>>,
     /// Some document could not be read at all, so a name that seems to be missing may be in that one.
     incomplete: bool,
 }
@@ -32,7 +33,7 @@ pub(super) struct Documents<'a> {
 pub(super) fn config(
     gathered: &Gathered,
     root: &Path,
-    found: Vec<Document>,
+    found: Vec<Arc<Document>>,
     incomplete: bool,
     reader: &mut Reader,
 ) -> Option<Config> {
@@ -64,8 +65,8 @@ pub(super) fn config(
 }
 
 impl<'a> Documents<'a> {
-    fn sort(gathered: &'a Gathered, found: Vec<Document>, incomplete: bool) -> Self {
-        let mut by_kind: BTreeMap<Kind, BTreeMap<Name, Document>> = BTreeMap::new();
+    fn sort(gathered: &'a Gathered, found: Vec<Arc<Document>>, incomplete: bool) -> Self {
+        let mut by_kind: BTreeMap<Kind, BTreeMap<Name, Arc<Document>>> = BTreeMap::new();
         for document in found {
             let named = by_kind.entry(document.kind).or_default();
             if let Some(first) = named.get(&document.name.value) {
@@ -98,10 +99,11 @@ impl<'a> Documents<'a> {
             .get(&kind)
             .into_iter()
             .flat_map(BTreeMap::values)
+            .map(|document| &**document)
     }
 
     fn get(&self, kind: Kind, name: &Name) -> Option<&Document> {
-        self.by_kind.get(&kind)?.get(name)
+        Some(self.by_kind.get(&kind)?.get(name)?)
     }
 
     /// Whether a reference leads somewhere; reports it if not.

@@ -221,7 +221,7 @@ fn the_list_of_what_was_taken_back_is_part_of_the_configuration() {
     let mut bytes = b"SSHKRL\n\0\0\0\0\x01".to_vec();
     bytes.extend([0; 32]);
     std::fs::write(&list, &bytes).unwrap();
-    let (first, files) = load_noting_files(&file);
+    let (first, files) = Loader::default().load_noting_files(&file);
     let first = first.unwrap();
     assert!(files.contains(&list), "it is followed");
     let corp = &first.authorities[&Name::new("corp").unwrap()];

@@ -131,3 +131,37 @@ fn recordings_stay_where_they_are_and_for_ever_unless_it_is_said_otherwise() {
     assert_eq!(whole.retention.of(&name("viewer")), Some(days(365)));
     assert_eq!(whole.retention.shortest(), Some(days(30)));
 }
+
+#[test]
+fn what_a_loader_remembers_does_not_show() {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    };
+    let shown = |loaded: Result<Config, Problems>| {
+        let config = loaded?;
+        let all = (&config.bastion, &config.clusters, &config.identities);
+        let more = (&config.roles, &config.bindings, &config.digest);
+        Ok::<_, Problems>(format!("{all:?}{more:?}"))
+    };
+    let mut loader = Loader::default();
+    let mut same = |what: &str| {
+        let (warm, cold) = (loader.load(directory.path()), load(directory.path()));
+        let (warm, cold) = (shown(warm), shown(cold));
+        assert_eq!(warm, cold, "{what}");
+        warm.is_ok()
+    };
+    let mut documents = set();
+    write("all.yaml", &documents.concat());
+    assert!(same("the first time"));
+    assert!(same("nothing changed"));
+    let binding = documents.pop().unwrap();
+    write("all.yaml", &documents.concat());
+    assert!(!same("a binding is gone, and a default role with it"));
+    write("rest.yaml", &binding);
+    assert!(same("it is in another file"));
+    write("all.yaml", &set().concat());
+    assert!(!same("it is in both"));
+    std::fs::remove_file(directory.path().join("rest.yaml")).unwrap();
+    assert!(same("it is where it was"));
+}
