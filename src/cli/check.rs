@@ -322,8 +322,10 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
         say(&format!("cluster {}", cluster.name), credential(cluster))?;
     }
     if let Some(issuer) = &config.bastion.issuer {
-        let opened = Issuer::open(issuer)
-            .map(|opened| format!("{} signs for {}", opened.key_id(), issuer.url));
+        let opened = Issuer::open(issuer).and_then(|opened| {
+            opened.look()?;
+            Ok(format!("{} signs for {}", opened.key_id(), issuer.url))
+        });
         say("issuer", opened.map_err(|error| error.to_string()))?;
         if let Some(listener) = &issuer.listener {
             let served = DocumentServer::check(listener)

@@ -3,13 +3,18 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use bastion_audit::clock::{Clock as _, SystemClock};
 use bastion_audit::config::{self, Config, Mint, Name};
-use bastion_audit::issuer::{Issuer, IssuerError, authentication_config, create_key};
+use bastion_audit::issuer::{
+    Algorithm, Issuer, IssuerError, Jwk, KeyHolder, authentication_config, create_key,
+};
 use clap::Subcommand;
 
 use super::reading::print;
+use super::signer::Behind;
 
 /// For clusters that mint by oidcIssuer: keys, published documents, and what an API server is told
 #[derive(Debug, clap::Args)]
@@ -21,6 +26,7 @@ pub(crate) struct IssuerWord {
 #[derive(Debug, Subcommand)]
 enum Word {
     NewKey(NewKey),
+    Signer(IssuerSigner),
     Export(Export),
     AuthenticationConfig(AuthenticationConfig),
 }
@@ -29,25 +35,75 @@ impl IssuerWord {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.word {
             Word::NewKey(word) => word.run(),
+            Word::Signer(word) => word.run(),
             Word::Export(word) => word.run(),
             Word::AuthenticationConfig(word) => word.run(),
         }
     }
 }
 
-/// Make a key to sign tokens with (ES256), for signingKeys of spec.issuer, and print its id
+/// Make a key to sign tokens with, for signingKeys of spec.issuer, and print its id
 #[derive(Debug, clap::Args)]
 struct NewKey {
+    /// RS256 (RSA, 3072 bits) is for API servers that know no other: its tokens are longer, and cost more
+    #[arg(long, value_name = "ALGORITHM", value_enum, default_value_t = By::Es256)]
+    algorithm: By,
     /// The file to make (0600); one that is there is left alone
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
+/// An algorithm of tokens.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum By {
+    #[value(name = "ES256")]
+    Es256,
+    #[value(name = "RS256")]
+    Rs256,
+}
+
 impl NewKey {
     fn run(self) -> anyhow::Result<ExitCode> {
-        print(&format!("{}\n", create_key(&self.file)?))?;
+        let algorithm = match self.algorithm {
+            By::Es256 => Algorithm::Es256,
+            By::Rs256 => Algorithm::Rs256,
+        };
+        print(&format!("{}\n", create_key(&self.file, algorithm)?.id()))?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Hold a key apart from the daemon, and sign its tokens over a unix socket
+///
+/// Signs nothing but tokens of that issuer that begin now and live for 10 minutes at most. Name the socket and the public key that this
+/// prints in signingKeys of spec.issuer: {socket: PATH, publicKey: {...}}.
+#[derive(Debug, clap::Args)]
+struct IssuerSigner {
+    /// The key file, as 'bastion-audit issuer new-key' makes it
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// url of spec.issuer
+    #[arg(long, value_name = "URL")]
+    issuer: String,
+    #[command(flatten)]
+    behind: Behind,
+}
+
+impl IssuerSigner {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let holder = KeyHolder::open(&self.key, self.issuer)?;
+        let public = public(holder.public())?;
+        let sign = move |message: &[u8]| {
+            holder
+                .sign(message, SystemClock.now())
+                .map_err(|error| error.to_string())
+        };
+        self.behind.serve(Arc::new(sign), &public)
+    }
+}
+
+fn public(key: &Jwk) -> anyhow::Result<String> {
+    serde_json::to_string(key).context("writing the public key")
 }
 
 /// Write the documents that API servers read into a directory, for a web server or bucket of your own

@@ -1,12 +1,12 @@
-//! `bastion-audit signer`.
+//! `bastion-audit signer`, and what it has in common with `bastion-audit issuer signer`.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use bastion_audit::signing::FileSigner;
-use bastion_audit::signing::serve::SignerSocket;
+use bastion_audit::signing::serve::{Sign, SignerSocket, notes};
+use bastion_audit::signing::{FileSigner, Signer as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Hold the signing key apart from the daemon, and sign its checkpoints over a unix socket
@@ -18,6 +18,13 @@ pub(crate) struct Signer {
     /// The key file, as 'bastion-audit log new-key' makes it
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    #[command(flatten)]
+    behind: Behind,
+}
+
+/// Where a key is asked for its signatures.
+#[derive(Debug, clap::Args)]
+pub(super) struct Behind {
     /// The socket to make
     #[arg(long, value_name = "PATH")]
     socket: PathBuf,
@@ -28,21 +35,24 @@ pub(crate) struct Signer {
 
 impl Signer {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let signer = FileSigner::open(&self.key)?;
+        let public = signer.public_key().vkey();
+        self.behind.serve(notes(signer), &public)
+    }
+}
+
+impl Behind {
+    /// Signs until it is told to end. The first line on stdout has the public key, and is for scripts that wait for us.
+    pub(super) fn serve(self, sign: Sign, public: &str) -> anyhow::Result<ExitCode> {
         super::logging::to_stderr(false);
-        let key = FileSigner::open(&self.key)?;
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .context("starting the runtime")?
             .block_on(async {
-                let socket = SignerSocket::bind(&self.socket, key, self.peer_uid)
+                let socket = SignerSocket::bind(&self.socket, sign, self.peer_uid)
                     .with_context(|| self.socket.display().to_string())?;
-                // The first line on stdout is for scripts that wait for us.
-                writeln!(
-                    std::io::stdout(),
-                    "bastion-audit: signing with {}",
-                    socket.public_key().vkey()
-                )?;
+                writeln!(std::io::stdout(), "bastion-audit: signing with {public}")?;
                 let mut term = signal(SignalKind::terminate())?;
                 let mut int = signal(SignalKind::interrupt())?;
                 tokio::select! {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::CredentialTtl;
+use crate::issuer::Jwk;
 
 /// What is between an issuer's URL and its discovery document (OpenID Connect Discovery 1.0, 4).
 pub const WELL_KNOWN: &str = "/.well-known/openid-configuration";
@@ -18,11 +19,42 @@ pub struct IssuerSettings {
     /// The CA that API servers know the discovery document's server by; default: theirs.
     pub certificate_authority: Option<PathBuf>,
     /// Private keys. The first signs; the others' public halves are published, too.
-    pub signing_keys: Vec<PathBuf>,
+    pub signing_keys: Vec<IssuerKey>,
     /// Lifetime of each token: 2 to 10 minutes.
     pub token_ttl: CredentialTtl,
     /// Where the documents are served; `None`: they are exported to somewhere else.
     pub listener: Option<IssuerListener>,
+}
+
+/// What holds a key that signs tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IssuerKey {
+    /// A file, absolute.
+    File(PathBuf),
+    /// A process behind a unix socket.
+    Socket {
+        /// The socket, absolute.
+        socket: PathBuf,
+        /// The key that it must sign with.
+        public_key: Jwk,
+    },
+}
+
+impl IssuerKey {
+    /// The file or socket: nobody but the daemon may see it.
+    pub fn path(&self) -> &PathBuf {
+        match self {
+            Self::File(path) | Self::Socket { socket: path, .. } => path,
+        }
+    }
+
+    /// The file that it is read from.
+    pub(super) fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Socket { .. } => None,
+        }
+    }
 }
 
 /// The listener that serves the issuer's documents and nothing else.

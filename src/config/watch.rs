@@ -16,7 +16,7 @@ use crate::issuer::Issuer;
 use crate::locks::Locks;
 use crate::totp::Enrolled;
 
-use super::{Bastion, Config, Loader, Problems, source};
+use super::{Bastion, Config, IssuerKey, Loader, Problems, source};
 
 /// How often files are looked at.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -257,7 +257,8 @@ fn load_with_keys(root: &Path, loader: &mut Loader) -> (Outcome, Vec<PathBuf>) {
     let Some(issuer) = outcome.as_ref().ok().and_then(issuer) else {
         return (outcome, files);
     };
-    files.extend(issuer.signing_keys.iter().cloned());
+    let keys = issuer.signing_keys.iter();
+    files.extend(keys.filter_map(IssuerKey::file).cloned());
     let opened = Issuer::open(&issuer).map_err(|error| Problems::one(root, error.to_string()));
     (opened.and(outcome), files)
 }

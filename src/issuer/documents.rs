@@ -1,5 +1,7 @@
 //! What an issuer publishes: where its keys are, and which.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use serde_json::json;
 
@@ -15,6 +17,7 @@ pub struct Documents {
 
 impl Documents {
     pub(super) fn new(settings: &IssuerSettings, keys: &[SigningKey]) -> Self {
+        let by: BTreeSet<_> = keys.iter().map(|key| key.public().algorithm()).collect();
         let (discovery, jwks) = (settings.discovery(), settings.jwks());
         // What clients that ask for tokens would need is not there: nobody asks for one by HTTP.
         let document = json!({
@@ -22,7 +25,7 @@ impl Documents {
             "jwks_uri": jwks,
             "response_types_supported": ["id_token"],
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["ES256"],
+            "id_token_signing_alg_values_supported": by,
         });
         let public: Vec<_> = keys.iter().map(SigningKey::public).collect();
         Self {

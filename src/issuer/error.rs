@@ -12,7 +12,7 @@ pub enum IssuerError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// What a key file holds.
-    #[error("{} is no key for ES256 (ECDSA on P-256, PEM); make one with: bastion-audit issuer new-key FILE", path.display())]
+    #[error("{} is no key for ES256 (ECDSA on P-256) or RS256 (RSA of 2048 bits or more) in PEM; make one with: bastion-audit issuer new-key FILE", path.display())]
     NotAKey {
         /// The file.
         path: PathBuf,
@@ -52,6 +52,37 @@ pub enum IssuerError {
         /// The operating system's word.
         source: std::io::Error,
     },
+    /// The process that holds the key cannot be reached, or went away in mid-answer.
+    #[error("the issuer's signer at {} does not answer: {source}; is 'bastion-audit issuer signer' running there?", socket.display())]
+    SignerGone {
+        /// Its socket.
+        socket: PathBuf,
+        /// The operating system's word.
+        source: std::io::Error,
+    },
+    /// It says no.
+    #[error("the issuer's signer at {} refuses: {reason}", socket.display())]
+    SignerRefused {
+        /// Its socket.
+        socket: PathBuf,
+        /// Its sentence, cut and made printable.
+        reason: String,
+    },
+    /// What it answers is no signature by the key that it should be.
+    #[error("the issuer's signer at {} answered with something that is no signature of the publicKey that is configured for it", socket.display())]
+    SignerLied {
+        /// Its socket.
+        socket: PathBuf,
+    },
+    /// It does not answer in time.
+    #[error("the issuer's signer at {} is slow or hangs: no signature in time", socket.display())]
+    SignerSlow {
+        /// Its socket.
+        socket: PathBuf,
+    },
+    /// Too many wait for signatures already.
+    #[error("no signature in time: what holds the issuer's key is slow, or asked too often")]
+    Busy,
     /// The library that signs did not.
     #[error("a token could not be signed")]
     Sign,

@@ -4,12 +4,13 @@
 //! and the daemon needs no right in the cluster at all. What it may claim is bounded by a file that it cannot edit:
 //! [`authentication_config`] writes it.
 //!
-//! Tokens are JSON Web Tokens (RFC 7519) signed with ES256 (RFC 7518, 3.4), which takes 64 bytes of `aws-lc-rs` and no
-//! crate of its own. The documents are those of OpenID Connect Discovery 1.0 and RFC 7517.
+//! Tokens are JSON Web Tokens (RFC 7519) signed with ES256, or RS256 where the key is one of RSA (RFC 7518, 3.4 and 3.3), which takes
+//! `aws-lc-rs` and no crate of its own. The documents are those of OpenID Connect Discovery 1.0 and RFC 7517.
 
 mod authentication;
 mod documents;
 mod error;
+mod holder;
 mod key;
 mod listener;
 mod published;
@@ -19,17 +20,23 @@ mod token;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Semaphore;
+
 use crate::config::{CredentialTtl, IssuerSettings};
 
 pub use authentication::{SESSION, authentication_config, groups_of};
 pub use documents::Documents;
 pub use error::IssuerError;
-pub use key::create_key;
+pub use holder::{KeyHolder, NotSigned};
+pub use key::{Algorithm, Jwk, create_key};
 pub use listener::DocumentServer;
 pub use published::check_published;
 pub use token::{Claims, Signed};
 
 use key::SigningKey;
+
+/// Signatures under way that take longer than some microseconds.
+const AT_ONCE: usize = 16;
 
 /// What the API server puts before every name and group of ours, so that none can be one of its own.
 pub const PREFIX: &str = "ssh:";
@@ -44,22 +51,24 @@ pub fn prefixed(name: &str) -> String {
 pub struct Issuer {
     url: String,
     ttl: CredentialTtl,
-    signing: SigningKey,
+    signing: Arc<SigningKey>,
+    places: Arc<Semaphore>,
     documents: Documents,
 }
 
 impl Issuer {
-    /// Reads the keys, after making sure that only the daemon and root can.
+    /// Reads the keys, after making sure that only the daemon and root can. A process that holds one is not asked yet.
     ///
     /// # Errors
     ///
-    /// If one cannot be read or is no ES256 key.
+    /// If one cannot be read or is no key for ES256 or RS256.
     pub fn open(settings: &IssuerSettings) -> Result<Self, IssuerError> {
         let mut keys = Vec::new();
-        for path in &settings.signing_keys {
-            let key = SigningKey::open(path)?;
+        for source in &settings.signing_keys {
+            let key = SigningKey::open(source)?;
             if keys.iter().any(|other: &SigningKey| other.id() == key.id()) {
-                return Err(IssuerError::Twice { path: path.clone() });
+                let path = source.path().clone();
+                return Err(IssuerError::Twice { path });
             }
             keys.push(key);
         }
@@ -68,7 +77,8 @@ impl Issuer {
         Ok(Self {
             url: settings.url.clone(),
             ttl: settings.token_ttl,
-            signing,
+            signing: Arc::new(signing),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
             documents,
         })
     }
@@ -81,6 +91,15 @@ impl Issuer {
     /// What is published: where its keys are, and which.
     pub fn documents(&self) -> &Documents {
         &self.documents
+    }
+
+    /// Whether the key that signs is at hand, or with a process that answers. Blocks, for 3 s at most.
+    ///
+    /// # Errors
+    ///
+    /// If that process does not answer, or signs what is no token.
+    pub fn look(&self) -> Result<(), IssuerError> {
+        self.signing.look()
     }
 
     /// The id of the key that signs.

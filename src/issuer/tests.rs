@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
@@ -10,10 +12,11 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::config::{self, Config, Name};
+use crate::config::{self, Config, IssuerKey, Name};
 use crate::session::SessionId;
 
 mod listener;
+mod signers;
 
 const NOW: &str = "2030-01-01T00:00:00.9Z";
 
@@ -25,7 +28,7 @@ fn now() -> Timestamp {
 fn keys() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     for name in ["one", "two"] {
-        create_key(&directory.path().join(name)).unwrap();
+        create_key(&directory.path().join(name), Algorithm::Es256).unwrap();
     }
     directory
 }
@@ -35,7 +38,10 @@ fn settings(directory: &Path, signing: &[&str]) -> IssuerSettings {
         url: "https://bastion.example.com:8443/b".into(),
         discovery_url: None,
         certificate_authority: None,
-        signing_keys: signing.iter().map(|name| directory.join(name)).collect(),
+        signing_keys: signing
+            .iter()
+            .map(|name| IssuerKey::File(directory.join(name)))
+            .collect(),
         token_ttl: CredentialTtl::from_secs(300).unwrap(),
         listener: None,
     }
@@ -54,6 +60,14 @@ fn claims<'a>(identity: &'a Name, groups: Vec<&'a str>) -> Claims<'a> {
     }
 }
 
+/// As sessions have it, from a thread without a runtime.
+fn sign(issuer: &Issuer, claims: &Claims<'_>, at: Timestamp) -> Result<Signed, IssuerError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(issuer.sign(claims, at))
+}
+
 fn document(issuer: &Issuer, path: &str) -> Value {
     serde_json::from_slice(issuer.documents().at(path).unwrap()).unwrap()
 }
@@ -67,14 +81,26 @@ fn verified(token: &str, jwks: &Value) -> Value {
     let (message, signature) = token.rsplit_once('.').unwrap();
     let (header, payload) = message.split_once('.').unwrap();
     let header: Value = serde_json::from_slice(&decoded(header)).unwrap();
-    assert_eq!(header["alg"], "ES256");
     let keys = jwks["keys"].as_array().unwrap();
     let key = keys.iter().find(|key| key["kid"] == header["kid"]).unwrap();
-    let coordinate = |name: &str| decoded(key[name].as_str().unwrap());
-    let point = [vec![4], coordinate("x"), coordinate("y")].concat();
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
-        .verify(message.as_bytes(), &decoded(signature))
-        .unwrap();
+    assert_eq!(header["alg"], key["alg"]);
+    let number = |name: &str| decoded(key[name].as_str().unwrap());
+    let (message, signature) = (message.as_bytes(), decoded(signature));
+    match key["alg"].as_str().unwrap() {
+        "ES256" => {
+            let point = [vec![4], number("x"), number("y")].concat();
+            UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+                .verify(message, &signature)
+                .unwrap();
+        }
+        "RS256" => {
+            let (n, e) = (number("n"), number("e"));
+            RsaPublicKeyComponents { n, e }
+                .verify(&RSA_PKCS1_2048_8192_SHA256, message, &signature)
+                .unwrap();
+        }
+        other => panic!("{other}"),
+    }
     serde_json::from_slice(&decoded(payload)).unwrap()
 }
 
@@ -85,7 +111,7 @@ fn a_token_says_who_for_whom_and_until_when_and_nothing_else() {
     let name = Name::new("operator-a").unwrap();
     let claims = claims(&name, vec!["sre"]);
     let session = claims.session;
-    let signed = issuer.sign(&claims, now()).unwrap();
+    let signed = sign(&issuer, &claims, now()).unwrap();
     let said = verified(
         signed.credential.expose(),
         &document(&issuer, "/b/jwks.json"),
@@ -141,8 +167,8 @@ fn another_key_signs_what_was_published_before_it_did() {
     let after = issuer(keys.path(), &["two", "one"]);
     let name = Name::new("operator-a").unwrap();
     let published = document(&before, "/b/jwks.json");
-    let old = before.sign(&claims(&name, vec![]), now()).unwrap();
-    let new = after.sign(&claims(&name, vec![]), now()).unwrap();
+    let old = sign(&before, &claims(&name, vec![]), now()).unwrap();
+    let new = sign(&after, &claims(&name, vec![]), now()).unwrap();
     // Who has read the keys before the change takes both, and so does who reads them after.
     for jwks in [&published, &document(&after, "/b/jwks.json")] {
         verified(old.credential.expose(), jwks);
@@ -161,7 +187,7 @@ fn a_key_is_the_daemons_alone_and_is_never_printed() {
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     // What is there is left alone.
-    assert!(create_key(&path).is_err());
+    assert!(create_key(&path, Algorithm::Es256).is_err());
     assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
     let opened = issuer(keys.path(), &["one"]);
     assert!(!format!("{opened:?}").contains("PRIVATE"), "{opened:?}");
@@ -334,8 +360,8 @@ proptest! {
         let name = Name::new(&name).unwrap();
         let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
         let at = Timestamp::from_second(seconds).unwrap();
-        let one = issuer.sign(&claims(&name, groups.clone()), at).unwrap();
-        let other = issuer.sign(&claims(&name, groups.clone()), at).unwrap();
+        let one = sign(&issuer, &claims(&name, groups.clone()), at).unwrap();
+        let other = sign(&issuer, &claims(&name, groups.clone()), at).unwrap();
         let said = verified(one.credential.expose(), &document(&issuer, "/b/jwks.json"));
         prop_assert_eq!(&said["sub"], name.as_str());
         prop_assert_eq!(&said["groups"], &json!(groups));

@@ -4,6 +4,7 @@
 //! note it is ([`NoteKind`]), so that none can be passed off as another. The private key is a file of ours, or with a
 //! process behind a unix socket ([`serve`]), which signs nothing else either.
 
+mod asking;
 mod digest;
 mod error;
 mod file;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use asking::{Answer, Asking};
 pub use digest::{Digest, NotADigest};
 pub use error::SigningError;
 pub use file::{FileSigner, create_key};

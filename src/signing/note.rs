@@ -56,7 +56,7 @@ pub(super) fn check_text(text: &str, known: impl Fn(&str) -> bool) -> Result<(),
     if known(first) {
         Ok(())
     } else {
-        Err(SigningError::NotOurs(super::socket::printable(first)))
+        Err(SigningError::NotOurs(super::asking::printable(first)))
     }
 }
 
@@ -234,5 +234,5 @@ fn said_by(whole: &str, text: usize) -> String {
     let names = signatures_of(whole, text)
         .into_iter()
         .map(|signature| format!("{}+{:08x}", signature.name(), signature.id()));
-    super::socket::printable(&names.collect::<Vec<_>>().join(", "))
+    super::asking::printable(&names.collect::<Vec<_>>().join(", "))
 }

@@ -1,7 +1,7 @@
-//! The signing process: `bastion-audit signer`.
+//! A signing process: `bastion-audit signer`, `bastion-audit issuer signer`.
 //!
-//! It holds a key apart from the daemon. Whoever can reach it can have the instance's notes signed, and nothing else:
-//! not a TLS handshake, not an SSH login, not a note by another name.
+//! It holds a key apart from the daemon. Whoever can reach it can have signed what the key is for, and nothing else: by the instance's
+//! own key its notes, and not a TLS handshake, an SSH login or a note by another name.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::socket::{LONGEST_SENTENCE, REFUSED, SIGNED};
-use super::{FileSigner, LONGEST_TEXT, NoteKind, PublicKey, Signer as _, SigningError, note};
+use super::asking::{LONGEST_SENTENCE, REFUSED, SIGNED};
+use super::{FileSigner, LONGEST_TEXT, NoteKind, Signer as _, SigningError, note};
 
 /// Connections at once. A daemon keeps one.
 const AT_ONCE: usize = 16;
@@ -23,19 +23,33 @@ const IDLE: Duration = Duration::from_secs(600);
 /// From the first byte of a request to the last of its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A bound socket and the key behind it. The socket's file goes when this is dropped.
-#[derive(Debug)]
+/// What is signed: a text's signature, or the sentence that says why not.
+pub type Sign = Arc<dyn Fn(&[u8]) -> Result<Vec<u8>, String> + Send + Sync>;
+
+/// Signs the notes of the instance that the key is named after.
+pub fn notes(signer: FileSigner) -> Sign {
+    Arc::new(move |text| {
+        let text = std::str::from_utf8(text).map_err(|_| SigningError::NotAText.to_string())?;
+        let name = signer.public_key().name();
+        note::check_text(text, |first| NoteKind::of(first, name).is_some())
+            .and_then(|()| signer.sign(text.as_bytes()))
+            .map(Vec::from)
+            .map_err(|error| error.to_string())
+    })
+}
+
+/// A bound socket and what is signed behind it. The socket's file goes when this is dropped.
 pub struct SignerSocket {
     listener: UnixListener,
     path: PathBuf,
-    signer: Arc<FileSigner>,
+    sign: Sign,
     peer: u32,
 }
 
 impl SignerSocket {
     /// Binds the socket for one OS user (and root): our own, mode 0600, or another one, mode 0666, of whom the peer
     /// credentials are asked all the same. A socket that is there and that nobody answers at is replaced.
-    pub fn bind(path: &Path, signer: FileSigner, peer: Option<u32>) -> std::io::Result<Self> {
+    pub fn bind(path: &Path, sign: Sign, peer: Option<u32>) -> std::io::Result<Self> {
         if let Err(error) = std::os::unix::net::UnixStream::connect(path)
             && error.kind() == std::io::ErrorKind::ConnectionRefused
         {
@@ -49,14 +63,9 @@ impl SignerSocket {
         Ok(Self {
             listener,
             path: path.to_owned(),
-            signer: Arc::new(signer),
+            sign,
             peer,
         })
-    }
-
-    /// The key that it signs with.
-    pub fn public_key(&self) -> &PublicKey {
-        self.signer.public_key()
     }
 
     /// Signs until it is dropped.
@@ -76,11 +85,11 @@ impl SignerSocket {
                     continue;
                 }
             };
-            let (signer, peer) = (Arc::clone(&self.signer), self.peer);
+            let (sign, peer) = (Arc::clone(&self.sign), self.peer);
             while clients.try_join_next().is_some() {}
             clients.spawn(async move {
                 let _place = place;
-                if let Err(error) = converse(stream, &signer, peer).await {
+                if let Err(error) = converse(stream, &sign, peer).await {
                     tracing::warn!("a client of the signer: {error}");
                 }
             });
@@ -95,7 +104,7 @@ impl Drop for SignerSocket {
     }
 }
 
-async fn converse(mut stream: UnixStream, signer: &FileSigner, peer: u32) -> std::io::Result<()> {
+async fn converse(mut stream: UnixStream, sign: &Sign, peer: u32) -> std::io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     if uid != peer && uid != 0 {
         let reason = format!("only uid {peer} and root may ask, and this is uid {uid}");
@@ -122,7 +131,7 @@ async fn converse(mut stream: UnixStream, signer: &FileSigner, peer: u32) -> std
             }
             let mut text = vec![0; length];
             stream.read_exact(&mut text).await?;
-            stream.write_all(&answer(signer, &text)).await?;
+            stream.write_all(&answer(sign, &text)).await?;
             Ok(true)
         };
         match tokio::time::timeout(PATIENCE, request).await {
@@ -134,23 +143,12 @@ async fn converse(mut stream: UnixStream, signer: &FileSigner, peer: u32) -> std
     }
 }
 
-fn answer(signer: &FileSigner, text: &[u8]) -> Vec<u8> {
-    let signed = std::str::from_utf8(text)
-        .map_err(|_| SigningError::NotAText)
-        .and_then(|text| {
-            let name = signer.public_key().name();
-            note::check_text(text, |first| NoteKind::of(first, name).is_some())?;
-            signer.sign(text.as_bytes())
-        });
-    match signed {
-        Ok(signature) => {
-            let mut answer = vec![SIGNED];
-            answer.extend_from_slice(&signature);
-            answer
-        }
-        Err(error) => {
-            tracing::warn!("refused: {error}");
-            refusal(&error.to_string())
+fn answer(sign: &Sign, text: &[u8]) -> Vec<u8> {
+    match sign(text) {
+        Ok(signature) => [&[SIGNED][..], &signature].concat(),
+        Err(reason) => {
+            tracing::warn!("refused: {reason}");
+            refusal(&reason)
         }
     }
 }

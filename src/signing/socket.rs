@@ -1,70 +1,26 @@
 //! The daemon's end of the signer's socket.
-//!
-//! A request is the length of a text (four bytes, the highest first) and the text; an answer is a zero and the 64 bytes
-//! of a signature, or a one, a length (two bytes) and a sentence. A connection is kept for the next request.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use rustix::net::sockopt::Timeout;
-use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-
-use super::{LONGEST_TEXT, PublicKey, Signer, SigningError};
-use crate::clock;
-
-/// From a request to its answer.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// The first byte of an answer that is a signature.
-pub(super) const SIGNED: u8 = 0;
-/// The first byte of an answer that is a sentence.
-pub(super) const REFUSED: u8 = 1;
-/// Longest sentence, in bytes.
-pub(super) const LONGEST_SENTENCE: usize = 512;
+use super::asking::{Answer, Asking};
+use super::{PublicKey, Signer, SigningError};
 
 /// Signs by asking a process that holds the key.
 #[derive(Debug)]
 pub struct SocketSigner {
-    socket: PathBuf,
+    asking: Asking,
     key: PublicKey,
-    connection: Mutex<Option<UnixStream>>,
-}
-
-enum Answer {
-    Signed([u8; 64]),
-    Refused(Vec<u8>),
-    NotUnderstood,
 }
 
 impl SocketSigner {
     /// Asks at `socket`, for signatures by `key`. Nothing is connected to before the first.
     pub fn new(socket: PathBuf, key: PublicKey) -> Self {
         Self {
-            socket,
+            asking: Asking::new(socket),
             key,
-            connection: Mutex::new(None),
         }
-    }
-
-    fn ask(&self, text: &[u8]) -> io::Result<Answer> {
-        let deadline = clock::monotonic() + PATIENCE;
-        let mut kept = self
-            .connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        // One that was kept may have been closed since; that is no reason not to have a signature.
-        if let Some(stream) = kept.take()
-            && let Ok(answer) = exchange(&stream, text, deadline)
-        {
-            *kept = Some(stream);
-            return Ok(answer);
-        }
-        let stream = connect(&self.socket)?;
-        let answer = exchange(&stream, text, deadline)?;
-        *kept = Some(stream);
-        Ok(answer)
     }
 }
 
@@ -74,16 +30,17 @@ impl Signer for SocketSigner {
     }
 
     fn sign(&self, text: &[u8]) -> Result<[u8; 64], SigningError> {
-        let socket = || self.socket.clone();
-        match self.ask(text) {
-            Ok(Answer::Signed(signature)) => Ok(signature),
+        let socket = || self.asking.socket().to_owned();
+        let lied = || SigningError::Lied {
+            by: self.key.label(),
+        };
+        match self.asking.ask(text, 64) {
+            Ok(Answer::Signed(signature)) => signature.try_into().map_err(|_| lied()),
             Ok(Answer::Refused(reason)) => Err(SigningError::Refused {
                 socket: socket(),
-                reason: printable(&String::from_utf8_lossy(&reason)),
+                reason,
             }),
-            Ok(Answer::NotUnderstood) => Err(SigningError::Lied {
-                by: self.key.label(),
-            }),
+            Ok(Answer::NotUnderstood) => Err(lied()),
             Err(error) if error.kind() == ErrorKind::TimedOut => Err(SigningError::Slow),
             Err(source) => Err(SigningError::Gone {
                 socket: socket(),
@@ -91,103 +48,4 @@ impl Signer for SocketSigner {
             }),
         }
     }
-}
-
-/// As `UnixStream::connect`, but it does not wait for ever for one who never accepts.
-fn connect(socket: &Path) -> io::Result<UnixStream> {
-    let kind = (AddressFamily::UNIX, SocketType::STREAM);
-    let stream = net::socket_with(kind.0, kind.1, SocketFlags::CLOEXEC, None)?;
-    net::sockopt::set_socket_timeout(&stream, Timeout::Send, Some(PATIENCE))?;
-    net::connect(&stream, &SocketAddrUnix::new(socket)?).map_err(|error| match error {
-        rustix::io::Errno::AGAIN => ErrorKind::TimedOut.into(),
-        error => io::Error::from(error),
-    })?;
-    Ok(UnixStream::from(stream))
-}
-
-fn exchange(
-    stream: &UnixStream,
-    text: &[u8],
-    deadline: tokio::time::Instant,
-) -> io::Result<Answer> {
-    let length = u32::try_from(text.len())
-        .ok()
-        .filter(|length| *length as usize <= LONGEST_TEXT)
-        .ok_or(ErrorKind::InvalidInput)?;
-    let mut request = Vec::with_capacity(text.len().saturating_add(4));
-    request.extend_from_slice(&length.to_be_bytes());
-    request.extend_from_slice(text);
-    let mut timed = Timed { stream, deadline };
-    timed.write_all(&request)?;
-    let mut kind = [0];
-    timed.read_exact(&mut kind)?;
-    match kind {
-        [SIGNED] => {
-            let mut signature = [0; 64];
-            timed.read_exact(&mut signature)?;
-            Ok(Answer::Signed(signature))
-        }
-        [REFUSED] => {
-            let mut length = [0; 2];
-            timed.read_exact(&mut length)?;
-            let length = usize::from(u16::from_be_bytes(length));
-            if length > LONGEST_SENTENCE {
-                return Ok(Answer::NotUnderstood);
-            }
-            let mut sentence = vec![0; length];
-            timed.read_exact(&mut sentence)?;
-            Ok(Answer::Refused(sentence))
-        }
-        _ => Ok(Answer::NotUnderstood),
-    }
-}
-
-/// A stream on which all of an exchange ends in time, however slowly its bytes trickle in.
-struct Timed<'a> {
-    stream: &'a UnixStream,
-    deadline: tokio::time::Instant,
-}
-
-impl Timed<'_> {
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.deadline.saturating_duration_since(clock::monotonic());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        Ok(left)
-    }
-}
-
-/// A blocked call that ran into its time says `WouldBlock`.
-fn timed_out(error: io::Error) -> io::Error {
-    match error.kind() {
-        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-        _ => error,
-    }
-}
-
-impl io::Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(self.left()?))?;
-        let mut stream = self.stream;
-        stream.read(buffer).map_err(timed_out)
-    }
-}
-
-impl io::Write for Timed<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(self.left()?))?;
-        let mut stream = self.stream;
-        stream.write(bytes).map_err(timed_out)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// What somebody else wrote, fit for a log: cut, and without control characters.
-pub(super) fn printable(text: &str) -> String {
-    let visible = |c: char| if c.is_control() { '?' } else { c };
-    text.chars().take(200).map(visible).collect()
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::serve::SignerSocket;
+use super::serve::{SignerSocket, notes};
 use super::testing::{name, signer, signing};
 use super::*;
 use crate::config::Name;
@@ -154,8 +154,9 @@ fn another_instances_key_is_refused() {
 async fn it_signs_notes_of_its_own_name_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("signer.sock");
-    let server = SignerSocket::bind(&path, signer(dir.path(), "key"), None).unwrap();
-    let key = server.public_key().clone();
+    let by = signer(dir.path(), "key");
+    let key = by.public_key().clone();
+    let server = SignerSocket::bind(&path, notes(by), None).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let serving = tokio::spawn(server.serve());
@@ -189,7 +190,7 @@ async fn it_signs_notes_of_its_own_name_and_nothing_else() {
     let error = last.unwrap_err();
     assert!(matches!(error, SigningError::Gone { .. }), "{error}");
     let again = FileSigner::open(&dir.path().join("key")).unwrap();
-    let again = SignerSocket::bind(&path, again, None).unwrap();
+    let again = SignerSocket::bind(&path, notes(again), None).unwrap();
     tokio::spawn(again.serve());
     signing.sign(text()).await.unwrap();
 }

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::clients::client;
-use crate::harness::bastion::{Bastion, eventually};
+use crate::harness::bastion::{Bastion, Ran, eventually};
 use crate::harness::running::Running;
-use crate::harness::trusting::{TTL, Trusting, issuer_word, part};
+use crate::harness::trusting::{TTL, Trusting, issuer_key, issuer_signer, issuer_word, part};
 
 fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -362,9 +362,12 @@ fn a_signed_token_is_masked_like_any_other() {
 #[test]
 fn a_stock_library_takes_the_documents_and_tokens() {
     let there = Trusting::shared();
+    stock_library(there, &there.credential("operator-a", "reader+own"));
+}
+
+fn stock_library(there: &Trusting, token: &str) {
     let exported = tempfile::tempdir().unwrap();
     issuer_word(&there.bastion, "export", exported.path().to_str().unwrap());
-    let token = there.credential("operator-a", "reader+own");
     let mut python = Command::new(client("python"))
         .args(["-c", include_str!("oidc.py"), &there.issuer])
         .arg(there.bastion.path().join("ca.crt"))
@@ -418,32 +421,99 @@ fn keys_change_under_load_without_a_failed_request() {
             kids
         });
         let ending = Ending(&over);
-        // Published ahead; then it signs, and the old one stays; and back again.
-        signed_by(
-            bastion,
-            "keys/issuer-one",
-            "keys/issuer-one, keys/issuer-two",
-        );
-        signed_by(
-            bastion,
-            "keys/issuer-one, keys/issuer-two",
-            "keys/issuer-two, keys/issuer-one",
-        );
-        std::thread::sleep(Duration::from_secs(2));
-        signed_by(
-            bastion,
-            "keys/issuer-two, keys/issuer-one",
-            "keys/issuer-one, keys/issuer-two",
-        );
-        std::thread::sleep(Duration::from_secs(1));
+        let [one, two, rsa] = ["one", "two", "rsa"].map(|name| format!("keys/issuer-{name}"));
+        let (_signer, behind) = issuer_signer(bastion, "issuer-there", &there.issuer);
+        let mut listed = one.clone();
+        // All published ahead; then each signs, and the others stay: of the same kind, of RSA, behind a socket; and back again.
+        for next in [
+            [&one, &two, &rsa, &behind],
+            [&two, &one, &rsa, &behind],
+            [&rsa, &two, &one, &behind],
+            [&behind, &rsa, &two, &one],
+            [&one, &two, &rsa, &behind],
+        ] {
+            let next = next.map(String::as_str).join(", ");
+            signed_by(bastion, &listed, &next);
+            listed = next;
+            let token = there.credential("operator-a", "reader+own");
+            if part(&token, 0)["alg"] == "RS256" {
+                stock_library(there, &token);
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
         drop(ending);
         let done: usize = logins.into_iter().map(|login| login.join().unwrap()).sum();
         assert!(done > 10, "{done} requests are no load");
         kids = holder.join().unwrap();
     });
-    assert_eq!(kids.len(), 2, "both keys signed");
-    // The second one stays published: tokens that it signed are in use still.
+    assert_eq!(kids.len(), 4, "each key signed");
+    // They stay published: tokens that they signed are in use still.
 }
+
+/// No cluster is asked for a credential: so there is none here.
+#[test]
+fn a_key_behind_a_socket_that_is_gone_or_hangs_is_no_credential() {
+    const URL: &str = "https://bastion.example.com";
+    let mut bastion = Bastion::prepare(|documents| documents);
+    issuer_key(&bastion, "issuer", "ES256");
+    let (mut signer, key) = issuer_signer(&bastion, "issuer", URL);
+    let issuer = format!("spec:\n  issuer: {{url: '{URL}', signingKeys: [{key}]}}\n");
+    let documents = bastion.config().replacen("spec:\n", &issuer, 1);
+    bastion.write_config(&(documents + SIGNED_ONLY));
+    bastion.run();
+    let ask = || {
+        let began = Instant::now();
+        let ran = bastion.run_ssh("operator-a", "signs+away", "bastion credential");
+        assert!(began.elapsed() < Duration::from_secs(8), "{ran:?}");
+        ran
+    };
+    let given = |ran: &Ran| ran.code == Some(0) && ran.stdout.contains("eyJ");
+    let refused = |ran: &Ran, reason: &str| {
+        assert_eq!((ran.code, ran.stdout.as_str()), (Some(1), ""), "{ran:?}");
+        let said = "the bastion cannot sign credentials; tell your administrator";
+        assert!(ran.stderr.contains(said), "{ran:?}");
+        bastion.event("session.failed", |event| {
+            event["reason"].as_str().unwrap().contains(reason)
+        });
+    };
+    let ran = ask();
+    assert!(given(&ran), "{ran:?}");
+
+    let pid = rustix::process::Pid::from_child(&signer);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    refused(&ask(), "is slow or hangs");
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let ran = ask();
+    assert!(given(&ran), "{ran:?}");
+
+    signer.kill().unwrap();
+    signer.wait().unwrap();
+    refused(&ask(), "is 'bastion-audit issuer signer' running there?");
+    // Another one that holds another key is none in its place.
+    std::fs::remove_file(bastion.path().join("keys/issuer")).unwrap();
+    issuer_key(&bastion, "issuer", "ES256");
+    let (mut signer, _) = issuer_signer(&bastion, "issuer", URL);
+    refused(&ask(), "refuses: this token is to be signed by another key");
+    signer.kill().unwrap();
+    signer.wait().unwrap();
+}
+
+const SIGNED_ONLY: &str = "---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Cluster
+metadata: {name: away}
+spec: {kubeconfig: away.kubeconfig, mint: oidcIssuer}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Role
+metadata: {name: signs}
+spec: {kubernetes: {clusters: [away], groups: [readers]}, sessions: [credential]}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Binding
+metadata: {name: signs}
+spec: {subjects: [{identity: operator-a}], roles: [signs]}
+";
 
 /// Whoever fails in between must not leave the others running.
 struct Ending<'a>(&'a AtomicBool);

@@ -27,7 +27,7 @@ mod who;
 pub(super) use authority::RawAuthority;
 pub(super) use bastion::{RawBastion, RequestIndex};
 pub(super) use cluster::{RawCluster, RawMint};
-pub(super) use issuer::RawIssuer;
+pub(super) use issuer::{RawIssuer, RawIssuerKey};
 pub(super) use recordings::RawS3;
 pub(super) use role::{
     ClusterSelector, RawAudit, RawKubernetes, RawRole, RawServiceAccount, selectors, session_kind,

@@ -1,14 +1,13 @@
 //! The issuer, and the clusters that trust it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use super::{Documents, document_path};
 use crate::config::cluster::{Cluster, Mint};
-use crate::config::issuer::{IssuerListener, IssuerSettings, WELL_KNOWN};
+use crate::config::issuer::{IssuerKey, IssuerListener, IssuerSettings, WELL_KNOWN};
 use crate::config::model::{CredentialTtl, Name};
 use crate::config::problem::At;
-use crate::config::raw::{Document, Kind, RawBastion, RawIssuer, Spec};
+use crate::config::raw::{Document, Kind, RawBastion, RawIssuer, RawIssuerKey, Spec};
 
 const DEFAULT_TTL_SECONDS: u32 = 5 * 60;
 
@@ -83,13 +82,37 @@ impl Documents<'_> {
         })
     }
 
-    fn signing_keys(&self, document: &Document, listed: &At<Vec<At<String>>>) -> Vec<PathBuf> {
+    fn signing_keys(
+        &self,
+        document: &Document,
+        listed: &At<Vec<At<RawIssuerKey>>>,
+    ) -> Vec<IssuerKey> {
         if listed.value.is_empty() {
             self.report(
                 &listed.at,
                 "an issuer needs a signing key; make one with: bastion-audit issuer new-key FILE",
             );
         }
-        self.paths_once(document, &listed.value, |path| path.to_owned())
+        let mut keys: Vec<IssuerKey> = Vec::new();
+        for entry in &listed.value {
+            let key = match &entry.value {
+                RawIssuerKey::File(path) => IssuerKey::File(document_path(document, path)),
+                RawIssuerKey::Socket { socket, public_key } => IssuerKey::Socket {
+                    socket: document_path(document, socket),
+                    public_key: public_key.clone(),
+                },
+            };
+            if keys.iter().any(|other| other.path() == key.path()) {
+                let (RawIssuerKey::File(path) | RawIssuerKey::Socket { socket: path, .. }) =
+                    &entry.value;
+                self.report(
+                    &entry.at,
+                    format!("'{path}' is here a second time; remove it"),
+                );
+            } else {
+                keys.push(key);
+            }
+        }
+        keys
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Documents, document_path};
 use crate::config::cluster::{Cluster, ClusterAccess};
+use crate::config::issuer::IssuerKey;
 use crate::config::model::{Bastion, Name, Sandbox};
 use crate::config::problem::{At, Place};
 use crate::config::raw::{Document, RawBastion, RawRole};
@@ -165,7 +166,8 @@ fn hidden<'a>(bastion: &'a Bastion, clusters: &'a BTreeMap<Name, Cluster>) -> Ve
     let s3 = bastion.recordings.s3.iter();
     let issuer = bastion.issuer.iter().flat_map(|issuer| {
         let served = issuer.listener.iter().map(|listener| &listener.key);
-        issuer.signing_keys.iter().chain(served)
+        let keys = issuer.signing_keys.iter().map(IssuerKey::path);
+        keys.chain(served)
     });
     bastion
         .host_keys

@@ -25,7 +25,7 @@ fn an_issuer_has_defaults_and_absolute_paths() {
     let config = load_text(&documents).unwrap();
     let issuer = config.bastion.issuer.unwrap();
     assert_eq!(issuer.token_ttl.as_secs(), 300);
-    assert_eq!(issuer.signing_keys, [Path::new("/etc/b/k")]);
+    assert_eq!(issuer.signing_keys, [IssuerKey::File("/etc/b/k".into())]);
     assert_eq!(
         issuer.discovery(),
         "https://b.example.com/.well-known/openid-configuration"
@@ -196,4 +196,46 @@ fn a_role_is_what_its_clusters_can_mint() {
         problems.contains("write spec.issuer of the Bastion"),
         "{problems}"
     );
+}
+
+#[test]
+fn a_key_behind_a_socket_is_named_with_its_public_half() {
+    let x = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+    let y = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+    let written = |key: &str| {
+        let mut documents = set();
+        documents[0] = main(&format!(
+            "{{{URL}, signingKeys: [{{socket: s, publicKey: {key}}}]}}"
+        ));
+        load_text(&documents)
+    };
+    // The key of RFC 7515, A.3.1.
+    let good = format!("{{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"{x}\",\"y\":\"{y}\"}}");
+    let config = written(&good).unwrap();
+    let [IssuerKey::Socket { socket, public_key }] =
+        &config.bastion.issuer.unwrap().signing_keys[..]
+    else {
+        panic!()
+    };
+    assert_eq!(socket, Path::new("/etc/b/s"));
+    // As it is printed, so it is read.
+    let printed = serde_json::to_string(public_key).unwrap();
+    assert!(printed.contains("\"kid\""), "{printed}");
+    assert!(written(&printed).is_ok());
+    for bad in [
+        good.replace("EC", "OKP"),
+        good.replace("P-256", "P-384"),
+        good.replace(x, y),
+        good.replace("\"kty\"", "\"kid\":\"other\",\"kty\""),
+        good.replace("\"kty\"", "\"alg\":\"RS256\",\"kty\""),
+        "{kty: RSA, n: AQAB, e: AQAB}".to_owned(),
+    ] {
+        let problems = written(&bad).unwrap_err().to_string();
+        assert!(problems.contains("no public key for ES256"), "{problems}");
+    }
+    let twice = format!("{{{URL}, signingKeys: [k, {{socket: k, publicKey: {good}}}]}}");
+    let mut documents = set();
+    documents[0] = main(&twice);
+    let problems = load_text(&documents).unwrap_err().to_string();
+    assert!(problems.contains("here a second time"), "{problems}");
 }

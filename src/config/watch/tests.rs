@@ -200,7 +200,7 @@ async fn an_issuers_other_key_is_taken_up_only_if_it_can_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     for name in ["one", "two"] {
-        crate::issuer::create_key(&path(name)).unwrap();
+        crate::issuer::create_key(&path(name), crate::issuer::Algorithm::Es256).unwrap();
     }
     let documents = |url: &str, keys: &str| {
         bastion("127.0.0.1:1").replace(

@@ -204,7 +204,7 @@ impl Inner {
             CredentialTtl::from_secs(open.intent.ttl),
             SessionSecret::of(&open.intent),
         ) else {
-            return self.sign_again(lease, &open);
+            return self.sign_again(lease, &open).await;
         };
         let api = self
             .api_for(&open.intent.cluster, &open.intent.server, deadline)

@@ -189,7 +189,7 @@ impl Minter for Leases {
         }
         let order = Order::new(grant, session)?;
         if let KubernetesSubject::Own { .. } = &order.subject {
-            return self.inner.sign(order);
+            return self.inner.sign(order).await;
         }
         // On a task of its own: a caller that goes away halfway must not stop it between a request and its answer.
         match tokio::spawn(self.inner.clone().mint(order)).await {

@@ -16,14 +16,14 @@ use crate::issuer::{Claims, Issuer, PREFIX, Signed};
 use crate::session::SessionId;
 
 impl Inner {
-    pub(super) fn sign(self: &Arc<Self>, order: Order) -> Result<Lease, MintError> {
+    pub(super) async fn sign(self: &Arc<Self>, order: Order) -> Result<Lease, MintError> {
         let (session, cluster) = (order.session, order.cluster.clone());
         let (issuer, audience) = self.issuer_for(&cluster)?;
         let intent = order.intent(&self.instance, issuer.url().to_owned(), self.clock.now());
         self.table().begin(intent.clone())?;
         // From here on, whatever fails leaves no lease.
         let debt = Debt::new(self, session);
-        let signed = claim(&issuer, &audience, &intent, self.clock.now())?;
+        let signed = claim(&issuer, &audience, &intent, self.clock.now()).await?;
         self.table().change(session, |open| {
             open.issued = Some(issued(session, &signed));
             open.phase = Phase::InSession;
@@ -43,11 +43,11 @@ impl Inner {
         })
     }
 
-    pub(super) fn sign_again(&self, lease: &mut Lease, open: &Open) -> Result<(), MintError> {
+    pub(super) async fn sign_again(&self, lease: &mut Lease, open: &Open) -> Result<(), MintError> {
         let session = lease.session();
         let (issuer, audience) = self.issuer_for(&open.intent.cluster)?;
         let now = self.clock.now();
-        let signed = claim(&issuer, &audience, &open.intent, now)?;
+        let signed = claim(&issuer, &audience, &open.intent, now).await?;
         let record = issued(session, &signed);
         self.table()
             .change(session, |open| open.issued = Some(record));
@@ -87,7 +87,7 @@ impl Inner {
     }
 }
 
-fn claim(
+async fn claim(
     issuer: &Issuer,
     audience: &str,
     intent: &Intent,
@@ -108,7 +108,7 @@ fn claim(
             .collect(),
         session: intent.session,
     };
-    Ok(issuer.sign(&claims, now)?)
+    Ok(issuer.sign(&claims, now).await?)
 }
 
 fn issued(session: SessionId, signed: &Signed) -> Issued {

@@ -1,8 +1,9 @@
 //! A second API server, which knows one bastion's issuer and gives it no right: on the shared etcd, under a prefix of its own.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -156,6 +157,40 @@ pub(crate) fn part(token: &str, number: usize) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
+/// Makes `keys/NAME`.
+pub(crate) fn issuer_key(bastion: &Bastion, name: &str, algorithm: &str) {
+    let made = Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
+        .args(["issuer", "new-key", "--algorithm", algorithm])
+        .arg(bastion.path().join("keys").join(name))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+}
+
+/// `bastion-audit issuer signer` with `keys/NAME` at `NAME.sock`, until it is killed or this process ends; and the key as a
+/// configuration names it.
+pub(crate) fn issuer_signer(bastion: &Bastion, name: &str, issuer: &str) -> (Child, String) {
+    let socket = bastion.path().join(format!("{name}.sock"));
+    let mut signer = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(env!("CARGO_BIN_EXE_bastion-audit"))
+        .args(["issuer", "signer", "--issuer", issuer, "--key"])
+        .arg(bastion.path().join("keys").join(name))
+        .arg("--socket")
+        .arg(&socket)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    let mut stdout = BufReader::new(signer.stdout.take().unwrap());
+    stdout.read_line(&mut line).unwrap();
+    let public = line.trim().strip_prefix("bastion-audit: signing with ");
+    let public = public.unwrap_or_else(|| panic!("{line}"));
+    let named = format!("{{socket: {}, publicKey: {public}}}", socket.display());
+    (signer, named)
+}
+
 const RBAC: &str = "
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
@@ -198,14 +233,13 @@ fn bastion(server: &str, issuer_port: u16, ca: &Path) -> Bastion {
         documents.replacen("spec:\n", &format!("spec:\n{issuer}"), 1) + DOCUMENTS
     });
     certificates(bastion.path(), Validity::Valid);
-    for name in ["issuer-one", "issuer-two"] {
-        let file = bastion.path().join("keys").join(name);
-        let made = Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
-            .args(["issuer", "new-key"])
-            .arg(&file)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
+    for (name, algorithm) in [
+        ("issuer-one", "ES256"),
+        ("issuer-two", "ES256"),
+        ("issuer-rsa", "RS256"),
+        ("issuer-there", "ES256"),
+    ] {
+        issuer_key(&bastion, name, algorithm);
     }
     write_private(
         &bastion.path().join("own.kubeconfig"),

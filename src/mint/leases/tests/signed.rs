@@ -18,12 +18,12 @@ impl Signing {
 
     fn of(bench: Bench) -> Self {
         let keys = tempfile::tempdir().unwrap();
-        issuer::create_key(&keys.path().join("key")).unwrap();
+        issuer::create_key(&keys.path().join("key"), issuer::Algorithm::Es256).unwrap();
         let settings = crate::config::IssuerSettings {
             url: "https://bastion.example.com".into(),
             discovery_url: None,
             certificate_authority: None,
-            signing_keys: vec![keys.path().join("key")],
+            signing_keys: vec![crate::config::IssuerKey::File(keys.path().join("key"))],
             token_ttl: crate::config::CredentialTtl::from_secs(300).unwrap(),
             listener: None,
         };
@@ -41,7 +41,7 @@ impl Signing {
 
     async fn mint(&self) -> Lease {
         let order = self.order();
-        self.bench.leases.inner.sign(order).unwrap()
+        self.bench.leases.inner.sign(order).await.unwrap()
     }
 
     fn order(&self) -> Order {
@@ -206,7 +206,7 @@ async fn a_hand_out_that_cannot_be_written_down_is_none() {
     };
     drop(lease);
     there.pass(1);
-    let lease = broken.inner.sign(there.order()).unwrap();
+    let lease = broken.inner.sign(there.order()).await.unwrap();
     assert!(matches!(
         broken.hand_out(lease).await,
         Err(MintError::Journal(_))
@@ -234,7 +234,7 @@ async fn a_cluster_that_mints_otherwise_now_is_signed_for_no_more() {
         "{refused:?}"
     );
     there.pass(1);
-    let refused = there.bench.leases.inner.sign(there.order());
+    let refused = there.bench.leases.inner.sign(there.order()).await;
     assert!(
         matches!(refused, Err(MintError::NoIssuer { .. })),
         "{refused:?}"
