@@ -195,11 +195,17 @@ spec:
   {admission}
   {recordings}
   sandbox: {{tools: [{kubectl}, {load}], readOnlyPaths: [{files}]}}
+  issuer: {{url: 'https://bastion.example.com', signingKeys: [{keys}/issuer]}}
 ---
 apiVersion: bastion-audit.dev/v1alpha1
 kind: Cluster
 metadata: {{name: prod}}
 spec: {{kubeconfig: {kubeconfig}}}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Cluster
+metadata: {{name: signed}}
+spec: {{kubeconfig: {kubeconfig}, mint: oidcIssuer}}
 ---
 apiVersion: bastion-audit.dev/v1alpha1
 kind: Identity
@@ -227,9 +233,16 @@ spec:
   sessions: [shell, exec, credential]
 ---
 apiVersion: bastion-audit.dev/v1alpha1
+kind: Role
+metadata: {{name: own-name}}
+spec:
+  kubernetes: {{clusters: [signed], groups: [viewers]}}
+  sessions: [credential]
+---
+apiVersion: bastion-audit.dev/v1alpha1
 kind: Binding
 metadata: {{name: sre}}
-spec: {{subjects: [{{group: sre}}], roles: [viewer, editor], reason: bench}}
+spec: {{subjects: [{{group: sre}}], roles: [viewer, editor, own-name], reason: bench}}
 "#,
         keys = stage.dir.join("keys").display(),
         kubectl = stage.kubectl.display(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
+use bastion_audit::issuer::{Algorithm, create_key};
 
 use super::daemon::{Admission, Daemon, Kept};
 use super::files::Content;
@@ -54,6 +55,7 @@ impl Stage {
         };
         ssh::keygen(&dir.join("keys/client"))?;
         ssh::keygen(&dir.join("keys/host"))?;
+        create_key(&dir.join("keys/issuer"), Algorithm::Es256)?;
         let peer = Peer::start(&plane, &dir, &kubectl).map_err(|error| format!("{error:#}"));
         if let Err(why) = &peer {
             say(&format!("the column OpenSSH stays empty: {why}"));
