@@ -7,12 +7,19 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 
 use crate::harness::bastion::{Bastion, eventually};
 use crate::harness::cluster::{ControlPlane, crate_root, write_private};
 use crate::harness::running::Running;
 use crate::harness::token::Holder;
+use crate::harness::trusting::part;
 
 const BASTION: &str = "system:serviceaccount:named-bastion:bastion";
 const EXTRA: &str = "bastion-audit.dev/session-id";
@@ -22,14 +29,7 @@ fn named() -> &'static Bastion {
     static SHARED: OnceLock<Bastion> = OnceLock::new();
     SHARED.get_or_init(|| {
         let plane = ControlPlane::shared();
-        let mut bastion = Bastion::prepare(|documents| {
-            let server = format!(
-                "{{url: '{}', certificateAuthority: '{}', tokenFile: token, renewToken: true}}",
-                plane.server(),
-                plane.ca().display()
-            );
-            documents + &DOCUMENTS.replace("SERVER", &server)
-        });
+        let mut bastion = prepared();
         let written = Command::new(env!("CARGO_BIN_EXE_bastion-audit"))
             .args([
                 "manifests",
@@ -63,6 +63,18 @@ fn named() -> &'static Bastion {
             (ran.code == Some(0)).then_some(())
         });
         bastion
+    })
+}
+
+fn prepared() -> Bastion {
+    let plane = ControlPlane::shared();
+    Bastion::prepare(|documents| {
+        let server = format!(
+            "{{url: '{}', certificateAuthority: '{}', tokenFile: token, renewToken: true}}",
+            plane.server(),
+            plane.ca().display()
+        );
+        documents + &DOCUMENTS.replace("SERVER", &server)
     })
 }
 
@@ -407,6 +419,66 @@ fn pods_are_entered_in_a_session_only() {
     });
     let said = String::from_utf8_lossy(&past_it.stderr);
     assert!(said.contains("entered through the bastion only"), "{said}");
+}
+
+/// A token as it is when most of its life is over: by the control plane's own key, since nobody waits for that long here.
+fn aged(token: &str) -> String {
+    let key = ControlPlane::shared().directory().join("pki/sa.key");
+    let der = PrivateKeyDer::from_pem_file(key).unwrap();
+    let key = RsaKeyPair::from_der(der.secret_der()).unwrap();
+    let mut claims = part(token, 1);
+    let now = claims["iat"].as_i64().unwrap();
+    for (name, at) in [("iat", now - 500), ("nbf", now - 500), ("exp", now + 100)] {
+        claims[name] = json!(at);
+    }
+    let (header, _) = token.split_once('.').unwrap();
+    let message = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let mut signature = vec![0; key.public_modulus_len()];
+    let random = SystemRandom::new();
+    key.sign(
+        &RSA_PKCS1_SHA256,
+        &random,
+        message.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[test]
+fn the_daemon_asks_for_its_next_token_where_nobody_else_does() {
+    // Its right to, by name, is in what `manifests` writes.
+    named();
+    let mut bastion = prepared();
+    let old = aged(token().trim());
+    write_private(&token_file(&bastion), &old);
+    bastion.run();
+    let line = "kubectl get configmaps -n named -o name";
+    let works = || {
+        let ran = bastion.run_ssh("operator-a", "names+named", line);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+    };
+    works();
+    let new = eventually("the next token", || {
+        let text = std::fs::read_to_string(token_file(&bastion)).unwrap();
+        (text != old).then_some(text)
+    });
+    let (was, is) = (part(&old, 1), part(&new, 1));
+    assert_eq!(is["sub"], was["sub"]);
+    let life = |claims: &Value| claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+    assert_eq!(life(&is), life(&was));
+    assert!(is["iat"].as_i64() > was["iat"].as_i64(), "{is}");
+    works();
+    // Asked for by itself, for itself, and once.
+    let asked = |event: &Value| {
+        let what = &event["objectRef"];
+        event["user"]["username"] == BASTION && what["subresource"] == "token"
+    };
+    let lines = ControlPlane::shared().audit_lines();
+    let asked: Vec<&Value> = lines.iter().filter(|event| asked(event)).collect();
+    assert_eq!(asked.len(), 1, "{asked:?}");
+    assert_eq!(asked[0]["objectRef"]["name"], "bastion");
+    assert!(!bastion.log().contains(&new), "the log has it");
 }
 
 #[test]

@@ -119,7 +119,45 @@ fn what_is_written_is_all_that_a_daemon_needs_and_a_second_look_finds_no_differe
         explained(&["editor"]).contains("may not     get pods"),
         "everywhere is another matter"
     );
+    // Over ssh they are told the same of themselves, and of nobody else.
+    let told = |who: &str| {
+        let ran = bastion.run_ssh(who, "editor", "bastion explain -n made-editor");
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        ran.stdout
+    };
+    let (theirs, others) = (told("operator-a"), told("operator-b"));
+    let mind = theirs.lines().find(|line| line.contains("MIND")).unwrap();
+    assert!(mind.contains("create serviceaccounts/token"), "{theirs}");
+    assert!(!others.contains("MIND"), "{others}");
     plane.admin(&["delete", "rolebinding", "explained", "-n", "made-editor"]);
+
+    // Bound once for all whom the role is given, and each is there under a name of their own.
+    let all = [
+        "create",
+        "rolebinding",
+        "made-editors",
+        "-n",
+        "made-editor",
+        "--clusterrole=view",
+        "--group=system:serviceaccounts:made-editor",
+    ];
+    plane.admin(&all);
+    for who in ["operator-a", "operator-b"] {
+        let line = "kubectl get configmaps -n made-editor -o name && echo $BASTION_SESSION";
+        let ran = eventually("the binding", || {
+            let ran = bastion.run_ssh(who, "editor", line);
+            (ran.code == Some(0)).then_some(ran)
+        });
+        let agent = format!("session={})", ran.stdout.lines().last().unwrap());
+        let lines = plane.audit_lines();
+        let mut seen = lines.iter().filter(|event| {
+            let said = event["userAgent"].as_str().unwrap_or_default();
+            said.contains(&agent) && event["objectRef"]["resource"] == "configmaps"
+        });
+        let name = format!("system:serviceaccount:made-editor:{who}");
+        assert_eq!(seen.next().unwrap()["user"]["username"], name.as_str());
+    }
+    plane.admin(&["delete", "rolebinding", "made-editors", "-n", "made-editor"]);
     // Not a right more, and nothing missing.
     let checked = bastion.cli(&["check", "--cluster"]);
     let report = String::from_utf8_lossy(&checked.stdout);
