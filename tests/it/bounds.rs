@@ -49,7 +49,7 @@ fn who_comes_from_elsewhere_or_too_often_is_refused_and_what_was_given_ends_with
     assert!(
         explained
             .stdout
-            .contains("exec        no: You have as many"),
+            .contains("shell       no: You have as many"),
         "{explained:?}"
     );
 
