@@ -4,12 +4,13 @@
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::api::Behind;
 use crate::harness::bastion::{Bastion, eventually};
-use crate::harness::cluster::write_private;
+use crate::harness::cluster::{ControlPlane, write_private};
 use crate::harness::running::Running;
 
 /// Whole, or as it was.
@@ -74,6 +75,48 @@ struct Ending<'a>(&'a AtomicBool);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// As a kubelet has it: files at a fixed place, which only this one process sees, and two variables.
+#[test]
+fn in_a_pod_its_service_account_is_all_it_takes() {
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("not tried: a mount of a process's own takes root");
+    }
+    let plane = ControlPlane::shared();
+    let bastion = Bastion::prepare(|documents| {
+        documents.replacen("{kubeconfig: test.kubeconfig}", "{inCluster: true}", 1)
+    });
+    let direct = std::fs::read_to_string(bastion.path().join("test.kubeconfig")).unwrap();
+    let (_, rest) = direct.split_once("user: {token: \"").unwrap();
+    let token = bastion.path().join("token");
+    write_private(&token, rest.split_once('"').unwrap().0);
+    let script = r#"set -e
+        mount -t tmpfs tmpfs /run
+        pod=/run/secrets/kubernetes.io/serviceaccount
+        mkdir -p $pod
+        cp "$1" $pod/token
+        cp "$2" $pod/ca.crt
+        printf bastion-audit > $pod/namespace
+        shift 2
+        exec "$@""#;
+    let checked = Command::new("unshare")
+        .args(["--mount", "sh", "-c", script, "pod"])
+        .args([token.as_path(), plane.ca()])
+        .args([env!("CARGO_BIN_EXE_bastion-audit"), "check", "--config"])
+        .arg(bastion.config_path())
+        .arg("--cluster")
+        .env("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+        .env("KUBERNETES_SERVICE_PORT", plane.port().to_string())
+        .output()
+        .unwrap();
+    let report = String::from_utf8_lossy(&checked.stdout);
+    for part in [
+        ", as system:serviceaccount:bastion-audit:bastion)",
+        "bastion-viewer: may create tokens of viewer",
+    ] {
+        assert!(report.contains(part), "{part}: {checked:?}");
     }
 }
 
