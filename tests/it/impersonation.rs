@@ -472,7 +472,11 @@ fn the_daemon_asks_for_its_next_token_where_nobody_else_does() {
     // Asked for by itself, for itself, and once.
     let asked = |event: &Value| {
         let what = &event["objectRef"];
-        event["user"]["username"] == BASTION && what["subresource"] == "token"
+        // Not what a thief of its credential tries beside this.
+        let agent = event["userAgent"].as_str().unwrap_or_default();
+        event["user"]["username"] == BASTION
+            && what["subresource"] == "token"
+            && agent.starts_with("bastion-audit/")
     };
     let lines = ControlPlane::shared().audit_lines();
     let asked: Vec<&Value> = lines.iter().filter(|event| asked(event)).collect();
