@@ -1,11 +1,12 @@
 //! The daemon, whole: everything is opened, checked and recovered before the first operator is let in.
 
+mod error;
 mod front;
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,29 +16,31 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::AdminSocket;
-use crate::audit::{Audit, AuditError, Event, Link};
+use crate::audit::{Audit, Event, Link};
 use crate::clock::Clock;
-use crate::config::secrets::SecretError;
 use crate::config::watch::{Reload, Reloads};
 use crate::config::{self, Bastion};
-use crate::custody::{Custody, CustodyError};
-use crate::gateway::{Gateway, GatewayError};
+use crate::custody::Custody;
+use crate::gateway::Gateway;
 use crate::issuer::{DocumentServer, IssuerError, Issuing};
 use crate::launch::{BubblewrapLauncher, LaunchError, Launcher};
-use crate::locks::{LockFile, LockFileError, Locking};
+use crate::locks::{LockFile, Locking};
 use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader, Witnesses};
-use crate::mint::{JournalError, Leases};
+use crate::mint::Leases;
 use crate::monitor::Monitor;
 use crate::notary::DaemonNotary;
 use crate::recording::{Identities, Notary, Packer, Recorder, Recordings, ToPack};
-use crate::server::{Front, HostKeyError, Server, ServerError};
+use crate::oidc::{Attempts, LoginPages, LoginServer, Providers, SignOnFile, SignOnStore};
+use crate::server::{Front, Server};
 use crate::session::{Live, SessionId};
-use crate::signing::{Signing, SigningError};
+use crate::signing::Signing;
 use crate::storage;
 use crate::store::fs::InLog;
 use crate::store::room::Room;
-use crate::store::{self, FsStore, StoreError};
-use crate::totp::{Codes, TotpFile, TotpFileError};
+use crate::store::{self, FsStore};
+use crate::totp::{Codes, TotpFile};
+
+pub use error::StartError;
 
 /// What [`Supervisor`](crate::supervise::Supervisor) calls the task that ends what is no longer allowed,
 const ENFORCEMENT: &str = "enforcement";
@@ -46,75 +49,6 @@ const STORAGE: &str = "storage";
 
 /// What an ended session may take to seal and release after its drain is over.
 const LAST_SEALS: Duration = Duration::from_secs(20);
-
-/// Why the daemon does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// A host key cannot be read, or others can read it.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The state directory cannot be used, or others can read it.
-    #[error(transparent)]
-    StateDir(#[from] config::StateDirError),
-    /// Another daemon holds it.
-    #[error("another daemon runs on {0}; stop it, or give this one a stateDir of its own")]
-    Locked(PathBuf),
-    /// Its lock or socket could not be made.
-    #[error("{path}: {source}")]
-    Io {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The path is too long for a socket in it.
-    #[error("stateDir {path} is {length} bytes long; sockets in it allow {most}")]
-    TooLong {
-        /// The directory.
-        path: PathBuf,
-        /// Its length.
-        length: usize,
-        /// What a socket's path leaves.
-        most: usize,
-    },
-    /// No key to sign with, no evidence.
-    #[error(transparent)]
-    Signing(#[from] SigningError),
-    /// No log of what is recorded, or one that is not what it was.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// No audit log, no daemon.
-    #[error(transparent)]
-    Audit(#[from] AuditError),
-    /// No store, no daemon.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// No way to the object store, or to what is known of it; no daemon.
-    #[error(transparent)]
-    Custody(#[from] CustodyError),
-    /// No knowledge of what is locked, no daemon.
-    #[error(transparent)]
-    Locks(#[from] LockFileError),
-    /// No knowledge of who is enrolled for one-time codes, no daemon.
-    #[error(transparent)]
-    Totp(#[from] TotpFileError),
-    /// No journal of leases, no daemon.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// No issuer, no credential on the clusters that trust it.
-    #[error(transparent)]
-    Issuer(#[from] IssuerError),
-    /// No gateway, no way to a cluster.
-    #[error(transparent)]
-    Gateway(#[from] GatewayError),
-    /// Clients could not tell this host from another.
-    #[error(transparent)]
-    HostKey(#[from] HostKeyError),
-    /// The SSH side could not be opened.
-    #[error(transparent)]
-    Server(#[from] ServerError),
-}
 
 /// From the end of the last session to the end of its connection, which clients do by themselves.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -137,6 +71,7 @@ pub struct Daemon {
     admin: AdminSocket,
     reloads: Reloads,
     documents: Option<DocumentServer>,
+    login: Option<LoginServer>,
     packing: JoinHandle<()>,
     packing_ends: CancellationToken,
     // Held to the end: the next daemon on this directory must wait for our seals.
@@ -163,6 +98,8 @@ impl Daemon {
         let locking = Locking::begin(lock_file, locks, reloads.in_force.clone());
         let (totp_file, enrolments) = TotpFile::open(state_dir, room.clone())?;
         let codes = Codes::begin(totp_file, enrolments, reloads.in_force.clone());
+        let (sign_on_file, found) = SignOnFile::open(state_dir, room.clone())?;
+        let sign_ons = SignOnStore::begin(sign_on_file, found, reloads.in_force.clone());
         let now = Arc::clone(&config.borrow());
         let bastion = &now.bastion;
         let (signing, log) = evidence(bastion, &clock, room.clone()).await?;
@@ -216,6 +153,18 @@ impl Daemon {
         };
         storage::keep(&room, bastion.recordings.reserve).await;
         let front = front::of(&config, &clock).await?;
+        let attempts = Attempts::default();
+        let pages = LoginPages {
+            attempts: attempts.clone(),
+            providers: Providers::new(Arc::clone(&clock)),
+            in_force: reloads.in_force.clone(),
+            audit: audit.clone(),
+            strangers: front.strangers.clone(),
+        };
+        let login = match &bastion.login {
+            Some(login) => Some(LoginServer::bind(&login.listener, pages).await?),
+            None => None,
+        };
         let server = Server::bind(bastion.listen).await?;
         let admin = AdminSocket::bind(state_dir).map_err(|source| StartError::Io {
             path: state_dir.join(crate::admin::SOCKET),
@@ -241,6 +190,8 @@ impl Daemon {
             config: config.clone(),
             locking,
             codes,
+            attempts,
+            sign_ons,
             taking_back: tokio::sync::Mutex::default(),
             audit,
             strangers: front.strangers.clone(),
@@ -267,6 +218,7 @@ impl Daemon {
             admin,
             reloads,
             documents,
+            login,
             packing,
             packing_ends,
             _lock: lock,
@@ -276,6 +228,11 @@ impl Daemon {
     /// Where SSH is served, with the port that the system chose if the configuration left it open.
     pub fn local_addr(&self) -> std::net::SocketAddr {
         self.server.local_addr()
+    }
+
+    /// Where people sign in by a browser, if anywhere.
+    pub fn login_addr(&self) -> Option<std::net::SocketAddr> {
+        self.login.as_ref()?.local_addr().ok()
     }
 
     /// Why operators' commands are not run here; `None` if they are.
@@ -299,6 +256,7 @@ impl Daemon {
             admin,
             reloads,
             documents,
+            login,
             packing,
             packing_ends,
             _lock: lock,
@@ -309,6 +267,9 @@ impl Daemon {
         let _published = published.clone().drop_guard();
         if let Some(documents) = documents {
             tokio::spawn(documents.serve(published));
+        }
+        if let Some(login) = login {
+            tokio::spawn(login.serve(stop.clone()));
         }
         let enforce = supervised(&monitor, ENFORCEMENT, Monitor::enforce);
         let storage = supervised(&monitor, STORAGE, storage::watch);

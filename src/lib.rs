@@ -38,6 +38,7 @@ pub mod messages;
 pub mod mint;
 pub mod monitor;
 pub mod notary;
+pub mod oidc;
 pub mod policy;
 pub mod recording;
 mod replaced;

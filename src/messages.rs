@@ -41,8 +41,10 @@ pub enum Ask {
     Probe(Offer),
     /// The client's signature by this key was verified. Whether its certificate is worth anything was not.
     Authenticate(Offer),
-    /// What the client typed when it was asked for a one-time code, which is after [`Answer::Code`] only.
+    /// What the client typed when it was asked for a one-time code, or for the code that a browser shows: after [`Answer::Code`] and [`Answer::Link`] only.
     Code(Hidden),
+    /// The client is ready to be given a link to sign in by, after [`Answer::SignOn`] only.
+    Link,
     /// A session channel asks to run something. Goes with a [`SessionLink`].
     Open(Open),
     /// Something that is not a session was refused here: say so in the audit log.
@@ -81,9 +83,16 @@ pub enum Answer {
     Yes,
     /// No. Nobody unproven learns why; what a proven identity may know comes over the [`SessionLink`].
     No,
-    /// To [`Ask::Authenticate`]: the key proves somebody, and that is not enough for what it asks for. Ask for a one-time code.
+    /// To [`Ask::Authenticate`] and [`Ask::Code`]: the key proves somebody, and that is not enough for what it asks for. Ask for a one-time code.
     Code,
-    /// To [`Ask::Code`]: no, and another try is of no use. The client, whose key has signed, may read why.
+    /// To [`Ask::Authenticate`] and [`Ask::Code`]: somebody has to sign in in a browser. Ask for a link to do so by.
+    SignOn {
+        /// The key proves somebody, and that is not enough for what it asks for. Otherwise it proves nobody, and another key may.
+        settled: bool,
+    },
+    /// To [`Ask::Link`]: where to sign in. Ask for the code that is shown there.
+    Link(String),
+    /// To [`Ask::Code`] and [`Ask::Link`]: no, and another try is of no use. The client, whose key has signed, may read why.
     NoBecause(String),
 }
 

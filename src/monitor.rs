@@ -1,5 +1,7 @@
 //! The side that decides: one conversation with each connection, one task for each session.
 
+mod sign_on;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +22,7 @@ use crate::messages::{
     Answer, Ask, Command, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink,
 };
 use crate::mint::Leases;
+use crate::oidc::{Attempts, SignOnStore, Ticket};
 use crate::policy;
 use crate::recording::{Recorder, Recordings};
 use crate::revoke;
@@ -54,6 +57,10 @@ pub struct Monitor {
     pub locking: Locking,
     /// Checks one-time codes; who is enrolled stands in the configuration.
     pub codes: Codes,
+    /// Who is about to sign in in a browser.
+    pub attempts: Attempts,
+    /// Keeps what providers have said; what counts stands in the configuration.
+    pub sign_ons: SignOnStore,
     /// Held by whoever takes back what is no longer allowed.
     pub taking_back: tokio::sync::Mutex<()>,
     /// What happened and why.
@@ -177,18 +184,31 @@ impl Monitor {
     }
 }
 
-/// Whose key has signed, and what they may be once a code was accepted.
+/// A key that has signed, and what it may be once a code was accepted.
 struct Awaiting {
     offer: Offer,
-    identity: Identity,
+    /// Whose it is; `None`: nobody's, unless a provider says so.
+    identity: Option<Identity>,
+    wanted: Wanted,
+    /// Of a link that was given.
+    ticket: Option<Ticket>,
     typed: u32,
+}
+
+/// What is to be typed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// A one-time code.
+    Code,
+    /// What a browser shows to whoever has signed in.
+    SignOn,
 }
 
 struct Conversation {
     monitor: Arc<Monitor>,
     peer: Peer,
     proven: Option<(Offer, Identity)>,
-    /// A key has signed, and a one-time code is to come.
+    /// A key has signed, and a code is to come.
     awaiting: Option<Awaiting>,
     /// That the connection was opened is on record.
     told: bool,
@@ -258,7 +278,8 @@ impl Conversation {
             }
             Ask::Probe(offer) => self.probe(&offer),
             Ask::Authenticate(offer) => return self.authenticate(offer).await,
-            Ask::Code(code) => return self.code(&code).await,
+            Ask::Code(code) => return self.typed(&code).await,
+            Ask::Link => return self.link().await,
             Ask::Open(open) => self.open(open, link),
             Ask::Ending(ending) => {
                 self.cut_own(&ending.to_string());
@@ -316,9 +337,10 @@ impl Conversation {
         }
     }
 
-    /// Once somebody is proven, nobody else can be on this connection; nor once somebody's key has signed.
+    /// Once somebody is proven, nobody else can be on this connection; nor once somebody's key has signed, or a link was given.
     async fn authenticate(&mut self, offer: Offer) -> Answer {
-        if self.proven.is_some() || self.awaiting.is_some() {
+        let settled = |it: &Awaiting| it.identity.is_some() || it.ticket.is_some();
+        if self.proven.is_some() || self.awaiting.as_ref().is_some_and(settled) {
             return Answer::No;
         }
         let monitor = Arc::clone(&self.monitor);
@@ -338,20 +360,9 @@ impl Conversation {
                     self.tell_opened().await;
                 }
                 let remembered = monitor.codes.recall(&identity, now);
-                let identity = identity.with_code(remembered);
-                let from = self.peer.address.ip();
-                if remembered.is_none()
-                    && policy::asks_for_code(&config, &identity, &offer.principal, from, now)
-                {
-                    self.awaiting = Some(Awaiting {
-                        offer,
-                        identity,
-                        typed: 0,
-                    });
-                    return Answer::Code;
-                }
-                self.prove(offer, identity).await
+                self.next(offer, identity.with_code(remembered)).await
             }
+            Err(refusal) if policy::may_sign_on(&config, &refusal) => self.may_sign_on(offer),
             Err(_) if !self.may_tell("authentication.refused") => Answer::No,
             Err(refusal) => {
                 let facts = identity::certificate_facts(&monitor.config(), &offer);
@@ -366,6 +377,30 @@ impl Conversation {
                 Answer::No
             }
         }
+    }
+
+    /// What is still to be proven by whoever holds this key, if anything is.
+    async fn next(&mut self, offer: Offer, identity: Identity) -> Answer {
+        let (config, now) = (self.monitor.config(), self.monitor.clock.now());
+        let from = self.peer.address.ip();
+        let code = identity.passed().is_none()
+            && policy::asks_for_code(&config, &identity, &offer.principal, from, now);
+        let (wanted, answer) = if code {
+            (Wanted::Code, Answer::Code)
+        } else if self.must_sign_on(&offer, &identity) {
+            (Wanted::SignOn, Answer::SignOn { settled: true })
+        } else {
+            self.awaiting = None;
+            return self.prove(offer, identity).await;
+        };
+        self.awaiting = Some(Awaiting {
+            offer,
+            identity: Some(identity),
+            wanted,
+            ticket: None,
+            typed: 0,
+        });
+        answer
     }
 
     /// All is proven that was asked for.
@@ -387,22 +422,27 @@ impl Conversation {
         Answer::Yes
     }
 
-    /// What was typed as a one-time code by whoever holds the key that has signed here.
-    async fn code(&mut self, typed: &Hidden) -> Answer {
+    /// What was typed by whoever holds the key that has signed here.
+    async fn typed(&mut self, typed: &Hidden) -> Answer {
         let Some(mut awaiting) = self.awaiting.take() else {
             return Answer::No;
         };
         awaiting.typed += 1;
+        match awaiting.wanted {
+            Wanted::Code => self.code(awaiting, typed).await,
+            Wanted::SignOn => self.signed_on(awaiting, typed).await,
+        }
+    }
+
+    /// What was typed as a one-time code.
+    async fn code(&mut self, awaiting: Awaiting, typed: &Hidden) -> Answer {
         let monitor = Arc::clone(&self.monitor);
         let (config, now) = (monitor.config(), monitor.clock.now());
         // Typing takes its time, and the configuration may have changed.
-        let identity = match identity::identify(&config, &awaiting.offer, &self.peer, now) {
-            Ok(identity) if identity.name() == awaiting.identity.name() => identity,
-            _ => {
-                self.tell_code_refused(&awaiting, "the key proves nobody any more")
-                    .await;
-                return Answer::No;
-            }
+        let Some(identity) = self.as_it_is_now(&awaiting) else {
+            self.tell_code_refused(&awaiting, "the key proves nobody any more")
+                .await;
+            return Answer::No;
         };
         let remember = config.bastion.second_factor.remember;
         match monitor.codes.accept(&identity, typed, now, remember).await {
@@ -421,11 +461,11 @@ impl Conversation {
                     return Answer::No;
                 }
                 let identity = identity.with_code(Some(passed));
-                let proven = self.prove(awaiting.offer, identity.clone()).await;
-                if proven == Answer::Yes && !remember.is_zero() {
+                let next = self.next(awaiting.offer, identity.clone()).await;
+                if next != Answer::No && !remember.is_zero() {
                     monitor.codes.remember(&identity, passed, now);
                 }
-                proven
+                next
             }
             Err(refused) => {
                 let reason = refused.to_string();
@@ -452,10 +492,13 @@ impl Conversation {
     }
 
     async fn tell_code_refused(&self, awaiting: &Awaiting, reason: &str) {
+        let Some(identity) = &awaiting.identity else {
+            return;
+        };
         let event = Event::CodeRefused {
             peer: &self.peer,
-            identity: awaiting.identity.name(),
-            fingerprint: awaiting.identity.proof().fingerprint(),
+            identity: identity.name(),
+            fingerprint: identity.proof().fingerprint(),
             principal: &session::shown_principal(&awaiting.offer.principal),
             reason: reason.to_owned(),
         };
@@ -464,8 +507,19 @@ impl Conversation {
 
     /// A key that has signed, and nobody who knew a code.
     async fn tell_no_code(&self) {
-        if let Some(awaiting) = self.awaiting.as_ref().filter(|it| it.typed == 0) {
-            self.tell_code_refused(awaiting, "no code was typed").await;
+        let Some(awaiting) = self.awaiting.as_ref().filter(|it| it.typed == 0) else {
+            return;
+        };
+        match awaiting.wanted {
+            Wanted::Code => self.tell_code_refused(awaiting, "no code was typed").await,
+            Wanted::SignOn => {
+                let asked = self.asked(awaiting);
+                let why = match awaiting.ticket {
+                    Some(_) => "no code was typed",
+                    None => "nobody has asked for a link",
+                };
+                self.tell_not_signed_on(&asked, why.to_owned()).await;
+            }
         }
     }
 
@@ -514,6 +568,7 @@ impl Conversation {
             _ => {
                 let what = match identity.proof() {
                     Proof::Key { .. } => "key",
+                    Proof::SignedOn { .. } => "sign-in",
                     Proof::Certificate(_) => "certificate",
                 };
                 let reason =

@@ -3,6 +3,7 @@
 mod client;
 mod locks;
 mod metrics;
+mod oidc;
 mod serve;
 mod totp;
 
@@ -80,6 +81,15 @@ pub enum Request {
     },
     /// Who is enrolled.
     TotpList,
+    /// Remove what providers have said of whoever holds a key.
+    OidcRemove {
+        /// Of this key, `SHA256:...`,
+        key: Option<String>,
+        /// or of all keys of an identity.
+        identity: Option<crate::config::Name>,
+    },
+    /// What providers have said of whoever holds which key.
+    OidcList,
     /// Hold a recording: nothing deletes it until it is released.
     Hold {
         /// Which one.
@@ -172,6 +182,19 @@ pub enum Reply {
     },
     /// To [`Request::TotpList`], by name.
     TotpList(Vec<crate::totp::Listed>),
+    /// To [`Request::OidcRemove`].
+    OidcRemoved {
+        /// What is removed.
+        sign_ons: Vec<crate::oidc::SignOn>,
+        /// What became of each credential that it takes away.
+        credentials: Vec<crate::revoke::TakenBack>,
+        /// Open sessions that were ended.
+        sessions: usize,
+        /// Why a restart of the daemon would bring it back; `None`: it would not.
+        not_kept: Option<String>,
+    },
+    /// To [`Request::OidcList`], by identity.
+    OidcList(Vec<crate::oidc::SignOn>),
     /// To [`Request::Hold`] and [`Request::Release`]: whether it changed anything.
     Held(bool),
     /// To [`Request::Delete`]: it is gone.

@@ -9,11 +9,12 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use super::{LONGEST, Reply, Request, SOCKET, locks, metrics, totp};
+use super::{LONGEST, Reply, Request, SOCKET, locks, metrics, oidc, totp};
 use crate::audit::{Act, Event};
 use crate::custody::CustodyError;
 use crate::mint::LiveLease;
 use crate::monitor::Monitor;
+use crate::oidc::Whose;
 use crate::revoke;
 
 /// Administrators at once.
@@ -135,6 +136,15 @@ async fn act(monitor: &Arc<Monitor>, uid: u32, request: Request) -> Reply {
         } => totp::enroll(monitor, who(uid), identity, &secret, &code).await,
         Request::TotpRemove { identity } => totp::remove(monitor, &who(uid), &identity).await,
         Request::TotpList => Reply::TotpList(monitor.codes.list(monitor.clock.now()).await),
+        Request::OidcRemove { key, identity } => {
+            let whose = match (key, identity) {
+                (Some(key), None) => Whose::Key(key),
+                (None, Some(identity)) => Whose::Identity(identity),
+                _ => return Reply::Error("remove one key's or one identity's".into()),
+            };
+            oidc::remove(monitor, &who(uid), whose).await
+        }
+        Request::OidcList => Reply::OidcList(monitor.sign_ons.list(monitor.clock.now()).await),
         Request::Kill { session } => {
             let found = monitor.live.cut(session, "an administrator ended it");
             let act = Act::Kill {

@@ -1,7 +1,7 @@
 //! The events, with their stable names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -75,7 +75,8 @@ pub enum Event<'a> {
         fingerprint: &'a str,
         /// By which certificate of that key, if it was one.
         certificate: Option<&'a CertificateFacts>,
-        /// All that was proven: `key` or `certificate`, and `totp` if a one-time code was accepted now or is remembered.
+        /// All that was proven: `key` or `certificate`, `totp` if a one-time code was accepted now or is remembered, and `oidc` if a provider has said who it
+        /// is, now or a while ago.
         factors: &'a [Factor],
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
@@ -107,6 +108,58 @@ pub enum Event<'a> {
         fingerprint: &'a str,
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody whose key has signed was given a link to sign in by.
+    #[serde(rename = "sign-on.begun")]
+    SignOnBegun {
+        /// Who connects.
+        peer: &'a Peer,
+        /// Whose key it is; none if it is nobody's.
+        identity: Option<&'a Name>,
+        /// The key that signed.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+    },
+    /// A provider has said who holds the key, and its code was typed into the ssh that it was for. Written before it counts.
+    #[serde(rename = "sign-on.accepted")]
+    SignOnAccepted {
+        /// Who connects.
+        peer: &'a Peer,
+        /// For whom that was taken.
+        identity: &'a Name,
+        /// The key that signed.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+        /// Which provider.
+        provider: &'a Name,
+        /// Its `sub`.
+        subject: &'a str,
+        /// What its `usernameClaim` said.
+        username: &'a str,
+        /// The groups that it named.
+        groups: &'a BTreeSet<Group>,
+        /// Where the browser was.
+        browser: IpAddr,
+        /// From then on it counts no more.
+        counts_until: Timestamp,
+    },
+    /// Somebody whose key has signed did not sign in, or not as somebody who counts here.
+    #[serde(rename = "sign-on.refused")]
+    SignOnRefused {
+        /// Who connects.
+        peer: &'a Peer,
+        /// Whose key it is; none if it is nobody's.
+        identity: Option<&'a Name>,
+        /// The key that signed.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+        /// Which provider, if one was chosen.
+        provider: Option<&'a Name>,
         /// Why.
         reason: String,
     },
@@ -578,6 +631,20 @@ pub enum Event<'a> {
         /// Why a restart of the daemon would bring it back; none if it would not.
         not_kept: Option<&'a str>,
     },
+    /// An administrator removed what a provider has said of whoever holds a key.
+    #[serde(rename = "sign-on.removed")]
+    SignOnRemoved {
+        /// For whom it was taken.
+        identity: &'a Name,
+        /// The key.
+        fingerprint: &'a str,
+        /// Which provider.
+        provider: &'a Name,
+        /// Who said so.
+        who: &'a str,
+        /// Why a restart of the daemon would bring it back; none if it would not.
+        not_kept: Option<&'a str>,
+    },
     /// An administrator did something over the admin socket.
     #[serde(rename = "admin.act")]
     AdminAct {
@@ -597,6 +664,8 @@ impl Event<'_> {
             Self::ConnectionOpened { .. }
                 | Self::ConnectionClosed { .. }
                 | Self::AuthenticationRefused { .. }
+                | Self::SignOnBegun { identity: None, .. }
+                | Self::SignOnRefused { identity: None, .. }
                 | Self::RequestRefused { .. }
                 | Self::StrangersSummedUp { .. }
         )

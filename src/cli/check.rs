@@ -15,6 +15,7 @@ use bastion_audit::config::{
 use bastion_audit::issuer::{DocumentServer, Issuer};
 use bastion_audit::launch::confine::supported_landlock_abi;
 use bastion_audit::mint::check::{Level, check_cluster};
+use bastion_audit::oidc::LoginServer;
 use bastion_audit::policy::{Somebody, Supposed, available_to};
 use bastion_audit::server::{HostCertificates, HostKeys};
 use bastion_audit::store::s3::Bucket;
@@ -134,6 +135,14 @@ fn summary(path: &Path, config: &Config) -> String {
         );
         lines.push(authorities);
     }
+    if !config.providers.is_empty() {
+        let providers = format!(
+            "providers   {}: {}",
+            config.providers.len(),
+            some(config.providers.keys())
+        );
+        lines.push(providers);
+    }
     lines.extend(
         notes(config)
             .into_iter()
@@ -190,7 +199,8 @@ fn notes(config: &Config) -> Vec<String> {
     let certified = config
         .authorities
         .values()
-        .any(|authority| authority.identities.iter().any(|rule| rule.listed));
+        .any(|authority| authority.identities.iter().any(|rule| rule.listed))
+        || config.takes_any_key();
     for identity in config.identities.values() {
         if identity.keys.is_empty() && !certified {
             notes.push(format!(
@@ -333,6 +343,23 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
             say(
                 "issuer's documents",
                 served.map_err(|error| error.to_string()),
+            )?;
+        }
+    }
+    if let Some(login) = &config.bastion.login {
+        let served = LoginServer::check(&login.listener)
+            .map(|()| format!("would be served on {}", login.listener.address));
+        say(
+            "pages to sign in by",
+            served.map_err(|error| error.to_string()),
+        )?;
+    }
+    for provider in config.providers.values() {
+        if let Some(path) = &provider.client_secret {
+            let found = secrets::read_secret(path).map(|_| path.display().to_string());
+            say(
+                &format!("secret for {}", provider.name),
+                found.map_err(|error| error.to_string()),
             )?;
         }
     }

@@ -14,6 +14,7 @@ mod log;
 mod logging;
 mod manifests;
 mod metrics;
+mod oidc;
 mod reading;
 mod replay;
 mod revoke;
@@ -68,6 +69,7 @@ enum Word {
     Unlock(lock::Unlock),
     Locks(lock::Locks),
     Totp(totp::TotpWord),
+    Oidc(oidc::OidcWord),
     Metrics(metrics::Metrics),
     Hold(keep::Hold),
     Release(keep::Release),
@@ -100,6 +102,7 @@ impl Cli {
             Word::Unlock(word) => word.run(),
             Word::Locks(word) => word.run(),
             Word::Totp(word) => word.run(),
+            Word::Oidc(word) => word.run(),
             Word::Metrics(word) => word.run(),
             Word::Hold(word) => word.run(),
             Word::Release(word) => word.run(),

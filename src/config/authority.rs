@@ -117,20 +117,38 @@ impl CertificateAuthority {
         self.identities.iter().any(|rule| !rule.listed)
     }
 
-    /// The name of somebody who is listed nowhere: `jane.doe` of the authority `corp` is `corp--jane--doe`. No two principals have the
-    /// same: a dot stands between two parts of which each is a name without `--`.
-    pub(super) fn unlisted(&self, rest: &str) -> Option<Name> {
-        let mut name = self.name.to_string();
-        for part in rest.split('.') {
-            let part = Name::new(part).ok()?;
-            if part.as_str().contains(UNDER) {
-                return None;
-            }
-            name.push_str(UNDER);
-            name.push_str(part.as_str());
+}
+
+/// The name of somebody who is listed nowhere: `jane.doe` of the authority `corp` is `corp--jane--doe`. No two principals have the
+/// same: a dot stands between two parts of which each is a name without `--`.
+fn unlisted(source: &Name, rest: &str) -> Option<Name> {
+    let mut name = source.to_string();
+    for part in rest.split('.') {
+        let part = Name::new(part).ok()?;
+        if part.as_str().contains(UNDER) {
+            return None;
         }
-        Name::new(&name).ok()
+        name.push_str(UNDER);
+        name.push_str(part.as_str());
     }
+    Name::new(&name).ok()
+}
+
+/// Whom a source means by a principal: of its rules the first that fits counts.
+pub(super) fn meant_by_rules<'c>(
+    config: &'c super::Config,
+    source: &Name,
+    rules: &[PrincipalRule],
+    principal: &str,
+) -> Option<Meant<'c>> {
+    rules.iter().find_map(|rule| {
+        let rest = rule.rest(principal)?;
+        if !rule.listed {
+            return unlisted(source, rest).map(Meant::Unlisted);
+        }
+        let name = Name::new(rest).ok()?;
+        config.identities.get(&name).map(Meant::Listed)
+    })
 }
 
 impl super::Config {
@@ -140,14 +158,7 @@ impl super::Config {
         authority: &CertificateAuthority,
         principal: &str,
     ) -> Option<Meant<'c>> {
-        authority.identities.iter().find_map(|rule| {
-            let rest = rule.rest(principal)?;
-            if !rule.listed {
-                return authority.unlisted(rest).map(Meant::Unlisted);
-            }
-            let name = Name::new(rest).ok()?;
-            self.identities.get(&name).map(Meant::Listed)
-        })
+        meant_by_rules(self, &authority.name, &authority.identities, principal)
     }
 }
 
@@ -157,20 +168,13 @@ mod tests {
 
     use super::*;
 
-    fn corp() -> CertificateAuthority {
-        CertificateAuthority {
-            name: Name::new("corp").unwrap(),
-            keys: Vec::new(),
-            algorithms: BTreeSet::new(),
-            revoked: None,
-            identities: Vec::new(),
-            groups: Vec::new(),
-        }
+    fn corp() -> Name {
+        Name::new("corp").unwrap()
     }
 
     #[test]
     fn a_name_under_an_authority_is_made_of_names() {
-        let unlisted = |rest| corp().unlisted(rest).map(String::from);
+        let unlisted = |rest| unlisted(&corp(), rest).map(String::from);
         assert_eq!(unlisted("jane"), Some("corp--jane".to_owned()));
         assert_eq!(unlisted("jane.doe-2"), Some("corp--jane--doe-2".to_owned()));
         for wrong in [
@@ -208,7 +212,7 @@ mod tests {
         #[test]
         fn no_two_people_have_one_name(one in "[a-c.-]{1,8}", other in "[a-c.-]{1,8}") {
             prop_assume!(one != other);
-            if let (Some(one), Some(other)) = (corp().unlisted(&one), corp().unlisted(&other)) {
+            if let (Some(one), Some(other)) = (unlisted(&corp(), &one), unlisted(&corp(), &other)) {
                 prop_assert_ne!(one, other);
             }
         }

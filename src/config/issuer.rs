@@ -23,7 +23,7 @@ pub struct IssuerSettings {
     /// Lifetime of each token: 2 to 10 minutes.
     pub token_ttl: CredentialTtl,
     /// Where the documents are served; `None`: they are exported to somewhere else.
-    pub listener: Option<IssuerListener>,
+    pub listener: Option<HttpsListener>,
 }
 
 /// What holds a key that signs tokens.
@@ -57,9 +57,9 @@ impl IssuerKey {
     }
 }
 
-/// The listener that serves the issuer's documents and nothing else.
+/// A listener of its own, by TLS.
 #[derive(Clone, Debug, PartialEq)]
-pub struct IssuerListener {
+pub struct HttpsListener {
     /// Where.
     pub address: SocketAddr,
     /// Its certificate with the chain, PEM.

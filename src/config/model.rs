@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{CertificateAuthority, Cluster, SourceNetwork};
+use super::{CertificateAuthority, Cluster, IdentityProvider, SourceNetwork};
 use crate::recording::{Keeping, Recipients};
 
 /// A name of ours: an identity's, role's, cluster's or binding's. Lower-case letters, digits and `-`,
@@ -78,6 +78,8 @@ pub struct Config {
     pub identities: BTreeMap<Name, IdentityDocument>,
     /// Whose certificates prove somebody.
     pub authorities: BTreeMap<Name, CertificateAuthority>,
+    /// Whose word on who somebody is counts.
+    pub providers: BTreeMap<Name, IdentityProvider>,
     /// What may be taken.
     pub roles: BTreeMap<Name, Role>,
     /// Who may take what.
@@ -88,6 +90,8 @@ pub struct Config {
     pub locks: crate::locks::Locks,
     /// Who is enrolled for one-time codes: no document says that either.
     pub enrolled: crate::totp::Enrolled,
+    /// What providers have said of whoever holds a key: no document says that either.
+    pub sign_ons: crate::oidc::SignOns,
     pub(super) index: super::index::Index,
 }
 
@@ -128,6 +132,8 @@ pub struct Bastion {
     pub issuer: Option<super::IssuerSettings>,
     /// What becomes of one-time codes.
     pub second_factor: SecondFactor,
+    /// Where people show a browser who they are, if anywhere.
+    pub login: Option<super::LoginSettings>,
 }
 
 /// `spec.secondFactor`: what becomes of one-time codes.
@@ -336,6 +342,8 @@ pub enum Factor {
     Certificate,
     /// Besides either, a one-time code.
     Totp,
+    /// A provider's word on who holds the key.
+    Oidc,
 }
 
 impl std::fmt::Display for Factor {
@@ -344,6 +352,7 @@ impl std::fmt::Display for Factor {
             Self::Key => "key",
             Self::Certificate => "certificate",
             Self::Totp => "totp",
+            Self::Oidc => "oidc",
         })
     }
 }

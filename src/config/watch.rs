@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::issuer::Issuer;
 use crate::locks::Locks;
+use crate::oidc::SignOns;
 use crate::totp::Enrolled;
 
 use super::{Bastion, Config, IssuerKey, Loader, Problems, source};
@@ -65,11 +66,11 @@ pub struct Reloads {
     pub reports: mpsc::Receiver<Reload>,
     /// Asks for a reload.
     pub trigger: Trigger,
-    /// Puts locks and enrolments in force.
+    /// Puts locks, enrolments and sign-ons in force.
     pub in_force: InForce,
 }
 
-/// What is in force: the documents as they were read last, and what administrators have locked and whom they have enrolled since. No change
+/// What is in force: the documents as they were read last, and what administrators have locked, whom they have enrolled and who has signed on since. No change
 /// loses another. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct InForce(watch::Sender<Arc<Config>>);
@@ -99,11 +100,21 @@ impl InForce {
         });
     }
 
+    /// Puts other sign-ons in force.
+    pub fn change_sign_ons(&self, sign_ons: SignOns) {
+        self.0.send_modify(|config| {
+            let mut changed = Config::clone(config);
+            changed.sign_ons = sign_ons;
+            *config = Arc::new(changed);
+        });
+    }
+
     /// Puts other documents in force.
     fn change_documents(&self, mut new: Config) {
         self.0.send_modify(|config| {
             new.locks = config.locks.clone();
             new.enrolled = config.enrolled.clone();
+            new.sign_ons = config.sign_ons.clone();
             *config = Arc::new(new);
         });
     }
@@ -297,6 +308,7 @@ fn restart_needed(root: &Path, old: &Config, new: &Config) -> Option<Problems> {
         ("log", old.witness != new.witness),
         ("recordings.store", old.recordings.s3 != new.recordings.s3),
         ("issuer", another_issuer(old, new)),
+        ("login", old.login != new.login),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

@@ -10,7 +10,7 @@ use russh::server::Auth;
 use tokio::sync::watch;
 
 use super::Progress;
-use super::interactive::{Interactive, ask_for_code};
+use super::interactive::{Interactive, ask_for_code, or_sign_on, over};
 use super::monitor::Monitor;
 use super::wire::Wire;
 use crate::messages::{Answer, Ask, Offer};
@@ -117,16 +117,21 @@ impl Authentication {
     ) -> Option<Auth> {
         let mut interactive = self.interactive.take()?;
         let auth = match answers {
+            None if interactive.needs_link(user) => self.link(&mut interactive, user).await,
             None => interactive.begin(user),
             Some(answers) => match interactive.typed(user, answers) {
                 Err(auth) => auth,
                 Ok(code) => {
                     self.tried();
                     let answer = self.monitor.ask(Ask::Code(code), None, KEY_ANSWER).await;
-                    if answer == Answer::Yes {
-                        return Some(self.proven());
+                    match answer {
+                        Answer::Yes => return Some(self.proven()),
+                        Answer::Code => return Some(self.more(Interactive::of(user))),
+                        Answer::SignOn { .. } => {
+                            return Some(self.more(Interactive::to_sign_on(user)));
+                        }
+                        answer => interactive.judged(answer),
                     }
-                    interactive.judged(answer)
                 }
             },
         };
@@ -142,13 +147,35 @@ impl Authentication {
         let user = offer.principal.clone();
         match self.ask(Ask::Authenticate(offer)).await {
             Answer::Yes => self.proven(),
-            Answer::Code => {
-                self.interactive = Some(Interactive::of(&user));
-                self.place.signed();
-                self.progress.send_replace(Progress::Signed);
-                ask_for_code()
+            Answer::Code => self.more(Interactive::of(&user)),
+            Answer::SignOn { settled: true } => self.more(Interactive::to_sign_on(&user)),
+            Answer::SignOn { settled: false } => {
+                self.interactive
+                    .get_or_insert_with(|| Interactive::to_sign_on(&user));
+                or_sign_on()
             }
-            Answer::No | Answer::NoBecause(_) => Auth::reject(),
+            Answer::No | Answer::NoBecause(_) | Answer::Link(_) => Auth::reject(),
+        }
+    }
+
+    /// A key proves somebody, and something else is to come.
+    fn more(&mut self, interactive: Interactive) -> Auth {
+        self.interactive = Some(interactive);
+        self.place.signed();
+        self.progress.send_replace(Progress::Signed);
+        ask_for_code()
+    }
+
+    /// Asks for a link to sign in by. Whose key is nobody's stays among those on whom nobody is proven, and has its link for itself.
+    async fn link(&mut self, interactive: &mut Interactive, user: &str) -> Auth {
+        match self.monitor.ask(Ask::Link, None, KEY_ANSWER).await {
+            Answer::Link(link) => {
+                interactive.shows(link);
+                self.progress.send_replace(Progress::SigningOn);
+                interactive.begin(user)
+            }
+            answer @ Answer::NoBecause(_) => interactive.judged(answer),
+            _ => over(),
         }
     }
 
@@ -158,7 +185,7 @@ impl Authentication {
         Auth::Accept
     }
 
-    /// Somebody is proven, or has only a code to type.
+    /// Somebody is proven, or has only a code to type or to sign in.
     fn is_settled(&self) -> bool {
         *self.progress.borrow() != Progress::Nobody
     }

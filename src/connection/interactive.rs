@@ -1,4 +1,4 @@
-//! The one-time code that is asked for by keyboard-interactive (RFC 4256), after a key has signed and never before.
+//! The codes that are asked for by keyboard-interactive (RFC 4256), after a key has signed and never before.
 
 use std::borrow::Cow;
 
@@ -19,6 +19,10 @@ const LONGEST: usize = 64;
 
 const PROMPT: &str = "One-time code: ";
 
+/// What is said before the link.
+const SIGN_IN: &str = "To log in, open this link in a browser, see that the address and the key on it are yours, and sign in. \
+Then type the code that it shows. Never open such a link that somebody else has sent you.";
+
 /// What is going on with a client that has to type a code.
 #[derive(Debug)]
 pub(super) struct Interactive {
@@ -26,8 +30,30 @@ pub(super) struct Interactive {
     user: String,
     prompts: u32,
     answers: u32,
+    asks: Asks,
     /// It was told something that ends it, and only has to say that it has heard.
     told: bool,
+}
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+enum Asks {
+    /// A one-time code.
+    Code,
+    /// The code that a browser shows, for which there is no link yet,
+    Link,
+    /// or this one.
+    SignOn(String),
+}
+
+/// What a client is told about a key that proves nobody, where somebody may say who holds it: its other keys come first.
+pub(super) fn or_sign_on() -> Auth {
+    Auth::Reject {
+        proceed_with_methods: Some(MethodSet::from(
+            &[MethodKind::PublicKey, MethodKind::KeyboardInteractive][..],
+        )),
+        partial_success: false,
+    }
 }
 
 /// What a client is told about its key.
@@ -59,8 +85,27 @@ impl Interactive {
             user: user.to_owned(),
             prompts: 0,
             answers: 0,
+            asks: Asks::Code,
             told: false,
         }
+    }
+
+    /// To sign in in a browser.
+    pub(super) fn to_sign_on(user: &str) -> Self {
+        Self {
+            asks: Asks::Link,
+            ..Self::of(user)
+        }
+    }
+
+    /// Whether there is a link to be asked for.
+    pub(super) fn needs_link(&self, user: &str) -> bool {
+        self.asks == Asks::Link && user == self.user && !self.told
+    }
+
+    /// This is it.
+    pub(super) fn shows(&mut self, link: String) {
+        self.asks = Asks::SignOn(link);
     }
 
     /// The prompt, if this may ask for one: under another name it would be another login.
@@ -69,10 +114,16 @@ impl Interactive {
         if user != self.user || self.told || self.prompts > PROMPTS || self.answers >= ANSWERS {
             return over();
         }
+        let (instructions, prompt, shown) = match &self.asks {
+            Asks::Code => ("", Cow::Borrowed(PROMPT), false),
+            Asks::Link => return over(),
+            // In the prompt: instructions are not shown by every client, nor at every log level. What is typed is good for nobody else.
+            Asks::SignOn(link) => (SIGN_IN, Cow::Owned(format!("Code from {link} : ")), true),
+        };
         Auth::Partial {
             name: Cow::Borrowed(""),
-            instructions: Cow::Borrowed(""),
-            prompts: Cow::Borrowed(&[(Cow::Borrowed(PROMPT), false)]),
+            instructions: Cow::Borrowed(instructions),
+            prompts: Cow::Owned(vec![(prompt, shown)]),
         }
     }
 
@@ -101,7 +152,7 @@ impl Interactive {
     pub(super) fn judged(&mut self, answer: Answer) -> Auth {
         match answer {
             Answer::Yes => Auth::Accept,
-            Answer::No | Answer::Code => self.wrong(),
+            Answer::No | Answer::Code | Answer::SignOn { .. } | Answer::Link(_) => self.wrong(),
             Answer::NoBecause(sentence) => {
                 self.told = true;
                 Auth::Partial {

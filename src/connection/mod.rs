@@ -55,6 +55,9 @@ const SILENT_INTERVALS: u32 = 4;
 /// What a client that has to type a code has for it, at least. An app on a phone takes longer than a program that signs.
 const TYPING: Duration = Duration::from_secs(60);
 
+/// And one that has to sign in in a browser: as long as its link is good.
+const SIGNING_ON: Duration = crate::oidc::LIFE;
+
 /// How far a client has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Progress {
@@ -62,6 +65,8 @@ enum Progress {
     Nobody,
     /// A key has signed, and a code is to come.
     Signed,
+    /// A key has signed, and a link to sign in by was given.
+    SigningOn,
     /// Somebody is proven.
     Proven,
 }
@@ -319,6 +324,10 @@ impl Watch {
                             let typing = self.limits.login_grace.max(TYPING);
                             self.grace_ends = clock::monotonic() + typing;
                         }
+                        Progress::SigningOn => {
+                            let signing_on = self.limits.login_grace.max(SIGNING_ON);
+                            self.grace_ends = clock::monotonic() + signing_on;
+                        }
                         Progress::Proven => {
                             proven = true;
                             self.wire.used_now();
@@ -428,6 +437,8 @@ mod tests {
         assert!(about(nothing, 2 * second), "{nothing:?}");
         let signed = cut_after(Progress::Signed, 2 * second).await;
         assert!(about(signed, minute), "{signed:?}");
+        let signing_on = cut_after(Progress::SigningOn, 2 * second).await;
+        assert!(about(signing_on, 5 * minute), "{signing_on:?}");
         let patient = cut_after(Progress::Signed, 3 * minute).await;
         assert!(about(patient, 3 * minute), "{patient:?}");
     }

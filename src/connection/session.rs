@@ -132,7 +132,11 @@ impl SessionChannel {
             .ask(Ask::Open(open), Some(session), OPEN_ANSWER)
             .await
         {
-            Answer::No | Answer::Code | Answer::NoBecause(_) => self.refuse().await?,
+            Answer::No
+            | Answer::Code
+            | Answer::SignOn { .. }
+            | Answer::Link(_)
+            | Answer::NoBecause(_) => self.refuse().await?,
             Answer::Yes => {
                 let deliver = async {
                     input.deliver(&client.to_session).await;

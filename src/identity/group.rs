@@ -30,9 +30,23 @@ impl Group {
         plain(name).map(|name| Self(format!("{OF_AN_AUTHORITY}{authority}:{name}")))
     }
 
-    /// Whether a certificate authority vouches for it.
+    /// A group that an identity provider puts somebody into: `oidc/PROVIDER:name`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Group::from_file`]: what a provider says can name no group but its own.
+    pub fn from_provider(provider: &Name, name: &str) -> Result<Self, NotAGroup> {
+        plain(name).map(|name| Self(format!("{OF_A_PROVIDER}{provider}:{name}")))
+    }
+
+    /// Whether a certificate authority or an identity provider vouches for it: who is in it cannot be listed.
     pub fn is_of_an_authority(&self) -> bool {
-        self.0.starts_with(OF_AN_AUTHORITY)
+        self.0.starts_with(OF_AN_AUTHORITY) || self.0.starts_with(OF_A_PROVIDER)
+    }
+
+    /// Whether an identity provider vouches for it.
+    pub fn is_of_a_provider(&self) -> bool {
+        self.0.starts_with(OF_A_PROVIDER)
     }
 
     /// The group with its source, as bindings write it.
@@ -42,6 +56,7 @@ impl Group {
 }
 
 const OF_AN_AUTHORITY: &str = "ca/";
+const OF_A_PROVIDER: &str = "oidc/";
 
 fn plain(name: &str) -> Result<&str, NotAGroup> {
     let fine = (1..=63).contains(&name.len())
@@ -67,11 +82,12 @@ mod tests {
         for wrong in ["", "ca/corp:sre", "oidc/corp:sre", "a b", "ü", "a\u{1b}"] {
             assert_eq!(Group::from_file(wrong), Err(NotAGroup), "{wrong}");
             let corp = Name::new("corp").unwrap();
-            assert_eq!(
+            for group in [
                 Group::from_authority(&corp, wrong),
-                Err(NotAGroup),
-                "{wrong}"
-            );
+                Group::from_provider(&corp, wrong),
+            ] {
+                assert_eq!(group, Err(NotAGroup), "{wrong}");
+            }
         }
     }
 
@@ -83,5 +99,9 @@ mod tests {
         assert!(group.is_of_an_authority());
         assert_ne!(group, Group::from_file("sre").unwrap());
         assert!(!Group::from_file("ca").unwrap().is_of_an_authority());
+        let other = Group::from_provider(&corp, "sre").unwrap();
+        assert_eq!(other.as_str(), "oidc/corp:sre");
+        assert!(other.is_of_an_authority());
+        assert_ne!(other, group);
     }
 }

@@ -12,9 +12,10 @@ pub use group::{Group, NotAGroup};
 pub use provider::{
     Refusal, certificate_facts, fingerprint_of, identify, is_known, is_worth_a_signature,
 };
-pub(crate) use provider::{fingerprint, identify_again};
+pub(crate) use provider::{any_key, fingerprint, identify_again};
 
-use crate::config::{Factor, Name};
+use crate::config::{Config, Factor, Name};
+use crate::oidc::SignOn;
 use crate::totp::Passed;
 use certificate::{CertificateFacts, Certified};
 
@@ -26,6 +27,7 @@ pub struct Identity {
     proof: Proof,
     source: IpAddr,
     passed: Option<Passed>,
+    signed_on: Option<Box<SignOn>>,
 }
 
 /// What proved an identity.
@@ -42,6 +44,14 @@ pub enum Proof {
         /// The key's line forbids a tunnel.
         no_forwarding: bool,
     },
+    /// A public key that is nobody's by the configuration, after its signature was verified, of whose holder a provider of the configuration has said who
+    /// it is: see [`Identity::signed_on`].
+    SignedOn {
+        /// `SHA256:...`, as `ssh-keygen -l` prints it.
+        fingerprint: String,
+        /// Such as `ssh-ed25519`.
+        algorithm: String,
+    },
     /// A certificate of an authority of the configuration, after a signature by the certified key was verified.
     Certificate(Box<Certified>),
 }
@@ -50,7 +60,7 @@ impl Proof {
     /// `SHA256:...` of the key that was signed with.
     pub fn fingerprint(&self) -> &str {
         match self {
-            Self::Key { fingerprint, .. } => fingerprint,
+            Self::Key { fingerprint, .. } | Self::SignedOn { fingerprint, .. } => fingerprint,
             Self::Certificate(certified) => certified.fingerprint(),
         }
     }
@@ -58,7 +68,7 @@ impl Proof {
     /// The certificate, if it was one.
     pub fn certificate(&self) -> Option<&Certified> {
         match self {
-            Self::Key { .. } => None,
+            Self::Key { .. } | Self::SignedOn { .. } => None,
             Self::Certificate(certified) => Some(certified),
         }
     }
@@ -77,6 +87,10 @@ impl std::fmt::Display for Proof {
                 fingerprint,
                 algorithm,
                 ..
+            }
+            | Self::SignedOn {
+                fingerprint,
+                algorithm,
             } => write!(f, "{algorithm} {fingerprint}"),
             Self::Certificate(certified) => {
                 let algorithm = certified.certificate().algorithm();
@@ -117,14 +131,33 @@ impl Identity {
         self.passed.as_ref()
     }
 
+    /// What a provider said of whoever holds the key, if that counts.
+    pub fn signed_on(&self) -> Option<&SignOn> {
+        self.signed_on.as_deref()
+    }
+
     /// What was proven, in the order in which roles name it.
     pub fn factors(&self) -> Vec<Factor> {
         let by = match self.proof {
-            Proof::Key { .. } => Factor::Key,
-            Proof::Certificate(_) => Factor::Certificate,
+            Proof::Key { .. } => Some(Factor::Key),
+            Proof::SignedOn { .. } => None,
+            Proof::Certificate(_) => Some(Factor::Certificate),
         };
         let code = self.passed.map(|_| Factor::Totp);
-        [Some(by), code].into_iter().flatten().collect()
+        let word = self.signed_on.as_ref().map(|_| Factor::Oidc);
+        [by, code, word].into_iter().flatten().collect()
+    }
+
+    /// The same with a provider's word on whoever holds the key, and the groups that go with it, if it counts now and is about the same identity.
+    fn with_sign_on(mut self, config: &Config, now: jiff::Timestamp) -> Self {
+        let fingerprint = self.proof.fingerprint();
+        if let Some((sign_on, _)) = config.sign_on_of(fingerprint, now)
+            && sign_on.identity == self.name
+        {
+            self.groups.extend(sign_on.groups.iter().cloned());
+            self.signed_on = Some(Box::new(sign_on.clone()));
+        }
+        self
     }
 
     /// The same with a one-time code, or without one.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificate::{self, CertificateFacts, CertificateRefusal, When};
 use super::{Identity, Proof};
-use crate::config::{Config, allowed_from};
+use crate::config::{Config, Meant, allowed_from};
 use crate::messages::{Offer, Peer};
 
 /// An ECDSA P-521 key takes some 260 characters; longer offers are not read.
@@ -80,12 +80,14 @@ fn by(
     when: When<'_>,
 ) -> Result<Identity, Refusal> {
     let key = offered(offer)?;
-    let Some(text) = &offer.certificate else {
-        return by_key(config, offer, &key, peer, now);
+    let identity = match &offer.certificate {
+        None => by_key(config, offer, &key, peer, now)?,
+        Some(text) => {
+            let (principal, address) = (&offer.principal, peer.address.ip());
+            certificate::identify(config, key.key_data(), text, principal, address, when)?
+        }
     };
-    let (principal, address) = (&offer.principal, peer.address.ip());
-    let identity = certificate::identify(config, key.key_data(), text, principal, address, when)?;
-    Ok(identity)
+    Ok(identity.with_sign_on(config, now))
 }
 
 fn by_key(
@@ -95,7 +97,9 @@ fn by_key(
     peer: &Peer,
     now: Timestamp,
 ) -> Result<Identity, Refusal> {
-    let (document, line) = config.key_owner(key).ok_or(Refusal::UnknownKey)?;
+    let Some((document, line)) = config.key_owner(key) else {
+        return by_sign_on(config, offer, key, peer, now);
+    };
     if config.has_revoked(key.key_data()) {
         return Err(Refusal::KeyRevoked);
     }
@@ -116,7 +120,56 @@ fn by_key(
         },
         source: peer.address.ip(),
         passed: None,
+        signed_on: None,
     })
+}
+
+/// A key that is nobody's by the configuration: a provider may have said who holds it.
+fn by_sign_on(
+    config: &Config,
+    offer: &Offer,
+    key: &PublicKey,
+    peer: &Peer,
+    now: Timestamp,
+) -> Result<Identity, Refusal> {
+    if !config.takes_any_key() {
+        return Err(Refusal::UnknownKey);
+    }
+    if config.has_revoked(key.key_data()) {
+        return Err(Refusal::KeyRevoked);
+    }
+    let fingerprint = fingerprint(key);
+    let (_, meant) = any_key(config, &fingerprint, now).ok_or(Refusal::UnknownKey)?;
+    Ok(Identity {
+        name: meant.name().clone(),
+        groups: match &meant {
+            Meant::Listed(document) => document.groups.clone(),
+            Meant::Unlisted(_) => Default::default(),
+        },
+        proof: Proof::SignedOn {
+            fingerprint,
+            algorithm: offer.algorithm.clone(),
+        },
+        source: peer.address.ip(),
+        passed: None,
+        signed_on: None,
+    })
+}
+
+/// Whom a provider that takes any key has named as the holder of this one.
+pub(crate) fn any_key<'c>(
+    config: &'c Config,
+    fingerprint: &str,
+    now: Timestamp,
+) -> Option<(&'c crate::oidc::SignOn, Meant<'c>)> {
+    config
+        .sign_on_of(fingerprint, now)
+        .filter(|(sign_on, _)| takes_any_key(config, sign_on))
+}
+
+fn takes_any_key(config: &Config, sign_on: &crate::oidc::SignOn) -> bool {
+    let provider = config.providers.get(&sign_on.provider);
+    provider.is_some_and(|provider| provider.any_key)
 }
 
 /// Whether the offered key is somebody's by the configuration. Grants nothing.
@@ -127,10 +180,10 @@ pub fn is_known(config: &Config, offer: &Offer) -> bool {
 /// Whether a key is worth a signature: what a probe may learn. Grants nothing.
 ///
 /// A client asks about a certificate as about a key, and russh shows only the key: where certificates are taken, every key
-/// that could be certified is worth one.
+/// that could be certified is worth one. So is every key where a provider may say who holds it.
 pub fn is_worth_a_signature(config: &Config, offer: &Offer) -> bool {
-    let certifiable = !config.authorities.is_empty() && offered(offer).is_ok();
-    certifiable || is_known(config, offer)
+    let any = !config.authorities.is_empty() || config.takes_any_key();
+    (any && offered(offer).is_ok()) || is_known(config, offer)
 }
 
 /// What the offered certificate says of itself, for the audit log.

@@ -1,9 +1,9 @@
 //! Why there is no issuer, or no token.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::secrets::SecretError;
+use crate::https::ServeError;
 
 /// Why there is no issuer, or no token of it. Never holds a key.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum IssuerError {
         /// The operating system's word.
         source: std::io::Error,
     },
-    /// The certificate that the documents are served under.
+    /// The CA that the documents' server is to be known by.
     #[error("{}: {why}", path.display())]
     Certificate {
         /// The file.
@@ -45,13 +45,8 @@ pub enum IssuerError {
         why: String,
     },
     /// The documents cannot be served.
-    #[error("the issuer's documents cannot be served on {address}: {source}")]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// The operating system's word.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Serve(#[from] ServeError),
     /// The process that holds the key cannot be reached, or went away in mid-answer.
     #[error("the issuer's signer at {} does not answer: {source}; is 'bastion-audit issuer signer' running there?", socket.display())]
     SignerGone {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::config::{
     AuditRole, AuthorizedKey, Binding, CertificateAuthority, Config, IdentityDocument,
-    KubernetesRole, Name, Pattern, RoleAccess, SessionKind, SourceNetwork, Subject,
+    IdentityProvider, KubernetesRole, Name, Pattern, PrincipalRule, RoleAccess, SessionKind, SourceNetwork, Subject,
     SubjectTemplate, show_duration,
 };
 use crate::identity::{Group, fingerprint};
@@ -19,18 +19,24 @@ use crate::issuer::prefixed;
 pub enum Holder {
     /// An Identity of the configuration.
     Identity(Name),
-    /// Whoever an authority's certificates put into one of its groups: who that is cannot be listed.
+    /// Whoever an authority's certificates or a provider put into one of its groups: who that is cannot be listed.
     Group(Group),
     /// Whoever has an authority's certificates at all.
     Authority(Name),
+    /// Whoever signs in with a provider.
+    Provider(Name),
 }
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Identity(name) => write!(f, "{name}"),
+            Self::Group(group) if group.is_of_a_provider() => {
+                write!(f, "whoever is put into {group}")
+            }
             Self::Group(group) => write!(f, "whoever certificates put into {group}"),
             Self::Authority(name) => write!(f, "whoever has a certificate of {name}"),
+            Self::Provider(name) => write!(f, "whoever signs in with {name}"),
         }
     }
 }
@@ -114,6 +120,12 @@ pub(super) fn holdings(config: &Config, now: Timestamp) -> Holdings {
             .or_default();
         vouching(things, authority);
     }
+    for provider in config.providers.values() {
+        let things = all
+            .entry(Holder::Provider(provider.name.clone()))
+            .or_default();
+        saying(things, provider);
+    }
     all
 }
 
@@ -171,21 +183,7 @@ fn vouching(things: &mut BTreeMap<Thing, Aspects>, authority: &CertificateAuthor
         let aspects = Aspects::from([("signs by", algorithms.join(", "))]);
         things.insert(Thing::Key { fingerprint }, aspects);
     }
-    for (position, rule) in authority.identities.iter().enumerate() {
-        let whom = if rule.listed {
-            "the Identity of the rest".to_owned()
-        } else {
-            format!("{}--REST", authority.name)
-        };
-        let rule = format!(
-            "principals {}...{} as {whom}",
-            rule.prefix.escape_debug(),
-            rule.suffix.escape_debug()
-        );
-        // The first that fits counts.
-        let aspects = Aspects::from([("number", (position + 1).to_string())]);
-        things.insert(Thing::Rule { rule }, aspects);
-    }
+    meaning(things, "principals", &authority.name, &authority.identities);
     for rule in &authority.groups {
         let rule = format!("groups by {rule:?}");
         things.insert(Thing::Rule { rule }, Aspects::new());
@@ -199,6 +197,46 @@ fn vouching(things: &mut BTreeMap<Thing, Aspects>, authority: &CertificateAuthor
         );
         things.insert(Thing::Rule { rule }, Aspects::from([("list", list)]));
     }
+}
+
+/// How what a source calls people becomes identities.
+fn meaning(
+    things: &mut BTreeMap<Thing, Aspects>,
+    called: &str,
+    source: &Name,
+    rules: &[PrincipalRule],
+) {
+    for (position, rule) in rules.iter().enumerate() {
+        let whom = if rule.listed {
+            "the Identity of the rest".to_owned()
+        } else {
+            format!("{source}--REST")
+        };
+        let rule = format!(
+            "{called} {}...{} as {whom}",
+            rule.prefix.escape_debug(),
+            rule.suffix.escape_debug()
+        );
+        // The first that fits counts.
+        let aspects = Aspects::from([("number", (position + 1).to_string())]);
+        things.insert(Thing::Rule { rule }, aspects);
+    }
+}
+
+fn saying(things: &mut BTreeMap<Thing, Aspects>, provider: &IdentityProvider) {
+    meaning(things, "usernames", &provider.name, &provider.identities);
+    let groups = provider.groups_claim.as_deref().unwrap_or("none");
+    let key = if provider.any_key { "any" } else { "their own" };
+    let rule = "a word on who holds a key".to_owned();
+    let aspects = Aspects::from([
+        ("by", provider.issuer.clone()),
+        ("to", provider.client_id.clone()),
+        ("username by", provider.username_claim.clone()),
+        ("groups by", groups.to_owned()),
+        ("for", show_duration(provider.remember)),
+        ("key", key.to_owned()),
+    ]);
+    things.insert(Thing::Rule { rule }, aspects);
 }
 
 /// What bindings give, taken together.

@@ -178,6 +178,11 @@ pub enum Denial {
         /// The cluster.
         cluster: Name,
     },
+    /// What a provider said of whoever holds the key counts no more.
+    SignOnEnded {
+        /// Who was proven.
+        identity: Name,
+    },
     /// The role requires more than was proven on the connection.
     Unproven {
         /// The role.
@@ -375,6 +380,10 @@ impl fmt::Display for Denial {
                     "The certificate that proved {identity} is no longer accepted for it: {reason}."
                 )
             }
+            Self::SignOnEnded { identity } => write!(
+                f,
+                "That you have signed in as {identity} counts no more. Log in again to sign in anew."
+            ),
             Self::CertificateEnded { reason, .. } => {
                 write!(f, "Log in again with a new certificate: {reason}.")
             }
@@ -408,6 +417,19 @@ impl fmt::Display for Denial {
                 f,
                 "The role {role} requires a one-time code, and you, {identity}, are not enrolled for any. Ask the administrators of this \
                  bastion: bastion-audit totp enroll {identity}."
+            ),
+            Self::Unproven {
+                role,
+                login,
+                host,
+                missing: Factor::Oidc,
+                ..
+            } => write!(
+                f,
+                "The role {role} requires that you sign in in a browser, which counts for a while. Log in in its name to be given a link: \
+                 ssh{} {login}@{}.",
+                port_option(host),
+                host.host
             ),
             Self::Unproven {
                 role, login, host, ..

@@ -7,25 +7,43 @@ use jiff::Timestamp;
 use super::conditions::gives_now;
 use super::judge::kubernetes_choices;
 use super::{Denial, Somebody, Supposed};
-use crate::config::{Config, Factor, Name, Role};
-use crate::identity::{Identity, Proof};
+use crate::config::{Config, Factor, Name, Role, Subject};
+use crate::identity::{self, Identity, Proof};
 
 /// What is held of somebody's proof.
 #[derive(Clone, Copy)]
 pub(super) struct Held<'a> {
     /// Who.
     pub(super) identity: &'a Name,
-    /// There was a certificate.
-    pub(super) certified: bool,
+    /// By what they were proven first.
+    pub(super) by: By,
+    /// The key that signed, `SHA256:...`.
+    pub(super) fingerprint: &'a str,
     /// The enrolment of a one-time code that was accepted, by when it began.
     pub(super) enrolment: Option<Timestamp>,
+}
+
+/// What proved somebody, before anything else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// A key of the configuration.
+    Key,
+    /// A certificate.
+    Certificate,
+    /// A provider's word on a key that is nobody's.
+    Word,
 }
 
 impl<'a> Held<'a> {
     fn of(identity: &'a Identity) -> Self {
         Self {
             identity: identity.name(),
-            certified: matches!(identity.proof(), Proof::Certificate(_)),
+            by: match identity.proof() {
+                Proof::Key { .. } => By::Key,
+                Proof::Certificate(_) => By::Certificate,
+                Proof::SignedOn { .. } => By::Word,
+            },
+            fingerprint: identity.proof().fingerprint(),
             enrolment: identity.passed().map(|passed| passed.enrolment()),
         }
     }
@@ -48,34 +66,43 @@ pub(super) fn proven(
     let Some(role) = config.roles.get(role) else {
         return Ok(());
     };
-    match missing(config, role, held) {
+    match missing(config, role, held, now) {
         None => Ok(()),
         Some(factor) => Err(denial(config, role, login, held, factor)),
     }
 }
 
-/// The same of something that is open: a code that was good when it began is good enough.
+/// The same of something that is open: a code that was good when it began is good enough. A provider's word is not: it ends what it opened.
 pub(super) fn still_proven(
     config: &Config,
     (role, login): (&Role, String),
     identity: &Identity,
+    now: Timestamp,
 ) -> Result<(), Denial> {
     let held = Held::of(identity);
-    match missing(config, role, held) {
+    match missing(config, role, held, now) {
         None => Ok(()),
         Some(factor) => Err(denial(config, role, login, held, factor)),
     }
 }
 
 /// The first of what a role requires that was not proven. A code of an enrolment that was removed since proves nothing.
-pub(super) fn missing(config: &Config, role: &Role, held: Held<'_>) -> Option<Factor> {
+pub(super) fn missing(
+    config: &Config,
+    role: &Role,
+    held: Held<'_>,
+    now: Timestamp,
+) -> Option<Factor> {
     role.require.iter().copied().find(|factor| {
         let proven = match factor {
-            Factor::Key => !held.certified,
-            Factor::Certificate => held.certified,
+            Factor::Key => held.by == By::Key,
+            Factor::Certificate => held.by == By::Certificate,
             Factor::Totp => {
                 held.enrolment.is_some() && held.enrolment == config.enrolled.since(held.identity)
             }
+            Factor::Oidc => config
+                .signed_on_groups(held.identity, held.fingerprint, now)
+                .is_some(),
         };
         !proven
     })
@@ -101,29 +128,88 @@ pub fn asks_for_code(
     from: IpAddr,
     now: Timestamp,
 ) -> bool {
-    if config.enrolled.since(identity.name()).is_none() {
+    config.enrolled.since(identity.name()).is_some()
+        && lacks(config, identity, login, from, now) == Some(Factor::Totp)
+}
+
+/// Whether a login should be sent to a provider: what the login name stands for requires its word, and a binding gives it to them; or only its word can put
+/// them into a group that has it.
+pub fn asks_to_sign_on(
+    config: &Config,
+    identity: &Identity,
+    login: &str,
+    from: IpAddr,
+    now: Timestamp,
+) -> bool {
+    if config.providers.is_empty() {
         return false;
     }
-    let Ok(somebody) = Somebody::who_asks(config, identity, now) else {
+    let in_a_group = || {
+        let supposed = Supposed {
+            now,
+            from: Some(from),
+        };
+        identity.signed_on().is_none() && only_by_a_word(config, identity, login, supposed)
+    };
+    lacks(config, identity, login, from, now) == Some(Factor::Oidc) || in_a_group()
+}
+
+/// Whether the role that a login name stands for is nothing that they have, and something that a provider's groups have.
+fn only_by_a_word(config: &Config, identity: &Identity, login: &str, supposed: Supposed) -> bool {
+    let Ok(somebody) = Somebody::who_asks(config, identity, supposed.now) else {
         return false;
+    };
+    let Some(meant) = meant(config, &somebody, login, supposed) else {
+        return false;
+    };
+    let who = somebody.who();
+    let mut own = config
+        .bindings_of(who.name, who.groups)
+        .filter(|binding| gives_now(binding, supposed));
+    !own.any(|binding| binding.roles.contains(&meant))
+        && may_be_put_into_a_group(config, &meant, supposed)
+}
+
+/// Whether a signature by a key that proves nobody may be made good by a provider's word.
+pub fn may_sign_on(config: &Config, refusal: &identity::Refusal) -> bool {
+    config.takes_any_key() && *refusal == identity::Refusal::UnknownKey
+}
+
+/// The first that is missing of what the role requires that the login name stands for, where a binding gives it.
+fn lacks(
+    config: &Config,
+    identity: &Identity,
+    login: &str,
+    from: IpAddr,
+    now: Timestamp,
+) -> Option<Factor> {
+    let Ok(somebody) = Somebody::who_asks(config, identity, now) else {
+        return None;
     };
     let supposed = Supposed {
         now,
         from: Some(from),
     };
-    let Some(meant) = meant(config, &somebody, login, supposed) else {
-        return false;
-    };
-    let Some(role) = config.roles.get(&meant) else {
-        return false;
-    };
+    let meant = meant(config, &somebody, login, supposed)?;
+    let role = config.roles.get(&meant)?;
     let who = somebody.who();
-    // Where a certificate is missing too, a code would be of no use, but for guessing.
-    missing(config, role, Held::of(identity)) == Some(Factor::Totp)
-        && config
-            .bindings_of(who.name, who.groups)
-            .filter(|binding| gives_now(binding, supposed))
-            .any(|binding| binding.roles.contains(&meant))
+    // The first: where a certificate is missing too, a code would be of no use, but for guessing.
+    let missing = missing(config, role, Held::of(identity), now)?;
+    // A provider's word may put them into a group that has it.
+    let given = missing == Factor::Oidc && may_be_put_into_a_group(config, &meant, supposed);
+    let mut bindings = config
+        .bindings_of(who.name, who.groups)
+        .filter(|binding| gives_now(binding, supposed));
+    (given || bindings.any(|binding| binding.roles.contains(&meant))).then_some(missing)
+}
+
+fn may_be_put_into_a_group(config: &Config, role: &Name, supposed: Supposed) -> bool {
+    config
+        .bindings
+        .values()
+        .filter(|binding| binding.roles.contains(role) && gives_now(binding, supposed))
+        .flat_map(|binding| &binding.subjects)
+        .any(|subject| matches!(subject, Subject::Group(group) if group.is_of_a_provider()))
 }
 
 /// The role that a login name stands for, whether it may be taken or not.

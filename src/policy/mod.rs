@@ -25,7 +25,7 @@ pub use conditions::{Circumstances, OpenSession, Supposed};
 pub use denial::{Denial, ShownPrincipal};
 pub use egress::{NotReached, has_egress, may_connect};
 pub use extension::extend;
-pub use factors::asks_for_code;
+pub use factors::{asks_for_code, asks_to_sign_on, may_sign_on};
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
 pub use locked::locked_out;

@@ -12,7 +12,7 @@ use super::judge::{Who, standing_key};
 use super::locked::{holder_is_locked_out, locked_out};
 use crate::config::{Config, IdentityDocument, Meant, Name};
 use crate::identity::certificate::{self, CertificateRefusal, Vouched};
-use crate::identity::{Group, Identity, Proof};
+use crate::identity::{self, Group, Identity, Proof};
 
 /// An identity with what the configuration says of it now. Opens nothing: only [`super::decide`] does, and that takes an
 /// [`Identity`].
@@ -137,7 +137,8 @@ impl<'c> Somebody<'c> {
         now: Timestamp,
     ) -> Result<Self, Denial> {
         locked_out(config, identity, now)?;
-        match identity.proof() {
+        let proof = identity.proof();
+        let somebody = match proof {
             Proof::Key {
                 fingerprint,
                 no_pty,
@@ -153,6 +154,13 @@ impl<'c> Somebody<'c> {
                 .ok_or_else(|| Denial::KeyWithdrawn {
                     identity: identity.name().clone(),
                 }),
+            Proof::SignedOn { fingerprint, .. } => {
+                by_word(config, identity.name(), fingerprint, now).ok_or_else(|| {
+                    Denial::SignOnEnded {
+                        identity: identity.name().clone(),
+                    }
+                })
+            }
             Proof::Certificate(certified) => {
                 by_certificate(config, identity.name(), certified.certificate()).map_err(
                     |refusal| Denial::CertificateWithdrawn {
@@ -161,7 +169,16 @@ impl<'c> Somebody<'c> {
                     },
                 )
             }
+        }?;
+        Ok(somebody.with_sign_on(config, proof.fingerprint(), now))
+    }
+
+    /// With the groups that a provider has put them into, as far as that counts now.
+    fn with_sign_on(mut self, config: &Config, fingerprint: &str, now: Timestamp) -> Self {
+        if let Some(groups) = config.signed_on_groups(&self.name, fingerprint, now) {
+            self.groups.to_mut().extend(groups.iter().cloned());
         }
+        self
     }
 
     /// Who was proven by a key once, or by a certificate of it.
@@ -175,13 +192,16 @@ impl<'c> Somebody<'c> {
         if holder_is_locked_out(config, name, fingerprint, certificate, now) {
             return None;
         }
-        match certificate {
-            None => by_key(config, name, fingerprint, now).map(|(somebody, _)| somebody),
+        let somebody = match certificate {
+            None => by_key(config, name, fingerprint, now)
+                .map(|(somebody, _)| somebody)
+                .or_else(|| by_word(config, name, fingerprint, now)),
             Some(text) => {
                 let certificate = certificate::read(text).ok()?;
                 by_certificate(config, name, &certificate).ok()
             }
-        }
+        }?;
+        Some(somebody.with_sign_on(config, fingerprint, now))
     }
 }
 
@@ -194,6 +214,17 @@ fn by_key<'c>(
     let document = config.identities.get(name)?;
     let line = standing_key(config, document, fingerprint, now)?;
     Some((Somebody::listed(document), line))
+}
+
+/// Whoever a provider that takes any key has named as this key's holder.
+fn by_word<'c>(
+    config: &'c Config,
+    name: &Name,
+    fingerprint: &str,
+    now: Timestamp,
+) -> Option<Somebody<'c>> {
+    let (_, meant) = identity::any_key(config, fingerprint, now)?;
+    (meant.name() == name).then(|| Somebody::named_by(&meant, BTreeSet::new()))
 }
 
 fn by_certificate<'c>(

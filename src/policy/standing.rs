@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::conditions::{gives_now, hands_out, one_more, speaks_of, stands};
-use super::judge::{kubernetes_role, outlasts, subject};
+use super::judge::{kubernetes_role, outlasts, standing_key, subject};
 use super::locked::closed;
 use super::{Denial, Grant, KubernetesSubject, OpenSession, Somebody, Supposed, factors};
 use crate::config::{Binding, Config, Name, SessionKind};
@@ -56,7 +56,7 @@ pub(super) fn stands_until(
     // What is no longer defined is no longer bound either.
     let required = config.roles.get(grant.role()).ok_or_else(unbound)?;
     let login = (required, format!("{}+{}", grant.role(), grant.cluster()));
-    factors::still_proven(config, login, identity)?;
+    factors::still_proven(config, login, identity, now)?;
     let (_, role) = kubernetes_role(config, grant.role()).ok_or_else(changed)?;
     let template = role.subjects.get(grant.cluster()).ok_or_else(changed)?;
     if subject(template, identity.name()) != *grant.subject() {
@@ -160,15 +160,24 @@ pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
                 .get(held.cluster)
                 .is_some_and(|template| subject(template, held.identity) == *held.subject)
     });
+    let owns = config
+        .identities
+        .get(held.identity)
+        .is_some_and(|document| standing_key(config, document, key, now).is_some());
     let proof = factors::Held {
         identity: held.identity,
-        certified: certificate.is_some(),
+        by: match (certificate, owns) {
+            (Some(_), _) => factors::By::Certificate,
+            (None, true) => factors::By::Key,
+            (None, false) => factors::By::Word,
+        },
+        fingerprint: key,
         enrolment: held.enrolment,
     };
     let proven = config
         .roles
         .get(held.role)
-        .is_some_and(|role| factors::missing(config, role, proof).is_none());
+        .is_some_and(|role| factors::missing(config, role, proof, now).is_none());
     let who = somebody.who();
     handed_out
         && proven
@@ -180,7 +189,7 @@ pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
         })
 }
 
-/// When time alone next takes something away: a binding or a key of the configuration ends.
+/// When time alone next takes something away: a binding or a key of the configuration ends, or what a provider said.
 pub fn next_end(config: &Config, now: Timestamp) -> Option<Timestamp> {
     let bindings = config.bindings.values().filter_map(|binding| binding.until);
     let keys = config
@@ -188,7 +197,12 @@ pub fn next_end(config: &Config, now: Timestamp) -> Option<Timestamp> {
         .values()
         .flat_map(|identity| &identity.keys)
         .filter_map(|key| key.expires);
-    bindings.chain(keys).filter(|end| *end > now).min()
+    let sign_ons = config.sign_ons.ends();
+    bindings
+        .chain(keys)
+        .chain(sign_ons)
+        .filter(|end| *end > now)
+        .min()
 }
 
 /// Whether what proved the identity may have a tunnel.
@@ -212,7 +226,7 @@ pub fn tunnel_allowed(identity: &Identity) -> Result<(), Denial> {
                 extension: "permit-port-forwarding".to_owned(),
             })
         }
-        Proof::Key { .. } | Proof::Certificate(_) => Ok(()),
+        Proof::Key { .. } | Proof::SignedOn { .. } | Proof::Certificate(_) => Ok(()),
     }
 }
 
@@ -231,6 +245,6 @@ pub fn terminal_allowed(identity: &Identity) -> Result<(), Denial> {
             identity: identity_name(),
             extension: "permit-pty".to_owned(),
         }),
-        Proof::Key { .. } | Proof::Certificate(_) => Ok(()),
+        Proof::Key { .. } | Proof::SignedOn { .. } | Proof::Certificate(_) => Ok(()),
     }
 }

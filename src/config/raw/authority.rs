@@ -50,7 +50,7 @@ pub(in crate::config) fn authority(gathered: &Gathered, node: &Node) -> Option<R
                     g,
                     n,
                     "an empty list means nobody; name a rule or leave the key out",
-                    principal_rule,
+                    |g, n| principal_rule_of(g, n, &PRINCIPAL),
                 )
             })
             .map(|at| at.value),
@@ -87,20 +87,47 @@ fn signing_algorithm(text: &str) -> Result<SigningAlgorithm, String> {
     })
 }
 
-fn principal_rule(gathered: &Gathered, node: &Node) -> Option<PrincipalRule> {
-    let mut rule = Fields::open(gathered, node, "a rule for principals")?;
-    if !["listed", "principalPrefix", "principalSuffix"]
-        .iter()
-        .any(|key| rule.has(key))
-    {
+/// How rules are written that make identities of what a source calls people.
+pub(in crate::config) struct Written {
+    what: &'static str,
+    prefix: &'static str,
+    suffix: &'static str,
+}
+
+/// Of what certificates say,
+const PRINCIPAL: Written = Written {
+    what: "a rule for principals",
+    prefix: "principalPrefix",
+    suffix: "principalSuffix",
+};
+
+/// and of what providers say.
+pub(in crate::config) const USERNAME: Written = Written {
+    what: "a rule for usernames",
+    prefix: "usernamePrefix",
+    suffix: "usernameSuffix",
+};
+
+pub(in crate::config) fn principal_rule_of(
+    gathered: &Gathered,
+    node: &Node,
+    written: &Written,
+) -> Option<PrincipalRule> {
+    let Written {
+        what,
+        prefix,
+        suffix,
+    } = *written;
+    let mut rule = Fields::open(gathered, node, what)?;
+    if !["listed", prefix, suffix].iter().any(|key| rule.has(key)) {
         gathered.report(
             &node.at,
-            "a rule for principals says 'listed', 'principalPrefix' or 'principalSuffix', such as {listed: true}",
+            format!("{what} says 'listed', '{prefix}' or '{suffix}', such as {{listed: true}}"),
         );
     }
     let listed = rule.optional("listed", boolean);
-    let prefix = rule.optional("principalPrefix", |g, n| parsed(g, n, word));
-    let suffix = rule.optional("principalSuffix", |g, n| parsed(g, n, word));
+    let prefix = rule.optional(prefix, |g, n| parsed(g, n, word));
+    let suffix = rule.optional(suffix, |g, n| parsed(g, n, word));
     rule.close();
     let word = |word: Option<At<String>>| word.map(|at| at.value).unwrap_or_default();
     Some(PrincipalRule {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::admission;
 use super::evidence::{self, RawSigning, RawWitness};
 use super::issuer::{self, RawIssuer};
+use super::provider::{self, RawLogin};
 use super::recordings::{self, RawS3};
 use super::{or, path, paths, some, within};
 use crate::config::admission::Admission;
@@ -36,6 +37,7 @@ pub(in crate::config) struct RawBastion {
     pub(in crate::config) recordings: RawRecordings,
     pub(in crate::config) issuer: Option<At<RawIssuer>>,
     pub(in crate::config) second_factor: SecondFactor,
+    pub(in crate::config) login: Option<At<RawLogin>>,
 }
 
 #[derive(Debug, Default)]
@@ -106,6 +108,7 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
         second_factor: spec
             .optional("secondFactor", second_factor)
             .map_or_else(SecondFactor::default, |at| at.value),
+        login: spec.optional("login", provider::login),
     };
     spec.close();
     Some(raw)

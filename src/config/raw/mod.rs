@@ -20,6 +20,7 @@ mod bastion;
 mod cluster;
 mod evidence;
 mod issuer;
+mod provider;
 mod recordings;
 mod role;
 mod who;
@@ -28,6 +29,7 @@ pub(super) use authority::RawAuthority;
 pub(super) use bastion::{RawBastion, RequestIndex};
 pub(super) use cluster::{RawCluster, RawMint};
 pub(super) use issuer::{RawIssuer, RawIssuerKey};
+pub(super) use provider::RawProvider;
 pub(super) use recordings::RawS3;
 pub(super) use role::{
     ClusterSelector, RawAudit, RawKubernetes, RawRole, RawServiceAccount, selectors, session_kind,
@@ -44,16 +46,18 @@ pub(super) enum Kind {
     Cluster,
     Identity,
     CertificateAuthority,
+    IdentityProvider,
     Role,
     Binding,
 }
 
 impl Kind {
-    const ALL: [(&'static str, Self); 6] = [
+    const ALL: [(&'static str, Self); 7] = [
         ("Bastion", Self::Bastion),
         ("Cluster", Self::Cluster),
         ("Identity", Self::Identity),
         ("CertificateAuthority", Self::CertificateAuthority),
+        ("IdentityProvider", Self::IdentityProvider),
         ("Role", Self::Role),
         ("Binding", Self::Binding),
     ];
@@ -85,6 +89,7 @@ pub(super) enum Spec {
     Cluster(Box<RawCluster>),
     Identity(RawIdentity),
     CertificateAuthority(RawAuthority),
+    IdentityProvider(Box<RawProvider>),
     Role(Box<RawRole>),
     Binding(RawBinding),
 }
@@ -194,6 +199,9 @@ fn spec(gathered: &Gathered, node: &Node, kind: Kind) -> Option<Spec> {
         Kind::Identity => who::identity(gathered, node).map(Spec::Identity),
         Kind::CertificateAuthority => {
             authority::authority(gathered, node).map(Spec::CertificateAuthority)
+        }
+        Kind::IdentityProvider => {
+            provider::provider(gathered, node).map(|raw| Spec::IdentityProvider(Box::new(raw)))
         }
         Kind::Role => role::role(gathered, node).map(|raw| Spec::Role(Box::new(raw))),
         Kind::Binding => who::binding(gathered, node).map(Spec::Binding),

@@ -122,7 +122,7 @@ fn require(gathered: &Gathered, node: &Node) -> Option<Vec<At<Factor>>> {
     let listed = some(
         gathered,
         node,
-        "nothing is required by this: name key, certificate or totp, or leave 'require' out",
+        "nothing is required by this: name key, certificate, totp or oidc, or leave 'require' out",
         |g, n| parsed(g, n, factor),
     )?;
     let has = |factor| listed.iter().any(|at| at.value == factor);
@@ -149,12 +149,13 @@ fn factor(text: &str) -> Result<Factor, String> {
         "key" => Ok(Factor::Key),
         "certificate" => Ok(Factor::Certificate),
         "totp" => Ok(Factor::Totp),
+        "oidc" => Ok(Factor::Oidc),
         "hardware-key" => Err(
             "'hardware-key' cannot be required: that somebody touched a key is not shown to this daemon by its SSH library yet, so it could not be enforced"
                 .to_owned(),
         ),
         other => Err(format!(
-            "'{}' is not a factor: key, certificate or totp",
+            "'{}' is not a factor: key, certificate, totp or oidc",
             other.escape_debug()
         )),
     }

@@ -34,7 +34,8 @@ impl Documents<'_> {
         let mut authorities = BTreeMap::new();
         for (document, spec) in self.authority_specs() {
             let authority = self.authority(document, spec, &mut seen, reader);
-            self.unlisted_have_names_of_their_own(document, spec, &authority);
+            let rules: Vec<&At<PrincipalRule>> = spec.identities.iter().flatten().collect();
+            self.unlisted_have_names_of_their_own(document, &rules);
             authorities.insert(authority.name.clone(), authority);
         }
         authorities
@@ -130,14 +131,13 @@ impl Documents<'_> {
         }
     }
 
-    /// An identity that is listed nowhere is called `AUTHORITY--NAME`; nobody else may be, and no two of one authority the same.
-    fn unlisted_have_names_of_their_own(
+    /// An identity that is listed nowhere is called `SOURCE--NAME`; nobody else may be, and no two of one source the same.
+    pub(super) fn unlisted_have_names_of_their_own(
         &self,
         document: &Document,
-        spec: &RawAuthority,
-        authority: &CertificateAuthority,
+        rules: &[&At<PrincipalRule>],
     ) {
-        if !authority.speaks_for_unlisted() {
+        if rules.iter().all(|rule| rule.value.listed) {
             return;
         }
         let name = &document.name;
@@ -150,12 +150,11 @@ impl Documents<'_> {
                 ),
             );
         }
-        let rules = spec.identities.iter().flatten();
-        for second in rules.filter(|rule| !rule.value.listed).skip(1) {
+        for second in rules.iter().filter(|rule| !rule.value.listed).skip(1) {
             self.report(
                 &second.at,
                 "a second rule without 'listed: true' could call two people the same; \
-                 keep one, and give the others a CertificateAuthority with keys of its own",
+                 keep one, and give the others a document of their own",
             );
         }
         let own = format!("{}{UNDER}", name.value);
@@ -165,8 +164,8 @@ impl Documents<'_> {
                     self.report(
                         &other.name.at,
                         format!(
-                            "names that begin with '{own}' are those of identities of the CertificateAuthority '{}' (at {}); rename this {}",
-                            name.value, name.at, kind.as_str()
+                            "names that begin with '{own}' are those of identities of the {} '{}' (at {}); rename this {}",
+                            document.kind.as_str(), name.value, name.at, kind.as_str()
                         ),
                     );
                 }

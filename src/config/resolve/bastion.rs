@@ -61,6 +61,7 @@ impl Documents<'_> {
             recordings: self.recordings(document, spec),
             issuer: self.issuer(document, spec),
             second_factor: spec.second_factor,
+            login: self.login(document, spec),
         };
         self.sandbox_shows_no_secret(document, spec, &bastion, clusters);
         self.tools_have_names_of_their_own(&bastion);

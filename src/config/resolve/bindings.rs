@@ -7,6 +7,7 @@ use super::Documents;
 use crate::config::authority::CertificateAuthority;
 use crate::config::model::{Binding, IdentityDocument, Name, Pattern, Role, RoleAccess, Subject};
 use crate::config::problem::At;
+use crate::config::provider::IdentityProvider;
 use crate::config::raw::{Kind, RawBinding, RawSubject};
 use crate::identity::Group;
 
@@ -15,11 +16,12 @@ impl Documents<'_> {
         &self,
         roles: &BTreeMap<Name, Role>,
         identities: &BTreeMap<Name, IdentityDocument>,
-        authorities: &BTreeMap<Name, CertificateAuthority>,
+        (authorities, providers): Sources<'_>,
     ) -> BTreeMap<Name, Arc<Binding>> {
         let groups = Groups {
             of_the_file: identities.values().flat_map(|i| &i.groups).collect(),
             authorities,
+            providers,
         };
         self.binding_specs()
             .map(|(document, spec)| {
@@ -74,7 +76,7 @@ impl Documents<'_> {
 
     fn group(&self, subject: &At<RawSubject>, text: &str, groups: &Groups<'_>) -> Option<Group> {
         if text.contains([':', '/']) {
-            return self.group_of_an_authority(subject, text, groups.authorities);
+            return self.group_of_a_source(subject, text, groups);
         }
         let group = match Group::from_file(text) {
             Ok(group) => group,
@@ -103,49 +105,70 @@ impl Documents<'_> {
         None
     }
 
-    /// `ca/NAME:GROUP`. Which groups an authority will name cannot be known; that it can name any must be.
-    fn group_of_an_authority(
+    /// `ca/NAME:GROUP` and `oidc/NAME:GROUP`. Which groups a source will name cannot be known; that it can name any must be.
+    fn group_of_a_source(
         &self,
         subject: &At<RawSubject>,
         text: &str,
-        authorities: &BTreeMap<Name, CertificateAuthority>,
+        groups: &Groups<'_>,
     ) -> Option<Group> {
-        let parts = text
-            .strip_prefix("ca/")
-            .and_then(|rest| rest.split_once(':'))
-            .and_then(|(authority, group)| Some((Name::new(authority).ok()?, group)));
-        let Some((authority, group)) = parts else {
+        let of = |prefix: &str| {
+            let (name, group) = text.strip_prefix(prefix)?.split_once(':')?;
+            Some((Name::new(name).ok()?, group))
+        };
+        let by_authority = of("ca/").map(|parts| (Kind::CertificateAuthority, parts));
+        let by_provider = of("oidc/").map(|parts| (Kind::IdentityProvider, parts));
+        let Some((kind, (name, group))) = by_authority.or(by_provider) else {
             self.report(
                 &subject.at,
                 format!(
-                    "'{}' is not a group: write GROUP for one of the Identities', ca/NAME:GROUP for one of a CertificateAuthority's",
+                    "'{}' is not a group: write GROUP for one of the Identities', ca/NAME:GROUP for one of a CertificateAuthority's, \
+                     oidc/NAME:GROUP for one of an IdentityProvider's",
                     text.escape_debug()
                 ),
             );
             return None;
         };
         let named = At {
-            value: authority,
+            value: name,
             at: subject.at.clone(),
         };
-        if !self.check_reference(Kind::CertificateAuthority, &named) {
+        if !self.check_reference(kind, &named) {
             return None;
         }
-        if authorities
-            .get(&named.value)
-            .is_some_and(|authority| authority.groups.is_empty())
-        {
+        let name = &named.value;
+        let (names_none, instead) = match kind {
+            Kind::IdentityProvider => (
+                groups
+                    .providers
+                    .get(name)
+                    .is_some_and(|provider| provider.groups_claim.is_none()),
+                "a 'groupsClaim'",
+            ),
+            _ => (
+                groups
+                    .authorities
+                    .get(name)
+                    .is_some_and(|authority| authority.groups.is_empty()),
+                "a rule under 'groups'",
+            ),
+        };
+        if names_none {
             self.report(
                 &subject.at,
                 format!(
-                    "the CertificateAuthority '{0}' names no groups, so nobody is in '{1}'; give {0} a rule under 'groups'",
-                    named.value,
+                    "the {} '{name}' names no groups, so nobody is in '{}'; give {name} {instead}",
+                    kind.as_str(),
                     text.escape_debug()
                 ),
             );
             return None;
         }
-        match Group::from_authority(&named.value, group) {
+        let group_of = match kind {
+            Kind::IdentityProvider => Group::from_provider(name, group),
+            _ => Group::from_authority(name, group),
+        };
+        match group_of {
             Ok(group) => Some(group),
             Err(error) => {
                 self.report(
@@ -222,7 +245,14 @@ impl Documents<'_> {
 struct Groups<'c> {
     of_the_file: HashSet<&'c Group>,
     authorities: &'c BTreeMap<Name, CertificateAuthority>,
+    providers: &'c BTreeMap<Name, IdentityProvider>,
 }
+
+/// Who else names groups.
+type Sources<'c> = (
+    &'c BTreeMap<Name, CertificateAuthority>,
+    &'c BTreeMap<Name, IdentityProvider>,
+);
 
 /// Who is bound to which role, whenever and wherever.
 pub(super) struct Bound<'c> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Documents, document_path};
 use crate::config::cluster::{Cluster, Mint};
-use crate::config::issuer::{IssuerKey, IssuerListener, IssuerSettings, WELL_KNOWN};
+use crate::config::issuer::{HttpsListener, IssuerKey, IssuerSettings, WELL_KNOWN};
 use crate::config::model::{CredentialTtl, Name};
 use crate::config::problem::At;
 use crate::config::raw::{Document, Kind, RawBastion, RawIssuer, RawIssuerKey, Spec};
@@ -62,7 +62,7 @@ impl Documents<'_> {
             );
         }
         let listener = match (listen, certificate, key) {
-            (Some(listen), Some(certificate), Some(key)) => Some(IssuerListener {
+            (Some(listen), Some(certificate), Some(key)) => Some(HttpsListener {
                 address: listen.value,
                 certificate: path(certificate),
                 key: path(key),

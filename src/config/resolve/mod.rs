@@ -9,7 +9,7 @@ use super::fields::nearest;
 use super::index::Index;
 use super::model::{Config, Name};
 use super::problem::{At, Gathered, Place};
-use super::raw::{Document, Kind, RawAuthority, RawBinding, RawIdentity, RawRole, Spec};
+use super::raw::{Document, Kind, RawAuthority, RawBinding, RawIdentity, RawProvider, RawRole, Spec};
 use super::source::{Reader, absolute};
 
 mod authorities;
@@ -18,6 +18,7 @@ mod bindings;
 mod clusters;
 mod identities;
 mod issuer;
+mod providers;
 mod roles;
 mod sandbox;
 
@@ -44,7 +45,10 @@ pub(super) fn config(
     let roles = documents.roles(&clusters);
     let identities = documents.identities(reader);
     let authorities = documents.authorities(&identities, reader);
-    let bindings = documents.bindings(&roles, &identities, &authorities);
+    let providers = documents.providers(&authorities);
+    documents.signing_on_is_possible(&roles, &providers);
+    let sources = (&authorities, &providers);
+    let bindings = documents.bindings(&roles, &identities, sources);
     documents.default_roles(&roles, &identities, &bindings);
     let bastion = documents.bastion(root, &clusters)?;
     let index = Index::build(&identities, &authorities, &bindings);
@@ -53,13 +57,15 @@ pub(super) fn config(
         clusters,
         identities,
         authorities,
+        providers,
         roles,
         bindings,
         // Filled in when every file has been read.
         digest: String::new(),
-        // Nor are locks and enrolments in any file of these: whoever puts this in force sees to them.
+        // Nor are locks, enrolments and sign-ons in any file of these: whoever puts this in force sees to them.
         locks: crate::locks::Locks::default(),
         enrolled: crate::totp::Enrolled::default(),
+        sign_ons: crate::oidc::SignOns::default(),
         index,
     })
 }
@@ -176,6 +182,13 @@ impl<'a> Documents<'a> {
     fn authority_specs(&self) -> impl Iterator<Item = (&Document, &RawAuthority)> {
         self.specs(Kind::CertificateAuthority, |spec| match spec {
             Spec::CertificateAuthority(raw) => Some(raw),
+            _ => None,
+        })
+    }
+
+    fn provider_specs(&self) -> impl Iterator<Item = (&Document, &RawProvider)> {
+        self.specs(Kind::IdentityProvider, |spec| match spec {
+            Spec::IdentityProvider(raw) => Some(&**raw),
             _ => None,
         })
     }

@@ -154,6 +154,7 @@ pub(super) fn identify(
         })),
         source: address,
         passed: None,
+        signed_on: None,
     })
 }
 

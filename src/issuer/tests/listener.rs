@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::config::IssuerListener;
+use crate::config::HttpsListener;
 
 struct Served {
     address: SocketAddr,
@@ -26,7 +26,7 @@ impl Served {
 
     async fn with_patience(patience: Duration) -> Self {
         let directory = keys();
-        let listener = IssuerListener {
+        let listener = HttpsListener {
             address: "127.0.0.1:0".parse().unwrap(),
             certificate: directory.path().join("tls.crt"),
             key: directory.path().join("tls.key"),
@@ -81,7 +81,7 @@ impl Drop for Served {
 }
 
 /// One that vouches for itself.
-fn certificate(to: &IssuerListener) {
+fn certificate(to: &HttpsListener) {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     std::fs::write(&to.certificate, made.cert.pem()).unwrap();
     let mut key = std::fs::OpenOptions::new()
@@ -170,7 +170,7 @@ async fn who_says_nothing_is_hung_up_on_and_others_are_served() {
 async fn a_certificate_without_its_key_is_refused_at_the_start() {
     let served = Served::start().await;
     let at = |name: &str| served.directory.path().join(name);
-    let other = IssuerListener {
+    let other = HttpsListener {
         address: "127.0.0.1:0".parse().unwrap(),
         certificate: at("other.crt"),
         key: at("other.key"),
@@ -178,10 +178,10 @@ async fn a_certificate_without_its_key_is_refused_at_the_start() {
     assert!(DocumentServer::check(&other).is_err());
     certificate(&other);
     assert!(DocumentServer::check(&other).is_ok());
-    let mixed = IssuerListener {
+    let mixed = HttpsListener {
         key: at("tls.key"),
         ..other
     };
     let error = DocumentServer::check(&mixed).unwrap_err();
-    assert!(matches!(error, IssuerError::Certificate { .. }), "{error}");
+    assert!(matches!(error, crate::https::ServeError::Certificate { .. }), "{error}");
 }

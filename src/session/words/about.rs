@@ -28,6 +28,14 @@ pub(super) fn whoami(config: &Config, caller: &Caller) -> String {
         },
     );
     row(&mut text, "proven by", identity.proof().to_string());
+    if let Some(sign_on) = identity.signed_on() {
+        let until = crate::clock::to_the_second(sign_on.until);
+        row(
+            &mut text,
+            "signed in",
+            format!("with {}, which counts until {until}", sign_on.provider),
+        );
+    }
     if let Some(passed) = identity.passed() {
         let until = crate::clock::to_the_second(passed.until());
         row(

@@ -1,4 +1,6 @@
-//! The way to servers that are not an API server: HTTPS by rustls over hyper, to whom these CAs vouch for.
+//! The way to servers that are not an API server: HTTPS by rustls over hyper, to whom these CAs vouch for. And what is served by it.
+
+mod server;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +10,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
+
+pub use server::{HttpsServer, ServeError, Site};
 
 /// TCP alone: a server that is gone is not waited for.
 const CONNECT: Duration = Duration::from_secs(10);
