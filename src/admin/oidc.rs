@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Reply;
-use crate::audit::Event;
+use crate::audit::{Event, SignOnEvent};
 use crate::monitor::Monitor;
 use crate::oidc::{Removed, Whose};
 use crate::revoke;
@@ -21,13 +21,13 @@ pub(super) async fn remove(monitor: &Arc<Monitor>, who: &str, whose: Whose) -> R
         credentials = revoke::no_longer_allowed(monitor, &config).await;
     }
     for sign_on in &sign_ons {
-        let event = Event::SignOnRemoved {
+        let event = Event::SignOn(SignOnEvent::Removed {
             identity: &sign_on.identity,
             fingerprint: &sign_on.fingerprint,
             provider: &sign_on.provider,
             who,
             not_kept: not_kept.as_deref(),
-        };
+        });
         monitor.audit.tell(event).await;
     }
     Reply::OidcRemoved {

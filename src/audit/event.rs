@@ -1,12 +1,13 @@
 //! The events, with their stable names.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ended::{Act, Ended};
+use super::sign_on::SignOnEvent;
 use crate::config::{Factor, Name, SessionKind};
 use crate::identity::Group;
 use crate::identity::certificate::CertificateFacts;
@@ -108,58 +109,6 @@ pub enum Event<'a> {
         fingerprint: &'a str,
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
-        /// Why.
-        reason: String,
-    },
-    /// Somebody whose key has signed was given a link to sign in by.
-    #[serde(rename = "sign-on.begun")]
-    SignOnBegun {
-        /// Who connects.
-        peer: &'a Peer,
-        /// Whose key it is; none if it is nobody's.
-        identity: Option<&'a Name>,
-        /// The key that signed.
-        fingerprint: &'a str,
-        /// The login name that was asked for, escaped and cut to 256 characters.
-        principal: &'a str,
-    },
-    /// A provider has said who holds the key, and its code was typed into the ssh that it was for. Written before it counts.
-    #[serde(rename = "sign-on.accepted")]
-    SignOnAccepted {
-        /// Who connects.
-        peer: &'a Peer,
-        /// For whom that was taken.
-        identity: &'a Name,
-        /// The key that signed.
-        fingerprint: &'a str,
-        /// The login name that was asked for, escaped and cut to 256 characters.
-        principal: &'a str,
-        /// Which provider.
-        provider: &'a Name,
-        /// Its `sub`.
-        subject: &'a str,
-        /// What its `usernameClaim` said.
-        username: &'a str,
-        /// The groups that it named.
-        groups: &'a BTreeSet<Group>,
-        /// Where the browser was.
-        browser: IpAddr,
-        /// From then on it counts no more.
-        counts_until: Timestamp,
-    },
-    /// Somebody whose key has signed did not sign in, or not as somebody who counts here.
-    #[serde(rename = "sign-on.refused")]
-    SignOnRefused {
-        /// Who connects.
-        peer: &'a Peer,
-        /// Whose key it is; none if it is nobody's.
-        identity: Option<&'a Name>,
-        /// The key that signed.
-        fingerprint: &'a str,
-        /// The login name that was asked for, escaped and cut to 256 characters.
-        principal: &'a str,
-        /// Which provider, if one was chosen.
-        provider: Option<&'a Name>,
         /// Why.
         reason: String,
     },
@@ -631,20 +580,6 @@ pub enum Event<'a> {
         /// Why a restart of the daemon would bring it back; none if it would not.
         not_kept: Option<&'a str>,
     },
-    /// An administrator removed what a provider has said of whoever holds a key.
-    #[serde(rename = "sign-on.removed")]
-    SignOnRemoved {
-        /// For whom it was taken.
-        identity: &'a Name,
-        /// The key.
-        fingerprint: &'a str,
-        /// Which provider.
-        provider: &'a Name,
-        /// Who said so.
-        who: &'a str,
-        /// Why a restart of the daemon would bring it back; none if it would not.
-        not_kept: Option<&'a str>,
-    },
     /// An administrator did something over the admin socket.
     #[serde(rename = "admin.act")]
     AdminAct {
@@ -653,19 +588,23 @@ pub enum Event<'a> {
         /// What.
         act: Act<'a>,
     },
+    /// About signing in with an identity provider.
+    #[serde(untagged)]
+    SignOn(SignOnEvent<'a>),
 }
 
 impl Event<'_> {
     /// Whether it may take what is kept back for a full disk. What anybody who reaches the port can cause, may not: they
     /// could have all of it.
     pub(super) fn is_owed(&self) -> bool {
+        if let Self::SignOn(event) = self {
+            return event.is_owed();
+        }
         !matches!(
             self,
             Self::ConnectionOpened { .. }
                 | Self::ConnectionClosed { .. }
                 | Self::AuthenticationRefused { .. }
-                | Self::SignOnBegun { identity: None, .. }
-                | Self::SignOnRefused { identity: None, .. }
                 | Self::RequestRefused { .. }
                 | Self::StrangersSummedUp { .. }
         )

@@ -12,6 +12,7 @@ mod file;
 mod heads;
 mod log;
 mod moved;
+mod sign_on;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -20,4 +21,5 @@ pub use chain::Link;
 pub use ended::{Act, Ended};
 pub use event::Event;
 pub use log::{Audit, AuditError};
+pub use sign_on::SignOnEvent;
 pub use verify::{AuditFault, Fault, Verified, verify};

@@ -116,7 +116,6 @@ impl CertificateAuthority {
     pub fn speaks_for_unlisted(&self) -> bool {
         self.identities.iter().any(|rule| !rule.listed)
     }
-
 }
 
 /// The name of somebody who is listed nowhere: `jane.doe` of the authority `corp` is `corp--jane--doe`. No two principals have the

@@ -167,7 +167,8 @@ impl<S: Site> HttpsServer<S> {
                     let (acceptor, site) = (self.acceptor.clone(), self.site.clone());
                     let patience = self.patience;
                     tokio::spawn(async move {
-                        let served = tokio::time::timeout(patience, answer(tcp, from.ip(), acceptor, site));
+                        let served =
+                            tokio::time::timeout(patience, answer(tcp, from.ip(), acceptor, site));
                         if served.await.is_err() {
                             tracing::debug!("a reader of {} was too slow", S::WHAT);
                         }
@@ -238,7 +239,10 @@ impl Certificate {
             Ok::<_, ServeError>(())
         });
         if let Ok(Err(error)) = read.await {
-            tracing::error!("the certificate of {} stays what it was: {error}", self.what);
+            tracing::error!(
+                "the certificate of {} stays what it was: {error}",
+                self.what
+            );
         }
     }
 }

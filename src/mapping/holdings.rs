@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::config::{
     AuditRole, AuthorizedKey, Binding, CertificateAuthority, Config, IdentityDocument,
-    IdentityProvider, KubernetesRole, Name, Pattern, PrincipalRule, RoleAccess, SessionKind, SourceNetwork, Subject,
-    SubjectTemplate, show_duration,
+    IdentityProvider, KubernetesRole, Name, Pattern, PrincipalRule, RoleAccess, SessionKind,
+    SourceNetwork, Subject, SubjectTemplate, show_duration,
 };
 use crate::identity::{Group, fingerprint};
 use crate::issuer::prefixed;

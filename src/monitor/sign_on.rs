@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Awaiting, Conversation, Wanted};
-use crate::audit::Event;
+use crate::audit::{Event, SignOnEvent};
 use crate::config::Config;
 use crate::identity::{self, Identity};
 use crate::messages::{Answer, Offer};
@@ -47,12 +47,12 @@ impl Conversation {
             }
         };
         if asked.identity.is_some() || self.may_tell("sign-on.begun") {
-            let event = Event::SignOnBegun {
+            let event = Event::SignOn(SignOnEvent::Begun {
                 peer: &self.peer,
                 identity: asked.identity.as_ref(),
                 fingerprint: &asked.fingerprint,
                 principal: &asked.principal,
-            };
+            });
             self.monitor.audit.tell(event).await;
         }
         let to = format!("{}/login/{}", login.public_url, link.expose());
@@ -92,7 +92,7 @@ impl Conversation {
                 return Answer::NoBecause(why);
             }
         };
-        let event = Event::SignOnAccepted {
+        let event = Event::SignOn(SignOnEvent::Accepted {
             peer: &self.peer,
             identity: &sign_on.identity,
             fingerprint: &sign_on.fingerprint,
@@ -103,7 +103,7 @@ impl Conversation {
             groups: &sign_on.groups,
             browser: said.browser,
             counts_until: sign_on.until,
-        };
+        });
         if let Err(error) = self.monitor.audit.emit(event).await {
             tracing::error!("{error}");
             return Answer::No;
@@ -162,14 +162,14 @@ impl Conversation {
         if asked.identity.is_none() && !self.may_tell("sign-on.refused") {
             return;
         }
-        let event = Event::SignOnRefused {
+        let event = Event::SignOn(SignOnEvent::Refused {
             peer: &self.peer,
             identity: asked.identity.as_ref(),
             fingerprint: &asked.fingerprint,
             principal: &asked.principal,
             provider: None,
             reason,
-        };
+        });
         self.monitor.audit.tell(event).await;
     }
 }

@@ -15,10 +15,10 @@ use openidconnect::core::{
     CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AdditionalClaims, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken,
-    DiscoveryError, EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet,
-    IdTokenFields, IssuerUrl, Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl,
-    RequestTokenError, Scope, StandardErrorResponse, StandardTokenResponse, TokenResponse as _,
+    AdditionalClaims, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, DiscoveryError,
+    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl,
+    Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope,
+    StandardErrorResponse, StandardTokenResponse, TokenResponse as _,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -228,7 +228,9 @@ impl Providers {
             let why = causes(&error);
             match error {
                 // Of a key that was made since, with the name of an old one maybe.
-                SignatureVerification(NoMatchingKey | CryptoError(_)) => Unverified::UnknownKey(why),
+                SignatureVerification(NoMatchingKey | CryptoError(_)) => {
+                    Unverified::UnknownKey(why)
+                }
                 _ => Unverified::No(why),
             }
         })?;
@@ -364,7 +366,8 @@ fn word(provider: &IdentityProvider, claims: &Value) -> Result<Word, String> {
     };
     let username = text(&provider.username_claim)?;
     // Whoever may write what they like into it could be anybody.
-    if provider.username_claim == "email" && claims.get("email_verified") != Some(&Value::Bool(true))
+    if provider.username_claim == "email"
+        && claims.get("email_verified") != Some(&Value::Bool(true))
     {
         return Err("the provider has not verified the 'email'".to_owned());
     }

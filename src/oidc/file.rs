@@ -33,7 +33,9 @@ pub enum SignOnFileError {
         source: std::io::Error,
     },
     /// Others could have written what lets somebody in.
-    #[error("{path} can be used by others than its owner (mode {mode:04o}): chmod 600 it, and remove what you do not know of from it")]
+    #[error(
+        "{path} can be used by others than its owner (mode {mode:04o}): chmod 600 it, and remove what you do not know of from it"
+    )]
     TooOpen {
         /// The file.
         path: PathBuf,
@@ -41,7 +43,9 @@ pub enum SignOnFileError {
         mode: u32,
     },
     /// The file is not what was written.
-    #[error("the sign-ons in {path} are not whole: {reason}. Remove the file, and everybody signs in anew")]
+    #[error(
+        "the sign-ons in {path} are not whole: {reason}. Remove the file, and everybody signs in anew"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -11,7 +11,7 @@ use openidconnect::url::form_urlencoded;
 
 use super::attempts::{Closed, Returned};
 use super::{Asked, Attempts, Providers, Said, meant, pages};
-use crate::audit::{Audit, Event};
+use crate::audit::{Audit, Event, SignOnEvent};
 use crate::config::watch::InForce;
 use crate::config::{Config, LoginSettings, Name};
 use crate::https::{HttpsServer, Site};
@@ -47,8 +47,11 @@ impl Site for LoginPages {
 
     async fn answer(&self, from: IpAddr, request: Request<Incoming>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET {
-            return Answer::page(StatusCode::METHOD_NOT_ALLOWED, pages::sorry("This page is only read"))
-                .response();
+            return Answer::page(
+                StatusCode::METHOD_NOT_ALLOWED,
+                pages::sorry("This page is only read"),
+            )
+            .response();
         }
         let config = self.in_force.config();
         let Some(login) = &config.bastion.login else {
@@ -232,14 +235,14 @@ impl LoginPages {
         if asked.identity.is_none() && !self.strangers.may_tell("sign-on.refused", source) {
             return;
         }
-        let event = Event::SignOnRefused {
+        let event = Event::SignOn(SignOnEvent::Refused {
             peer: &asked.peer,
             identity: asked.identity.as_ref(),
             fingerprint: &asked.fingerprint,
             principal: &asked.principal,
             provider,
             reason,
-        };
+        });
         self.audit.tell(event).await;
     }
 }

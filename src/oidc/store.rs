@@ -84,7 +84,10 @@ pub struct Removed {
 impl SignOnStore {
     /// Puts the sign-ons of a file in force.
     pub fn begin(file: SignOnFile, found: Found, in_force: InForce) -> Self {
-        let by_key = found.0.into_iter().map(|one| (one.fingerprint.clone(), one));
+        let by_key = found
+            .0
+            .into_iter()
+            .map(|one| (one.fingerprint.clone(), one));
         let kept = Kept {
             file,
             by_key: by_key.collect(),

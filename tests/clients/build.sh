@@ -6,7 +6,8 @@
 #   matrix       the program in matrix/, on golang.org/x/crypto/ssh
 #   informers    the program in informers/, on client-go
 #   old-kubectl  one from before 1.30, which speaks SPDY: Debian's kubernetes-client, fetched and not installed
-#   node         a directory with the npm package `ssh2`, for a `node` that is there
+#   node         a directory with the npm packages `ssh2` and `oidc-provider`, for a `node` that is there, and beside it provider.js, which is
+#                provider/main.js
 #   python       a python3 that has the packages `kubernetes`, `jwt`, `paramiko` and `ssh_audit`
 #
 #   BASTION_TEST_OLD_KUBECTL   an old kubectl to take instead, where apt has none
@@ -84,14 +85,15 @@ fetch_old_kubectl() {
 
 node_modules() {
     local directory
-    directory=$cache/node-$(hash_of package-lock.json)
-    once "$directory" "the npm package ssh2" fill_node
+    directory=$cache/node-$(hash_of package-lock.json provider/main.js)
+    once "$directory" "the npm packages ssh2 and oidc-provider" fill_node
     printf '%s\n' "$directory/node_modules"
 }
 
 # Nothing that is compiled or run when it is installed.
 fill_node() {
     cp package.json package-lock.json "$building"
+    cp provider/main.js "$building/provider.js"
     npm ci --prefix "$building" --omit=optional --ignore-scripts --no-audit --no-fund --silent >&2 || fail "npm ci failed"
 }
 

@@ -55,6 +55,7 @@ mod second_factor;
 mod session;
 mod shell;
 mod shipping;
+mod single_sign_on;
 mod streams;
 mod time;
 mod tunnel;

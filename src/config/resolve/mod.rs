@@ -9,7 +9,9 @@ use super::fields::nearest;
 use super::index::Index;
 use super::model::{Config, Name};
 use super::problem::{At, Gathered, Place};
-use super::raw::{Document, Kind, RawAuthority, RawBinding, RawIdentity, RawProvider, RawRole, Spec};
+use super::raw::{
+    Document, Kind, RawAuthority, RawBinding, RawIdentity, RawProvider, RawRole, Spec,
+};
 use super::source::{Reader, absolute};
 
 mod authorities;

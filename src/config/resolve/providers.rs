@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Documents, document_path};
+use crate::config::HttpsListener;
 use crate::config::authority::{CertificateAuthority, PrincipalRule, UNDER};
 use crate::config::model::{Factor, Name, Role};
 use crate::config::problem::At;
 use crate::config::provider::{IdentityProvider, LoginSettings};
 use crate::config::raw::{Document, Kind, RawBastion, RawProvider, Spec};
-use crate::config::HttpsListener;
 
 const REMEMBER: Duration = Duration::from_secs(12 * 3600);
 

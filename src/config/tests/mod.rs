@@ -8,6 +8,7 @@ mod files;
 mod issuer;
 mod meaning;
 mod mistakes;
+mod providers;
 
 use std::path::Path;
 

@@ -183,5 +183,8 @@ async fn a_certificate_without_its_key_is_refused_at_the_start() {
         ..other
     };
     let error = DocumentServer::check(&mixed).unwrap_err();
-    assert!(matches!(error, crate::https::ServeError::Certificate { .. }), "{error}");
+    assert!(
+        matches!(error, crate::https::ServeError::Certificate { .. }),
+        "{error}"
+    );
 }

@@ -7,6 +7,7 @@ mod extension;
 mod factors;
 mod locked;
 mod properties;
+mod signed_on;
 
 use std::path::Path;
 

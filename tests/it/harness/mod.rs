@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 pub(crate) mod bastion;
+pub(crate) mod browser;
 pub(crate) mod certified;
 pub(crate) mod cluster;
 pub(crate) mod grants;
@@ -10,6 +11,7 @@ pub(crate) mod network;
 pub(crate) mod power;
 pub(crate) mod processes;
 pub(crate) mod running;
+pub(crate) mod signing_on;
 pub(crate) mod small_disk;
 pub(crate) mod ssh_client;
 pub(crate) mod terminal;

@@ -1,0 +1,93 @@
+//! The events about signing in with an identity provider, with their stable names. None of them holds a link, a code or a token.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::config::Name;
+use crate::identity::Group;
+use crate::messages::Peer;
+
+/// One of them; as for [`Event`](super::Event), names are stable within `v: 1`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename_all_fields = "camelCase")]
+pub enum SignOnEvent<'a> {
+    /// Somebody whose key has signed was given a link to sign in by.
+    #[serde(rename = "sign-on.begun")]
+    Begun {
+        /// Who connects.
+        peer: &'a Peer,
+        /// Whose key it is; none if it is nobody's.
+        identity: Option<&'a Name>,
+        /// The key that signed.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+    },
+    /// A provider has said who holds the key, and its code was typed into the ssh that it was for. Written before it counts.
+    #[serde(rename = "sign-on.accepted")]
+    Accepted {
+        /// Who connects.
+        peer: &'a Peer,
+        /// For whom that was taken.
+        identity: &'a Name,
+        /// The key that signed.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+        /// Which provider.
+        provider: &'a Name,
+        /// Its `sub`.
+        subject: &'a str,
+        /// What its `usernameClaim` said.
+        username: &'a str,
+        /// The groups that it named.
+        groups: &'a BTreeSet<Group>,
+        /// Where the browser was.
+        browser: IpAddr,
+        /// From then on it counts no more.
+        counts_until: Timestamp,
+    },
+    /// Somebody whose key has signed did not sign in, or not as somebody who counts here.
+    #[serde(rename = "sign-on.refused")]
+    Refused {
+        /// Who connects.
+        peer: &'a Peer,
+        /// Whose key it is; none if it is nobody's.
+        identity: Option<&'a Name>,
+        /// The key that signed.
+        fingerprint: &'a str,
+        /// The login name that was asked for, escaped and cut to 256 characters.
+        principal: &'a str,
+        /// Which provider, if one was chosen.
+        provider: Option<&'a Name>,
+        /// Why.
+        reason: String,
+    },
+    /// An administrator removed what a provider has said of whoever holds a key.
+    #[serde(rename = "sign-on.removed")]
+    Removed {
+        /// For whom it was taken.
+        identity: &'a Name,
+        /// The key.
+        fingerprint: &'a str,
+        /// Which provider.
+        provider: &'a Name,
+        /// Who said so.
+        who: &'a str,
+        /// Why a restart of the daemon would bring it back; none if it would not.
+        not_kept: Option<&'a str>,
+    },
+}
+
+impl SignOnEvent<'_> {
+    /// Whether it may take what is kept back for a full disk: what anybody with some key can cause, may not.
+    pub(super) fn is_owed(&self) -> bool {
+        !matches!(
+            self,
+            Self::Begun { identity: None, .. } | Self::Refused { identity: None, .. }
+        )
+    }
+}

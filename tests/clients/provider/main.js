@@ -1,0 +1,44 @@
+// A certified OpenID Connect provider on loopback, for tests. Says its issuer, then serves until its standard input ends.
+//
+//   node main.js KEY CERTIFICATE CALLBACK
+//
+// Two clients: `bastion` with the secret `s3cret-of-the-client`, and `public`, which has none. Everybody may sign in, by any password, and is in the
+// groups that their name says: `jane.sre.dev` is jane, in sre and dev.
+'use strict';
+
+const fs = require('node:fs');
+const https = require('node:https');
+
+const [key, cert, callback] = process.argv.slice(2);
+const server = https.createServer({ key: fs.readFileSync(key), cert: fs.readFileSync(cert) });
+
+server.listen(0, '127.0.0.1', async () => {
+  const { Provider } = await import('oidc-provider');
+  const issuer = `https://127.0.0.1:${server.address().port}`;
+  const client = (client_id, more) => ({
+    client_id,
+    redirect_uris: [callback],
+    response_types: ['code'],
+    grant_types: ['authorization_code'],
+    ...more,
+  });
+  const provider = new Provider(issuer, {
+    clients: [
+      client('bastion', { client_secret: 's3cret-of-the-client', token_endpoint_auth_method: 'client_secret_basic' }),
+      client('public', { token_endpoint_auth_method: 'none' }),
+    ],
+    claims: { openid: ['sub', 'preferred_username'], groups: ['groups'] },
+    scopes: ['openid', 'groups'],
+    conformIdTokenClaims: false,
+    findAccount: (_, sub) => ({
+      accountId: sub,
+      claims: () => ({ sub, preferred_username: sub.split('.')[0], groups: [...sub.split('.').slice(1), 'Not A Group'] }),
+    }),
+    cookies: { keys: ['of no use to anybody'] },
+  });
+  server.on('request', provider.callback());
+  console.log(issuer);
+});
+
+process.stdin.resume();
+process.stdin.on('end', () => process.exit(0));

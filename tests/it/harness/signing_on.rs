@@ -1,0 +1,197 @@
+//! A stock ssh that is given a link to sign in by, and a certified provider.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use super::bastion::{Bastion, Ran, eventually};
+use super::browser::Page;
+use super::cluster::write_private;
+use super::running::with_argument;
+use super::tls::{Validity, certificates};
+
+/// oidc-provider of npm, on loopback. Ends when dropped.
+pub(crate) struct Provider {
+    child: Child,
+    _stdin: ChildStdin,
+    pub(crate) issuer: String,
+}
+
+impl Provider {
+    fn start(directory: &Path, callback: &str) -> Self {
+        let modules = crate::clients::client("node");
+        // Where node looks for what is imported: beside the program.
+        let program = modules.parent().unwrap().join("provider.js");
+        let mut child = Command::new("node")
+            .arg(program)
+            .arg(directory.join("leaf.key"))
+            .arg(directory.join("leaf.crt"))
+            .arg(callback)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut issuer = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut issuer).unwrap();
+        let issuer = issuer.trim().to_owned();
+        assert!(issuer.starts_with("https://"), "no provider: {issuer}");
+        Self {
+            _stdin: child.stdin.take().unwrap(),
+            child,
+            issuer,
+        }
+    }
+
+    /// It is down.
+    pub(crate) fn stop(&mut self) {
+        drop(self.child.kill());
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A daemon that is not started yet, with the provider `corp`, of which `spec` says more. Jane is in the group sre there, which has the role viewer; the role
+/// editor requires its word.
+pub(crate) fn prepared(spec: &str) -> (Bastion, Provider) {
+    let port = free_port();
+    let public = format!("https://127.0.0.1:{port}");
+    let bastion = Bastion::prepare(|documents| {
+        let documents = documents
+            .replacen(
+                "  stateDir: state\n",
+                &format!(
+                    "  stateDir: state\n  login: {{listen: '127.0.0.1:{port}', certificate: leaf.crt, key: leaf.key, publicUrl: '{public}'}}\n"
+                ),
+                1,
+            )
+            .replace(
+                "sessions: [shell, exec, credential]",
+                "sessions: [shell, exec, credential]\n  require: [oidc]",
+            );
+        format!("{documents}{}", of_provider("https://issuer.test", spec))
+    });
+    certificates(bastion.path(), Validity::Valid);
+    let key = bastion.path().join("leaf.key");
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    write_private(
+        &bastion.path().join("client-secret"),
+        "s3cret-of-the-client\n",
+    );
+    let provider = Provider::start(bastion.path(), &format!("{public}/callback"));
+    let documents = bastion.config();
+    bastion.write_config(&documents.replace("https://issuer.test", &provider.issuer));
+    (bastion, provider)
+}
+
+fn of_provider(issuer: &str, spec: &str) -> String {
+    format!(
+        r#"---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: IdentityProvider
+metadata: {{name: corp}}
+spec:
+  issuer: {issuer}
+  certificateAuthority: ca.crt
+  scopes: [groups]
+  groupsClaim: groups
+  usernameClaim: preferred_username
+  {spec}
+---
+apiVersion: bastion-audit.dev/v1alpha1
+kind: Binding
+metadata: {{name: signed-on}}
+spec: {{subjects: [{{group: "oidc/corp:sre"}}], roles: [viewer]}}
+"#
+    )
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+/// A stock ssh at which somebody sits who types what a browser shows.
+pub(crate) struct Signing {
+    client: Child,
+    desk: tempfile::TempDir,
+    prompts: usize,
+}
+
+const ASKPASS: &str = r#"#!/bin/sh
+n=$(ls "$DESK" | grep -c '^prompt')
+printf '%s' "$1" > "$DESK/.prompt"; mv "$DESK/.prompt" "$DESK/prompt$n"
+until [ -e "$DESK/typed$n" ]; do sleep 0.05; done
+cat "$DESK/typed$n"
+"#;
+
+impl Signing {
+    pub(crate) fn start(bastion: &Bastion, who: &str, login: &str, command: &str) -> Self {
+        let desk = tempfile::tempdir().unwrap();
+        let askpass = desk.path().join("askpass");
+        std::fs::write(&askpass, ASKPASS).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&askpass, mode).unwrap();
+        let ssh = with_argument(&bastion.ssh(who, login), "BatchMode=yes", "BatchMode=no");
+        let client = Command::new("timeout")
+            .args(["60", "ssh"])
+            .args(ssh.get_args())
+            .arg(command)
+            .env("SSH_ASKPASS", askpass)
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .env("DESK", desk.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            client,
+            desk,
+            prompts: 0,
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.desk.path().join(format!("{name}{}", self.prompts))
+    }
+
+    /// What it asks now.
+    pub(crate) fn prompt(&self) -> String {
+        eventually("a prompt", || {
+            std::fs::read_to_string(self.file("prompt")).ok()
+        })
+    }
+
+    /// The link in it.
+    pub(crate) fn link(&self) -> String {
+        let prompt = self.prompt();
+        let words = prompt.split(' ').find(|word| word.starts_with("https://"));
+        words.unwrap_or_else(|| panic!("{prompt}")).to_owned()
+    }
+
+    pub(crate) fn types(&mut self, text: &str) {
+        self.prompt();
+        let draft = self.desk.path().join(".typed");
+        std::fs::write(&draft, format!("{text}\n")).unwrap();
+        std::fs::rename(draft, self.file("typed")).unwrap();
+        self.prompts += 1;
+    }
+
+    pub(crate) fn wait(self) -> Ran {
+        Ran::from(self.client.wait_with_output().unwrap())
+    }
+
+    /// Types the code of that page, and waits.
+    pub(crate) fn finish(mut self, page: &Page) -> Ran {
+        let code = page.code().unwrap_or_else(|| panic!("no code: {page:?}"));
+        self.types(&code);
+        self.wait()
+    }
+}
