@@ -64,10 +64,10 @@ pub(super) fn ask_for_code() -> Auth {
     }
 }
 
-/// No, and there is nothing else to try.
+/// No, and there is nothing else to try: keys were. Of an empty list clients make one of their own, with passwords in it.
 pub(super) fn over() -> Auth {
     Auth::Reject {
-        proceed_with_methods: Some(MethodSet::empty()),
+        proceed_with_methods: Some(MethodSet::from(&[MethodKind::PublicKey][..])),
         partial_success: false,
     }
 }

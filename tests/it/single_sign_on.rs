@@ -152,6 +152,8 @@ fn whoever_a_provider_knows_gets_in_by_a_key_that_was_nobodys() {
     }
     assert!(hidden.len() >= 6, "{query}");
     let mut searched = files(&bastion.state_dir());
+    // This program itself.
+    searched.retain(|file| !file.ends_with("run/init"));
     searched.push(bastion.path().join("daemon.log"));
     for file in searched {
         let text = String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned();

@@ -179,7 +179,7 @@ fn a_binding_names_groups_of_authorities_that_name_groups() {
         ("ca/corp:s re", "is not a group"),
         ("ca/corp:", "is not a group"),
         ("ca/corp", "ca/NAME:GROUP"),
-        ("oidc/corp:sre", "ca/NAME:GROUP"),
+        ("oidc/corp:sre", "no IdentityProvider 'corp' is defined"),
     ] {
         let told = match loaded(&[corp.clone(), binding(group)]) {
             Ok(_) => String::new(),

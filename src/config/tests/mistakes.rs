@@ -447,9 +447,9 @@ fn each_mistake_is_reported_where_it_stands_with_what_to_do() {
             doc(
                 "Role",
                 "x",
-                "{require: [oidc], audit: {clusters: ['*'], identities: ['*']}}",
+                "{require: [saml], audit: {clusters: ['*'], identities: ['*']}}",
             ),
-            "'oidc' is not a factor: key, certificate or totp",
+            "'saml' is not a factor: key, certificate, totp or oidc",
         ),
         (
             doc(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
+use ::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::super::client::Word;

@@ -189,6 +189,8 @@ impl Conversation {
                     self.inner.see(Seen::Code(code));
                     answer
                 }
+                // Nobody here is sent to a provider.
+                Ask::Link => Answer::No,
                 Ask::Ending(_) => Answer::Yes,
                 Ask::Refused { what } => {
                     self.inner.see(Seen::Refused(what));

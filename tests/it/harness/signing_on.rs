@@ -3,8 +3,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::JoinHandle;
 
-use super::bastion::{Bastion, Ran, eventually};
+use super::bastion::{Bastion, Ran, drain, eventually};
 use super::browser::Page;
 use super::cluster::write_private;
 use super::running::with_argument;
@@ -120,14 +121,24 @@ fn free_port() -> u16 {
 /// A stock ssh at which somebody sits who types what a browser shows.
 pub(crate) struct Signing {
     client: Child,
+    stdout: Option<JoinHandle<Vec<u8>>>,
+    stderr: Option<JoinHandle<Vec<u8>>>,
     desk: tempfile::TempDir,
     prompts: usize,
+}
+
+impl Drop for Signing {
+    fn drop(&mut self) {
+        // Whoever still asks finds that the desk is gone.
+        drop(self.client.kill());
+        drop(self.client.wait());
+    }
 }
 
 const ASKPASS: &str = r#"#!/bin/sh
 n=$(ls "$DESK" | grep -c '^prompt')
 printf '%s' "$1" > "$DESK/.prompt"; mv "$DESK/.prompt" "$DESK/prompt$n"
-until [ -e "$DESK/typed$n" ]; do sleep 0.05; done
+until [ -e "$DESK/typed$n" ]; do [ -d "$DESK" ] || exit 1; sleep 0.05; done
 cat "$DESK/typed$n"
 "#;
 
@@ -139,8 +150,7 @@ impl Signing {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&askpass, mode).unwrap();
         let ssh = with_argument(&bastion.ssh(who, login), "BatchMode=yes", "BatchMode=no");
-        let client = Command::new("timeout")
-            .args(["60", "ssh"])
+        let mut client = Command::new("ssh")
             .args(ssh.get_args())
             .arg(command)
             .env("SSH_ASKPASS", askpass)
@@ -152,6 +162,8 @@ impl Signing {
             .spawn()
             .unwrap();
         Self {
+            stdout: client.stdout.take().map(drain),
+            stderr: client.stderr.take().map(drain),
             client,
             desk,
             prompts: 0,
@@ -184,8 +196,18 @@ impl Signing {
         self.prompts += 1;
     }
 
-    pub(crate) fn wait(self) -> Ran {
-        Ran::from(self.client.wait_with_output().unwrap())
+    /// Waits for its end.
+    pub(crate) fn wait(mut self) -> Ran {
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let status = eventually("the end of ssh", || self.client.try_wait().unwrap());
+        let text = |stream: Option<JoinHandle<Vec<u8>>>| {
+            String::from_utf8_lossy(&stream.unwrap().join().unwrap()).into_owned()
+        };
+        Ran {
+            stdout: text(stdout),
+            stderr: text(stderr),
+            code: status.code(),
+        }
     }
 
     /// Types the code of that page, and waits.
