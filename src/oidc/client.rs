@@ -63,9 +63,12 @@ const ALGORITHMS: [CoreJwsSigningAlgorithm; 9] = [
 /// The providers of a configuration. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Providers {
-    known: Arc<Mutex<BTreeMap<Name, Arc<tokio::sync::Mutex<Option<Known>>>>>>,
+    known: Arc<Mutex<BTreeMap<Name, Slot>>>,
     clock: Arc<dyn Clock>,
 }
+
+/// What is known of one provider. Whoever looks it up holds it.
+type Slot = Arc<tokio::sync::Mutex<Option<Known>>>;
 
 #[derive(Debug)]
 struct Known {

@@ -144,10 +144,8 @@ async fn attempts_are_bounded_and_strangers_leave_room_for_others() {
     for _ in 0..16 {
         held.push(begin(&attempts));
     }
-    let one_more = |identity: Option<&str>, address: &str| {
-        let begun = attempts.begin(asked(identity), source(address));
-        begun.map_err(|full| full)
-    };
+    let one_more =
+        |identity: Option<&str>, address: &str| attempts.begin(asked(identity), source(address));
     assert_eq!(one_more(None, "192.0.2.7").unwrap_err(), Full::Source);
     let mut number = 0_u32;
     let mut address = || {
