@@ -3,7 +3,7 @@
 //! A provider is asked only about a connection on which a signature was verified. Its word goes to the browser that asked for it, as a short code
 //! ([`Attempts`]), and counts where that code is typed: into the ssh that the link was made for. So a link that somebody else passed on is of no use to
 //! them: they do not see the code. What was said is kept with the key's fingerprint ([`SignOnStore`]), so that the next logins need the key alone, and is a
-//! part of the [`Config`](crate::config::Config) in force, as locks and enrolments are.
+//! part of the [`Config`] in force, as locks and enrolments are.
 
 mod attempts;
 mod client;
