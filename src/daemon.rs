@@ -5,6 +5,7 @@ mod front;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -28,16 +29,18 @@ use crate::locks::{LockFile, Locking};
 use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader, Witnesses};
 use crate::mint::Leases;
 use crate::monitor::Monitor;
+use crate::network::{Confinement, Keeper, Start};
 use crate::notary::DaemonNotary;
 use crate::oidc::{Attempts, LoginPages, LoginServer, Providers, SignOnFile, SignOnStore};
 use crate::recording::{Identities, Notary, Packer, Recorder, Recordings, ToPack};
-use crate::server::{Front, Server};
+use crate::server::{Server, ServerError};
 use crate::session::{Live, SessionId};
 use crate::signing::Signing;
 use crate::storage;
 use crate::store::fs::InLog;
 use crate::store::room::Room;
 use crate::store::{self, FsStore};
+use crate::strangers::Strangers;
 use crate::totp::{Codes, TotpFile};
 
 pub use error::StartError;
@@ -66,8 +69,8 @@ const LONGEST_STATE_DIR: usize = 64;
 #[derive(Debug)]
 pub struct Daemon {
     monitor: Arc<Monitor>,
-    server: Server,
-    front: Front,
+    network: Keeper,
+    address: SocketAddr,
     admin: AdminSocket,
     reloads: Reloads,
     documents: Option<DocumentServer>,
@@ -79,10 +82,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Opens everything. `program` must answer to `sandbox-init`; it is what runs first in a sandbox.
+    /// Opens everything. `program` must answer to `sandbox-init`, which is what runs first in a sandbox, and to `network`,
+    /// which speaks SSH, and writes its log as JSON if `log_json` says so.
     pub async fn start(
         reloads: Reloads,
         program: &Path,
+        log_json: bool,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, StartError> {
         let config = reloads.current.clone();
@@ -152,20 +157,30 @@ impl Daemon {
             }
         };
         storage::keep(&room, bastion.recordings.reserve).await;
-        let front = front::of(&config, &clock).await?;
+        let strangers = Strangers::default();
         let attempts = Attempts::default();
         let pages = LoginPages {
             attempts: attempts.clone(),
             providers: Providers::new(Arc::clone(&clock)),
             in_force: reloads.in_force.clone(),
             audit: audit.clone(),
-            strangers: front.strangers.clone(),
+            strangers: strangers.clone(),
         };
         let login = match &bastion.login {
             Some(login) => Some(LoginServer::bind(&login.listener, pages).await?),
             None => None,
         };
+        let (host_keys, rules) = front::of(&config, &clock).await?;
         let server = Server::bind(bastion.listen).await?;
+        let address = server.local_addr();
+        let start = Start {
+            program: program.to_owned(),
+            log_json,
+            confinement: confinement(&bastion.sandbox),
+            host_keys,
+            rules,
+        };
+        let network = Keeper::begin(start, server.into_listener()?).await?;
         let admin = AdminSocket::bind(state_dir).map_err(|source| StartError::Io {
             path: state_dir.join(crate::admin::SOCKET),
             source,
@@ -194,7 +209,7 @@ impl Daemon {
             sign_ons,
             taking_back: tokio::sync::Mutex::default(),
             audit,
-            strangers: front.strangers.clone(),
+            strangers,
             signing,
             log,
             witnesses: Witnesses::default(),
@@ -213,8 +228,8 @@ impl Daemon {
         });
         Ok(Self {
             monitor,
-            server,
-            front,
+            network,
+            address,
             admin,
             reloads,
             documents,
@@ -226,8 +241,8 @@ impl Daemon {
     }
 
     /// Where SSH is served, with the port that the system chose if the configuration left it open.
-    pub fn local_addr(&self) -> std::net::SocketAddr {
-        self.server.local_addr()
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
     }
 
     /// Where people sign in by a browser, if anywhere.
@@ -251,8 +266,8 @@ impl Daemon {
     pub async fn serve(self, stop: CancellationToken, now: CancellationToken) {
         let Self {
             monitor,
-            server,
-            front,
+            network,
+            address: _,
             admin,
             reloads,
             documents,
@@ -289,11 +304,7 @@ impl Daemon {
         let summing_up =
             strangers.keep_summing_up(monitor.audit.clone(), Arc::clone(&monitor.clock));
         let summing_up = tokio::spawn(summing_up);
-        let converse = {
-            let monitor = Arc::clone(&monitor);
-            move |peer| Some(monitor.converse(peer))
-        };
-        let serving = tokio::spawn(server.serve(front, converse, stop.clone()));
+        let serving = tokio::spawn(network.serve(Arc::clone(&monitor), stop.clone()));
         stop.cancelled().await;
         let drain = config.borrow().bastion.limits.drain;
         tracing::info!("stopping: open sessions have {} s", drain.as_secs());
@@ -323,7 +334,7 @@ impl Daemon {
         }
         match tokio::time::timeout(LAST_WORDS, serving).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("the SSH side ended badly: {error}"),
+            Ok(Err(error)) => tracing::error!("the network process ended badly: {error}"),
             Err(_) => tracing::error!("some connections did not end in time"),
         }
         packing_ends.cancel();
@@ -349,6 +360,17 @@ impl Daemon {
         // Its last checkpoint; a share that hangs must not hold up the end.
         drop(tokio::time::timeout(LAST_WORDS, witness).await);
         drop(lock);
+    }
+}
+
+/// What the network process is confined to: the last of the uids that no session gets.
+fn confinement(sandbox: &config::Sandbox) -> Confinement {
+    let last = sandbox
+        .uid_start
+        .saturating_add(sandbox.uid_count.saturating_sub(1));
+    Confinement {
+        uid: rustix::process::geteuid().is_root().then_some(last),
+        landlock_abi: sandbox.landlock_abi,
     }
 }
 

@@ -37,6 +37,7 @@ pub mod mapping;
 pub mod messages;
 pub mod mint;
 pub mod monitor;
+pub mod network;
 pub mod notary;
 pub mod oidc;
 pub mod policy;

@@ -1,9 +1,11 @@
 //! What the side that speaks SSH and the side that decides say to each other.
 //!
-//! Everything here serializes: today both sides share a process, later they do not. The side that
+//! Everything here serializes: the two sides are two processes ([`crate::network`]). The side that
 //! speaks SSH (`crate::connection`) is trusted with nothing but the truth of its own socket.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -168,6 +170,12 @@ impl WindowSize {
     }
 }
 
+/// The signals that a client may send (RFC 4254, 6.10), and no other: a name may end up in a log or in a `kill`.
+pub(crate) const SIGNALS: [&str; 13] = [
+    "ABRT", "ALRM", "FPE", "HUP", "ILL", "INT", "KILL", "PIPE", "QUIT", "SEGV", "TERM", "USR1",
+    "USR2",
+];
+
 /// What a client does in a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientEvent {
@@ -209,6 +217,45 @@ pub enum Order {
         /// One sentence for the client.
         reason: String,
     },
+}
+
+/// What is said on a session channel, either way.
+pub(crate) trait Event {
+    /// Whether nothing comes after it.
+    fn is_last(&self) -> bool;
+}
+
+impl Event for ClientEvent {
+    /// A client ends by closing its channel.
+    fn is_last(&self) -> bool {
+        false
+    }
+}
+
+impl Event for SessionEvent {
+    fn is_last(&self) -> bool {
+        matches!(self, Self::Exit(_) | Self::Killed { .. })
+    }
+}
+
+/// How soon an end that was dropped is noticed while nobody takes what came before.
+const ABANDONED: Duration = Duration::from_millis(250);
+
+/// Returns when whoever speaks has dropped its end without a last word. While what was said is not taken nobody receives
+/// from the link, so this looks: what is left in a link that is still open stays there, to push back.
+pub(crate) async fn abandoned<E: Event>(from: &mut mpsc::Receiver<E>, backlog: &mut VecDeque<E>) {
+    loop {
+        tokio::time::sleep(ABANDONED).await;
+        if from.is_closed() {
+            while let Ok(event) = from.try_recv() {
+                backlog.push_back(event);
+            }
+            if !backlog.back().is_some_and(Event::is_last) {
+                return;
+            }
+            return std::future::pending().await;
+        }
+    }
 }
 
 /// The session's end of a session channel. Bounded both ways; a dropped peer reads as closed: no more from the

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::audit::{Audit, Event};
 use crate::clock::{self, Clock};
-use crate::server::Source;
+use crate::server::{Source, Turnstile};
 
 /// Events about strangers that may be told one by one at once,
 const BURST: u32 = 600;
@@ -23,7 +23,7 @@ const MOST_SOURCES: usize = 4096;
 const BUSIEST: usize = 5;
 
 /// Why a connection was not let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Reason {
     /// `admission.deny`, or not in `admission.allow`.
     Denied,
@@ -113,21 +113,22 @@ pub struct Busy {
 }
 
 impl Strangers {
-    /// Counts a connection that is not let in.
-    pub(crate) fn turned_away(&self, source: Source, reason: Reason) {
+    /// Counts connections from one source that were not let in.
+    pub(crate) fn were_turned_away(&self, source: Source, reason: Reason, times: u64) {
         let mut counts = self.counts();
         let Counts { all, since, .. } = &mut *counts;
         let mut total = 0;
         for numbers in [since, all] {
             if let Some(number) = numbers.get_mut(reason as usize) {
-                *number = number.saturating_add(1);
+                *number = number.saturating_add(times);
                 total = *number;
             }
         }
-        counts.met(source);
+        counts.met(source, times);
         drop(counts);
         // The first, and then ever more rarely.
-        if total.is_power_of_two() {
+        let before = total.saturating_sub(times);
+        if total.checked_ilog2() != before.checked_ilog2() {
             tracing::warn!(%source, reason = reason.as_str(), total, "connections are turned away");
         }
     }
@@ -140,7 +141,7 @@ impl Strangers {
             let untold = counts.untold.entry(name).or_default();
             *untold = untold.saturating_add(1);
             counts.untold_ever = counts.untold_ever.saturating_add(1);
-            counts.met(source);
+            counts.met(source, 1);
         }
         may
     }
@@ -149,13 +150,6 @@ impl Strangers {
     pub(crate) fn was_none(&self) {
         let mut counts = self.counts();
         counts.spent.events = counts.spent.events.saturating_sub(1);
-    }
-
-    /// How it stands: connections on which nobody is proven, sources under a penalty.
-    pub(crate) fn stand(&self, unproven: u32, refused_sources: usize) {
-        let mut counts = self.counts();
-        counts.unproven = unproven;
-        counts.refused_sources = refused_sources;
     }
 
     /// Connections on which nobody was proven, and sources under a penalty, when the last connection came or went.
@@ -229,12 +223,24 @@ impl Strangers {
     }
 }
 
+impl Turnstile for Strangers {
+    fn turned_away(&self, source: Source, reason: Reason) {
+        self.were_turned_away(source, reason, 1);
+    }
+
+    fn stand(&self, unproven: u32, refused_sources: usize) {
+        let mut counts = self.counts();
+        counts.unproven = unproven;
+        counts.refused_sources = refused_sources;
+    }
+}
+
 impl Counts {
-    fn met(&mut self, source: Source) {
+    fn met(&mut self, source: Source, more: u64) {
         let known = self.by_source.contains_key(&source);
         if known || self.by_source.len() < MOST_SOURCES {
             let times = self.by_source.entry(source).or_default();
-            *times = times.saturating_add(1);
+            *times = times.saturating_add(more);
         }
     }
 }

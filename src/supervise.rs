@@ -65,17 +65,21 @@ impl Supervisor {
 
     /// A task has died. `again`: it is begun again after this.
     pub(crate) async fn died(&self, task: &'static str, error: JoinError, again: Option<Duration>) {
+        self.ended(task, &reason(error), again).await;
+    }
+
+    /// What must go on has ended, and why.
+    pub(crate) async fn ended(&self, task: &'static str, reason: &str, again: Option<Duration>) {
         let deaths = {
             let mut deaths = self.lock();
             let deaths = deaths.entry(task).or_default();
             *deaths = deaths.saturating_add(1);
             *deaths
         };
-        let reason = reason(error);
         tracing::error!("{task} has died, which is a defect of this program: {reason}");
         let event = Event::TaskDied {
             task,
-            reason: &reason,
+            reason,
             deaths,
             again_in: again.map_or(0, |again| again.as_secs()),
         };

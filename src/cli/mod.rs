@@ -14,6 +14,7 @@ mod log;
 mod logging;
 mod manifests;
 mod metrics;
+mod network;
 mod oidc;
 mod reading;
 mod replay;
@@ -78,6 +79,8 @@ enum Word {
     Signer(signer::Signer),
     Issuer(issuer::IssuerWord),
     #[command(hide = true)]
+    Network(network::Network),
+    #[command(hide = true)]
     SandboxInit(sandbox_init::SandboxInit),
 }
 
@@ -110,6 +113,7 @@ impl Cli {
             Word::Log(word) => word.run(),
             Word::Signer(word) => word.run(),
             Word::Issuer(word) => word.run(),
+            Word::Network(word) => word.run(),
             Word::SandboxInit(word) => word.run(),
         }
     }

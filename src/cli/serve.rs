@@ -33,18 +33,18 @@ impl Serve {
             .enable_all()
             .build()
             .context("starting the runtime")?
-            .block_on(serve(self.config.path()))
+            .block_on(serve(self.config.path(), self.log_json))
     }
 }
 
-async fn serve(path: PathBuf) -> anyhow::Result<ExitCode> {
+async fn serve(path: PathBuf, log_json: bool) -> anyhow::Result<ExitCode> {
     let program = std::env::current_exe().context("finding this program")?;
     config::check_writers(&path)?;
     let stop = CancellationToken::new();
     let now = CancellationToken::new();
     let (watch, reloads) = config::watch::follow(&path, Arc::new(config::load(&path)?));
     let signals = on_signals(stop.clone(), now.clone(), reloads.trigger.clone())?;
-    let daemon = Daemon::start(reloads, &program, Arc::new(SystemClock)).await?;
+    let daemon = Daemon::start(reloads, &program, log_json, Arc::new(SystemClock)).await?;
     if let Some(error) = daemon.cannot_launch() {
         drop(writeln!(
             std::io::stderr(),

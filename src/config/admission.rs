@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::SourceNetwork;
 
 /// `spec.admission`. Every one has a default.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Admission {
     /// How many connections on which nobody is proven yet.
     pub startups: Startups,
@@ -29,7 +31,7 @@ pub struct Admission {
 }
 
 /// `START:RATE:FULL`, as sshd's `MaxStartups`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Startups {
     /// Up to so many, all are let in.
     pub start: u32,
@@ -40,7 +42,7 @@ pub struct Startups {
 }
 
 /// For how long a source is refused for what it did, as sshd's `PerSourcePenalties`. They add up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Penalties {
     /// Nobody was proven, though it was tried; default 5 s.
     pub auth_failed: Duration,

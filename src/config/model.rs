@@ -153,7 +153,7 @@ impl Default for SecondFactor {
 }
 
 /// `spec.algorithms`: which cryptography is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Algorithms {
     /// What is sound today, post-quantum first: what OpenSSH 7 and newer speaks some of.
     #[default]
@@ -228,7 +228,7 @@ impl std::fmt::Display for HostPort {
 }
 
 /// `spec.limits`. Every one has a default.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Limits {
     /// From TCP accept to proven identity; default 30 s.
     pub login_grace: Duration,
@@ -261,7 +261,7 @@ pub struct Sandbox {
     pub skeleton: Option<PathBuf>,
     /// First OS uid handed to a session when the daemon runs as root; default 1900000000.
     pub uid_start: u32,
-    /// How many uids from there on; default 65536.
+    /// How many uids from there on; default 65536. The last is the network process's.
     pub uid_count: u32,
     /// The oldest Landlock ABI of the kernel that will do; default 2. 0: none is needed, and no rules are made.
     pub landlock_abi: u8,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An address prefix, such as `10.0.0.0/8`; a `negated` one (`!10.1.0.0/16`) refuses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,19 @@ impl std::fmt::Display for SourceNetwork {
 impl Serialize for SourceNetwork {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for SourceNetwork {
+    /// What [`Serialize`] wrote.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let (negated, network) = match text.strip_prefix('!') {
+            Some(network) => (true, network),
+            None => (false, text.as_str()),
+        };
+        let network = Self::parse(network).map_err(serde::de::Error::custom)?;
+        Ok(Self { negated, ..network })
     }
 }
 

@@ -17,16 +17,13 @@ use super::monitor::Monitor;
 use super::terminal;
 use super::wire::Wire;
 use crate::clock;
-use crate::messages::{self, Answer, Ask, Open, SessionEvent};
+use crate::messages::{self, Answer, Ask, Open, SessionEvent, abandoned};
 
 /// How long the deciding side may take to say whether a session starts.
 const OPEN_ANSWER: Duration = Duration::from_secs(30);
 
 /// What russh is handed at once, whatever packet size a client offers.
 const CHUNK: usize = 32 * 1024;
-
-/// How soon a session that was dropped is noticed while its client reads nothing.
-const ABANDONED: Duration = Duration::from_millis(250);
 
 /// What ssh itself exits with when it could not run a command.
 const NOT_RUN: u32 = 255;
@@ -245,29 +242,5 @@ impl SessionChannel {
             Some(code) => self.output.extended_data_bytes(code, chunk).await,
         }
         .map_err(|_| Over)
-    }
-}
-
-/// Returns when the session has dropped its end without saying how it ended. While the client takes nothing
-/// nobody receives from the link, so this looks: what is left in a link that is still open stays there,
-/// to push back on the session.
-async fn abandoned(
-    session: &mut mpsc::Receiver<SessionEvent>,
-    backlog: &mut VecDeque<SessionEvent>,
-) {
-    loop {
-        tokio::time::sleep(ABANDONED).await;
-        if session.is_closed() {
-            while let Ok(event) = session.try_recv() {
-                backlog.push_back(event);
-            }
-            if !matches!(
-                backlog.back(),
-                Some(SessionEvent::Exit(_) | SessionEvent::Killed { .. })
-            ) {
-                return;
-            }
-            return std::future::pending().await;
-        }
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn terminal(term: &str, cols: u32, rows: u32, modes: &[(Pty, u32)]) -
 }
 
 /// `TERM` is looked up as a file name and printed by programs.
-fn is_term(term: &str) -> bool {
+pub(crate) fn is_term(term: &str) -> bool {
     (1..=64).contains(&term.len())
         && term
             .bytes()

@@ -229,7 +229,7 @@ fn remember(slot: &mut Option<Waker>, cx: &Context<'_>) {
 }
 
 /// Whatever a client claims to be goes to logs and terminals: printable ASCII only.
-fn printable(line: &[u8]) -> String {
+pub(crate) fn printable(line: &[u8]) -> String {
     line.iter()
         .take(255)
         .map(|&b| match b {

@@ -12,6 +12,7 @@ use crate::issuer::IssuerError;
 use crate::locks::LockFileError;
 use crate::log::LogError;
 use crate::mint::JournalError;
+use crate::network::NetworkError;
 use crate::oidc::SignOnFileError;
 use crate::server::{HostKeyError, ServerError};
 use crate::signing::SigningError;
@@ -91,4 +92,7 @@ pub enum StartError {
     /// The SSH side could not be opened.
     #[error(transparent)]
     Server(#[from] ServerError),
+    /// No process to speak SSH.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
 }

@@ -1,4 +1,4 @@
-//! What the front is started with, and how it follows the configuration.
+//! What the network process is started with, and how it follows the configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,8 +9,7 @@ use super::{LAST_SEALS, StartError};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::secrets::read_secret;
-use crate::server::{Front, HostCertificates, HostKeys, Rules};
-use crate::strangers::Strangers;
+use crate::server::{HostCertificates, HostKeys, Rules};
 
 /// How often host certificates are read: they are replaced while the daemon runs, and end.
 const READ_CERTIFICATES_EVERY: Duration = Duration::from_secs(60);
@@ -19,7 +18,7 @@ const READ_CERTIFICATES_EVERY: Duration = Duration::from_secs(60);
 pub(super) async fn of(
     config: &watch::Receiver<Arc<Config>>,
     clock: &Arc<dyn Clock>,
-) -> Result<Front, StartError> {
+) -> Result<(HostKeys, watch::Receiver<Rules>), StartError> {
     let now = Arc::clone(&config.borrow());
     let mut files = Vec::new();
     for path in &now.bastion.host_keys {
@@ -34,11 +33,7 @@ pub(super) async fn of(
     };
     let (rules_tx, rules) = watch::channel(follower.rules().await);
     tokio::spawn(follower.follow(rules_tx));
-    Ok(Front {
-        host_keys,
-        rules,
-        strangers: Strangers::default(),
-    })
+    Ok((host_keys, rules))
 }
 
 /// Keeps the rules what they should be.

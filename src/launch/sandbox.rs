@@ -54,7 +54,7 @@ impl BubblewrapLauncher {
         let init = prepare_run_dir(&run_dir, program)?;
         let uids = rustix::process::geteuid()
             .is_root()
-            .then(|| Uids::new(sandbox.uid_start, sandbox.uid_count));
+            .then(|| Uids::new(sandbox.uid_start, sandbox.uid_count.saturating_sub(1)));
         let system = sandbox.system_paths.iter().flatten();
         for path in sandbox
             .tools

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use russh::keys::Certificate;
 use russh::keys::ssh_key::certificate::CertType;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::HostKeys;
 use crate::identity::certificate;
@@ -92,6 +93,24 @@ impl HostCertificates {
 
     pub(super) fn certificates(&self) -> &[Certificate] {
         &self.0
+    }
+}
+
+/// As OpenSSH writes them.
+impl Serialize for HostCertificates {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let lines = self.0.iter().map(Certificate::to_openssh);
+        let lines: Result<Vec<_>, _> = lines.collect();
+        lines.map_err(ser::Error::custom)?.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for HostCertificates {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let lines = Vec::<String>::deserialize(deserializer)?;
+        let certificates = lines.iter().map(|line| Certificate::from_openssh(line));
+        let certificates: Result<Vec<_>, _> = certificates.collect();
+        certificates.map(Self).map_err(de::Error::custom)
     }
 }
 

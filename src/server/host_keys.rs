@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use russh::keys::ssh_key::{self, LineEnding};
 use russh::keys::{HashAlg, PrivateKey};
 use zeroize::Zeroizing;
 
@@ -84,6 +85,13 @@ impl HostKeys {
                 key.public_key().fingerprint(HashAlg::Sha256).to_string(),
             )
         })
+    }
+
+    /// The keys themselves, as [`parse`](Self::parse) reads them.
+    pub(crate) fn to_openssh(
+        &self,
+    ) -> impl Iterator<Item = Result<Zeroizing<String>, ssh_key::Error>> + '_ {
+        self.0.iter().map(|key| key.to_openssh(LineEnding::LF))
     }
 
     pub(super) fn private_keys(&self) -> &[PrivateKey] {

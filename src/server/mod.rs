@@ -9,19 +9,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::{Conduct, Gate, Place, Unannounced};
-pub use self::admission::{HeaderError, Source, read_header};
+pub use self::admission::{HeaderError, Source, Turnstile, read_header};
 pub use self::host_certificates::{HostCertificateError, HostCertificates};
 pub use self::host_keys::{HostKeyError, HostKeys};
 use crate::config::{Admission, Algorithms, Limits};
 use crate::connection::{self, Terms};
 use crate::messages::{MonitorLink, Peer};
-use crate::strangers::{Reason, Strangers};
+use crate::strangers::Reason;
 
 /// After a failed accept, such as when the process has no file descriptor left.
 const BACK_OFF: Duration = Duration::from_millis(50);
@@ -35,11 +36,11 @@ pub struct Front {
     /// What connections are served by, as it is when one comes in. A change does not touch open ones.
     pub rules: watch::Receiver<Rules>,
     /// Counts who is not let in.
-    pub strangers: Strangers,
+    pub strangers: Arc<dyn Turnstile>,
 }
 
 /// What connections are served by.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rules {
     /// Who is let in.
     pub admission: Admission,
@@ -64,6 +65,9 @@ pub enum ServerError {
         /// What the kernel says.
         source: std::io::Error,
     },
+    /// The socket cannot be handed over.
+    #[error("the listening socket: {0}")]
+    Listener(#[from] std::io::Error),
 }
 
 /// A bound listener that serves nobody yet.
@@ -80,6 +84,27 @@ impl Server {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         Ok(Self { listener, address })
+    }
+
+    /// Serves on a socket that listens already.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says of one that does not.
+    pub fn on(listener: std::net::TcpListener) -> Result<Self, ServerError> {
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// The socket alone.
+    ///
+    /// # Errors
+    ///
+    /// What the runtime says that looks after it.
+    pub fn into_listener(self) -> Result<std::net::TcpListener, ServerError> {
+        Ok(self.listener.into_std()?)
     }
 
     /// Where it listens.

@@ -379,7 +379,7 @@ async fn a_clock_that_goes_back_harms_nothing() {
     let config = Arc::new(config::load(&bastion.config_path()).unwrap());
     let (_watch, reloads) = config::watch::follow(&bastion.config_path(), config);
     let program = Path::new(env!("CARGO_BIN_EXE_bastion-audit"));
-    let daemon = Daemon::start(reloads, program, clock.clone())
+    let daemon = Daemon::start(reloads, program, false, clock.clone())
         .await
         .unwrap();
     bastion.served_at(daemon.local_addr().port());

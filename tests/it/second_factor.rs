@@ -434,7 +434,7 @@ async fn between_the_signature_and_the_code_nothing_opens_whatever_the_front_say
     let config = Arc::new(config::load(&bastion.config_path()).unwrap());
     let (_watch, reloads) = config::watch::follow(&bastion.config_path(), config);
     let program = Path::new(env!("CARGO_BIN_EXE_bastion-audit"));
-    let daemon = Daemon::start(reloads, program, clock.clone())
+    let daemon = Daemon::start(reloads, program, false, clock.clone())
         .await
         .unwrap();
     let secret = totp::Secret::random().unwrap();

@@ -246,7 +246,7 @@ fn sandbox(gathered: &Gathered, node: &Node) -> Option<RawSandbox> {
         skeleton: spec.optional("skeleton", path),
         // Below 1000 are the host's own accounts; above 2^31 tools begin to disagree.
         uid_start: spec.optional("uidStart", |g, n| number(g, n, 1000, 2_147_000_000)),
-        uid_count: spec.optional("uidCount", |g, n| number(g, n, 1, 1_000_000)),
+        uid_count: spec.optional("uidCount", |g, n| number(g, n, 2, 1_000_000)),
         landlock_abi: spec.optional("landlockAbi", |g, n| {
             let abi = number(g, n, 0, 8)?;
             u8::try_from(abi).ok()

@@ -20,7 +20,7 @@ use self::waiting::{Seat, Waiting};
 use super::Rules;
 use crate::clock;
 use crate::config::{self, Startups};
-use crate::strangers::{Reason, Strangers};
+use crate::strangers::Reason;
 
 /// How a connection went on which nobody was proven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +39,21 @@ pub(crate) enum Conduct {
     Crash,
 }
 
+/// Counts who is not let in. Never waits.
+pub trait Turnstile: std::fmt::Debug + Send + Sync {
+    /// A connection from there is not let in.
+    fn turned_away(&self, source: Source, reason: Reason);
+
+    /// How it stands: connections on which nobody is proven, sources under a penalty.
+    fn stand(&self, unproven: u32, refused_sources: usize);
+}
+
 /// Admission. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
     rules: watch::Receiver<Rules>,
     inside: Arc<Mutex<Inside>>,
-    strangers: Strangers,
+    strangers: Arc<dyn Turnstile>,
 }
 
 #[derive(Debug, Default)]
@@ -79,7 +88,7 @@ enum State {
 pub(super) struct Unannounced(Gate);
 
 impl Gate {
-    pub(super) fn new(rules: watch::Receiver<Rules>, strangers: Strangers) -> Self {
+    pub(super) fn new(rules: watch::Receiver<Rules>, strangers: Arc<dyn Turnstile>) -> Self {
         Self {
             rules,
             inside: Arc::default(),

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Admission, SourceNetwork};
 
 /// An address prefix. Whoever has one IPv6 address usually has 2^64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Source {
     first: IpAddr,
     prefix: u8,
@@ -14,7 +16,7 @@ pub struct Source {
 
 impl Source {
     /// None comes before it.
-    pub(super) const FIRST: Self = Self {
+    pub(crate) const FIRST: Self = Self {
         first: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
         prefix: 0,
     };

@@ -3,6 +3,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Admission, Algorithms, Limits, SourceNetwork};
 use crate::server::HostCertificates;
+use crate::strangers::Strangers;
 
 fn network(text: &str) -> SourceNetwork {
     SourceNetwork::parse(text).unwrap()
@@ -17,7 +18,7 @@ fn gate(terms: Admission) -> Gate {
         host_certificates: HostCertificates::default(),
     };
     let (_, rules) = watch::channel(rules);
-    Gate::new(rules, Strangers::default())
+    Gate::new(rules, Arc::new(Strangers::default()))
 }
 
 fn address(text: &str) -> IpAddr {

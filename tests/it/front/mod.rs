@@ -91,7 +91,7 @@ impl Bastion {
         let front = Front {
             host_keys,
             rules: seen,
-            strangers: strangers.clone(),
+            strangers: Arc::new(strangers.clone()),
         };
         let connect = {
             let monitor = monitor.clone();

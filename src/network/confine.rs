@@ -1,0 +1,248 @@
+//! What the network process gives up before it hears the first word.
+//!
+//! It needs its sockets, memory, time and threads. All the rest of the kernel does not exist for it.
+
+use std::collections::BTreeMap;
+
+use ::landlock::{
+    ABI, Access as _, AccessFs, AccessNet, LandlockStatus, Ruleset, RulesetAttr as _, RulesetError,
+    Scope,
+};
+use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+use rustix::io::Errno;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+
+/// The newest Landlock rights that are used here.
+const NEWEST: ABI = ABI::V8;
+
+/// What the process is confined to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confinement {
+    /// The uid and gid that it takes, when it starts as root.
+    pub uid: Option<u32>,
+    /// The oldest Landlock ABI that will do; 0 if none is needed.
+    pub landlock_abi: u8,
+}
+
+/// Why it is not confined as it has to be.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfineError {
+    /// It cannot become nobody.
+    #[error("it cannot take uid {uid}: {errno}")]
+    Uid {
+        /// Which one.
+        uid: u32,
+        /// Why not.
+        errno: nix::Error,
+    },
+    /// Something that every process may do.
+    #[error("{what}: {errno}")]
+    Process {
+        /// What.
+        what: &'static str,
+        /// Why not.
+        errno: Errno,
+    },
+    /// The kernel has an older Landlock than is needed, or none.
+    #[error(
+        "this kernel has Landlock ABI {has} (0: none, or not enabled at boot), and spec.sandbox.landlockAbi asks for {wanted}"
+    )]
+    Landlock {
+        /// What it has.
+        has: u8,
+        /// What is needed.
+        wanted: u8,
+    },
+    /// Landlock refused.
+    #[error("Landlock: {0}")]
+    Ruleset(#[from] RulesetError),
+    /// The system call filter cannot be made.
+    #[error("the system call filter: {0}")]
+    Filter(#[from] seccompiler::BackendError),
+    /// The kernel takes no system call filter.
+    #[error("the system call filter: {0}")]
+    Seccomp(#[from] seccompiler::Error),
+}
+
+impl Confinement {
+    /// Confines this thread and all that it starts. To be called while there is no other.
+    ///
+    /// # Errors
+    ///
+    /// Whatever cannot be had: never less.
+    pub fn apply(&self) -> Result<(), ConfineError> {
+        let none = Rlimit {
+            current: Some(0),
+            maximum: Some(0),
+        };
+        let process = |what| move |errno| ConfineError::Process { what, errno };
+        setrlimit(Resource::Core, none).map_err(process("core dumps"))?;
+        match self.uid {
+            Some(uid) => become_nobody(uid)?,
+            None => set_capabilities(None, no_capabilities()).map_err(process("capabilities"))?,
+        }
+        // A change of uid sets it back.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(process("dumpable"))?;
+        self.landlock()?;
+        // In this order: what is listed has no further filter in it.
+        for filter in [without_clone3()?, listed()?] {
+            seccompiler::apply_filter(&filter)?;
+        }
+        Ok(())
+    }
+
+    /// No file, no connection, no signal to anybody else.
+    fn landlock(&self) -> Result<(), ConfineError> {
+        let wanted = self.landlock_abi;
+        if wanted == 0 {
+            return Ok(());
+        }
+        let status = Ruleset::default()
+            .handle_access(AccessFs::from_all(NEWEST))?
+            .handle_access(AccessNet::from_all(NEWEST))?
+            .scope(Scope::from_all(NEWEST))?
+            .create()?
+            .restrict_self()?;
+        let has = match status.landlock {
+            LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
+            LandlockStatus::Available { effective_abi, .. } => effective_abi as u8,
+        };
+        match has >= wanted {
+            true => Ok(()),
+            false => Err(ConfineError::Landlock { has, wanted }),
+        }
+    }
+}
+
+/// All capabilities go with root.
+fn become_nobody(uid: u32) -> Result<(), ConfineError> {
+    let failed = |errno| ConfineError::Uid { uid, errno };
+    let gid = Gid::from_raw(uid);
+    setgroups(&[]).map_err(failed)?;
+    setgid(gid).map_err(failed)?;
+    setuid(Uid::from_raw(uid)).map_err(failed)
+}
+
+fn no_capabilities() -> CapabilitySets {
+    CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    }
+}
+
+/// What it may do. `socket`, `connect`, `openat`, `execve`, `kill` and `ptrace` are not here.
+const LISTED: &[i64] = &[
+    libc::SYS_accept4,
+    libc::SYS_brk,
+    libc::SYS_clock_getres,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_close,
+    libc::SYS_dup,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_eventfd2,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_fcntl,
+    libc::SYS_fstat,
+    libc::SYS_futex,
+    libc::SYS_getegid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getpeername,
+    libc::SYS_getpid,
+    libc::SYS_getrandom,
+    libc::SYS_getsockname,
+    libc::SYS_getsockopt,
+    libc::SYS_gettid,
+    libc::SYS_gettimeofday,
+    libc::SYS_getuid,
+    libc::SYS_madvise,
+    libc::SYS_membarrier,
+    libc::SYS_mmap,
+    libc::SYS_mprotect,
+    libc::SYS_mremap,
+    libc::SYS_munmap,
+    libc::SYS_nanosleep,
+    libc::SYS_ppoll,
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_yield,
+    libc::SYS_sendmsg,
+    libc::SYS_sendto,
+    libc::SYS_set_robust_list,
+    libc::SYS_setsockopt,
+    libc::SYS_shutdown,
+    libc::SYS_sigaltstack,
+    libc::SYS_write,
+    libc::SYS_writev,
+];
+
+/// The older forms of the same, which only this architecture has.
+#[cfg(target_arch = "x86_64")]
+const LISTED_HERE: &[i64] = &[libc::SYS_epoll_wait, libc::SYS_poll];
+#[cfg(not(target_arch = "x86_64"))]
+const LISTED_HERE: &[i64] = &[];
+
+type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+fn listed() -> Result<BpfProgram, ConfineError> {
+    let numbers = LISTED.iter().chain(LISTED_HERE);
+    let mut rules: Rules = numbers.map(|number| (*number, Vec::new())).collect();
+    // A further filter says that it does not exist, so that threads are made by the other one.
+    rules.insert(libc::SYS_clone3, Vec::new());
+    let thread = u64::try_from(libc::CLONE_THREAD).unwrap_or_default();
+    let is = |argument, comparison, value| -> Result<Vec<SeccompRule>, ConfineError> {
+        let condition =
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, comparison, value)?;
+        Ok(vec![SeccompRule::new(vec![condition])?])
+    };
+    rules.insert(
+        libc::SYS_clone,
+        is(0, SeccompCmpOp::MaskedEq(thread), thread)?,
+    );
+    let unix = u64::try_from(libc::AF_UNIX).unwrap_or_default();
+    rules.insert(libc::SYS_socketpair, is(0, SeccompCmpOp::Eq, unix)?);
+    rules.insert(libc::SYS_ioctl, is(1, SeccompCmpOp::Eq, libc::FIONBIO)?);
+    let name = u64::try_from(libc::PR_SET_NAME).unwrap_or_default();
+    rules.insert(libc::SYS_prctl, is(0, SeccompCmpOp::Eq, name)?);
+    program(
+        rules,
+        SeccompAction::Errno(libc::EPERM as u32),
+        SeccompAction::Allow,
+    )
+}
+
+fn without_clone3() -> Result<BpfProgram, ConfineError> {
+    program(
+        BTreeMap::from([(libc::SYS_clone3, Vec::new())]),
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::ENOSYS as u32),
+    )
+}
+
+fn program(
+    rules: Rules,
+    otherwise: SeccompAction,
+    then: SeccompAction,
+) -> Result<BpfProgram, ConfineError> {
+    let here = TargetArch::try_from(std::env::consts::ARCH)?;
+    Ok(SeccompFilter::new(rules, otherwise, then, here)?.try_into()?)
+}

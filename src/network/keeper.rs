@@ -1,0 +1,287 @@
+//! The daemon's side: starts the network process, answers it, and starts another when it dies.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zeroize::Zeroizing;
+
+use super::frames::{self, Incoming, Outgoing, invalid};
+use super::protocol::{Counted, MESSAGE, ToDaemon, ToNetwork};
+use super::{Confinement, border, connection, tally};
+use crate::messages::Peer;
+use crate::monitor::Monitor;
+use crate::server::{HostKeys, Rules, Turnstile as _};
+
+/// What [`Supervisor`](crate::supervise::Supervisor) calls it.
+const NETWORK: &str = "network";
+
+/// From its start until it serves.
+const STARTING: Duration = Duration::from_secs(20);
+
+/// It takes what it is told at once; who does not is dead, or somebody else's.
+const HEARING: Duration = Duration::from_secs(10);
+
+/// Before one that died is followed by another; twice as long each further time, up to the second one.
+const SOON: Duration = Duration::from_millis(100);
+const SELDOM: Duration = Duration::from_secs(10);
+/// What has served for so long was well.
+const WELL: Duration = Duration::from_secs(60);
+
+/// Its connections at once beyond `limits.maxConnections`: it counts one as over before the daemon does.
+const SLACK: usize = 64;
+/// Forwarded connections on one connection, and channels that are over and not gone.
+const CHANNELS: usize = 320;
+
+/// Why SSH is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    /// The program cannot be run.
+    #[error("the network process cannot be started: {0}")]
+    Spawn(#[source] io::Error),
+    /// It says why it does not serve.
+    #[error("the network process does not serve: {0}")]
+    Cannot(String),
+    /// It says something else.
+    #[error("the network process ended before it served; what it printed says why: {0}")]
+    Ended(#[source] io::Error),
+    /// A host key cannot be handed over.
+    #[error("a host key cannot be handed to the network process: {0}")]
+    HostKey(#[from] russh::keys::ssh_key::Error),
+}
+
+/// How a network process is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Start {
+    /// Answers to `network`.
+    pub(crate) program: PathBuf,
+    pub(crate) log_json: bool,
+    pub(crate) confinement: Confinement,
+    pub(crate) host_keys: HostKeys,
+    pub(crate) rules: watch::Receiver<Rules>,
+}
+
+/// A network process that serves.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    start: Start,
+    /// The next one serves on it, too.
+    listener: OwnedFd,
+    running: Running,
+}
+
+#[derive(Debug)]
+struct Running {
+    child: Child,
+    incoming: Incoming,
+    outgoing: Outgoing,
+}
+
+impl Keeper {
+    /// Starts a process that serves on `listener`.
+    pub(crate) async fn begin(start: Start, listener: TcpListener) -> Result<Self, NetworkError> {
+        let listener = OwnedFd::from(listener);
+        let running = Running::begin(&start, &listener).await?;
+        Ok(Self {
+            start,
+            listener,
+            running,
+        })
+    }
+
+    /// Answers it, and begins another when it dies, until `stop` and then until it has ended its connections.
+    pub(crate) async fn serve(self, monitor: Arc<Monitor>, stop: CancellationToken) {
+        let Self {
+            start,
+            listener,
+            mut running,
+        } = self;
+        let mut pause = SOON;
+        loop {
+            let begun = crate::clock::monotonic();
+            let ended = running.converse(&start, &monitor, &stop).await;
+            if stop.is_cancelled() {
+                return;
+            }
+            if crate::clock::monotonic().saturating_duration_since(begun) >= WELL {
+                pause = SOON;
+            }
+            let supervisor = monitor.custody.supervisor();
+            supervisor.ended(NETWORK, &ended, Some(pause)).await;
+            running = loop {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = stop.cancelled() => return,
+                }
+                pause = pause.saturating_mul(2).min(SELDOM);
+                match Running::begin(&start, &listener).await {
+                    Ok(running) => break running,
+                    Err(error) => {
+                        supervisor
+                            .ended(NETWORK, &error.to_string(), Some(pause))
+                            .await;
+                    }
+                }
+            };
+        }
+    }
+}
+
+impl Running {
+    async fn begin(start: &Start, listener: &OwnedFd) -> Result<Self, NetworkError> {
+        let (here, there) = frames::pair().map_err(NetworkError::Spawn)?;
+        let child = command(start, there).spawn().map_err(NetworkError::Spawn)?;
+        let (incoming, outgoing) = frames::on(here);
+        let mut running = Self {
+            child,
+            incoming,
+            outgoing,
+        };
+        let host_keys: Result<Vec<Zeroizing<String>>, _> = start.host_keys.to_openssh().collect();
+        let message = ToNetwork::Start {
+            host_keys: host_keys?,
+            rules: start.rules.borrow().clone(),
+        };
+        let said = async {
+            let listener = Some(listener.as_fd());
+            running.outgoing.say(MESSAGE, &message, listener).await?;
+            let frame = running.incoming.next().await?;
+            frame
+                .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?
+                .message()
+        };
+        let said = tokio::time::timeout(STARTING, said).await;
+        match said.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+            Ok(ToDaemon::Serving) => Ok(running),
+            Ok(ToDaemon::Cannot(why)) => Err(NetworkError::Cannot(why)),
+            Ok(_) => Err(NetworkError::Ended(invalid("it spoke before it served"))),
+            Err(error) => Err(NetworkError::Ended(error)),
+        }
+    }
+
+    /// Answers it until it ends; how it did.
+    async fn converse(
+        mut self,
+        start: &Start,
+        monitor: &Arc<Monitor>,
+        stop: &CancellationToken,
+    ) -> String {
+        let error = match self.until_end(start, monitor, stop).await {
+            Ok(()) => "it ended".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        // It has no other end than this: whatever it still does is nobody's.
+        drop(self.child.start_kill());
+        match self.child.wait().await {
+            Ok(status) => format!("{error} ({status})"),
+            Err(_) => error,
+        }
+    }
+
+    async fn until_end(
+        &mut self,
+        start: &Start,
+        monitor: &Arc<Monitor>,
+        stop: &CancellationToken,
+    ) -> io::Result<()> {
+        let connections = TaskTracker::new();
+        let mut rules = start.rules.clone();
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                frame = self.incoming.next() => {
+                    let Some(mut frame) = frame? else {
+                        return Ok(());
+                    };
+                    match (frame.message()?, frame.descriptor.take()) {
+                        (ToDaemon::Connected(peer), Some(socket)) => {
+                            attend(monitor, &connections, peer, socket)?;
+                        }
+                        (ToDaemon::Counted(counted), None) => count(monitor, counted),
+                        _ => return Err(invalid("it said what it never says")),
+                    }
+                }
+                Ok(()) = rules.changed() => {
+                    let new = rules.borrow_and_update().clone();
+                    self.tell(&ToNetwork::Rules(new)).await?;
+                }
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    self.tell(&ToNetwork::Stop).await?;
+                }
+            }
+        }
+    }
+
+    async fn tell(&self, message: &ToNetwork) -> io::Result<()> {
+        let told = self.outgoing.say(MESSAGE, message, None);
+        match tokio::time::timeout(HEARING, told).await {
+            Ok(told) => told,
+            Err(_) => Err(invalid("it does not listen")),
+        }
+    }
+}
+
+/// Begins the conversation with a connection.
+fn attend(
+    monitor: &Arc<Monitor>,
+    connections: &TaskTracker,
+    peer: Peer,
+    socket: OwnedFd,
+) -> io::Result<()> {
+    let limits = &monitor.config().bastion.limits;
+    let most = usize::try_from(limits.max_connections).unwrap_or(usize::MAX);
+    if connections.len() >= most.saturating_add(SLACK) {
+        return Err(invalid("more connections than there may be"));
+    }
+    let sessions = usize::try_from(limits.max_sessions_per_connection).unwrap_or(usize::MAX);
+    let channels = sessions.saturating_add(CHANNELS);
+    let socket = frames::on_sent(socket)?;
+    let conversation = monitor.converse(border::peer(peer));
+    connections.spawn(connection::inside(socket, conversation, channels));
+    Ok(())
+}
+
+/// Takes its numbers over. It can lie in them, and in nothing else by them.
+fn count(monitor: &Monitor, counted: Counted) {
+    for (source, reason, times) in counted.turned_away.into_iter().take(tally::SOURCES * 2) {
+        monitor.strangers.were_turned_away(source, reason, times);
+    }
+    let (unproven, refused_sources) = (counted.unproven, counted.refused_sources);
+    monitor.strangers.stand(unproven, refused_sources);
+}
+
+/// With an environment of its own: the daemon's may hold what opens other doors. And out of the terminal's foreground: Ctrl-C
+/// is for the daemon, which tells it.
+fn command(start: &Start, control: OwnedFd) -> Command {
+    let Confinement { uid, landlock_abi } = start.confinement;
+    let mut command = Command::new(&start.program);
+    command
+        .arg("network")
+        .args(["--landlock-abi", &landlock_abi.to_string()])
+        .env_clear()
+        .stdin(Stdio::from(control))
+        .stdout(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true);
+    if let Some(uid) = uid {
+        command.args(["--uid", &uid.to_string()]);
+    }
+    if start.log_json {
+        command.arg("--log-json");
+    }
+    for kept in ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR"] {
+        if let Some(value) = std::env::var_os(kept) {
+            command.env(kept, value);
+        }
+    }
+    command
+}
