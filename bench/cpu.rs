@@ -10,7 +10,7 @@ use anyhow::Context;
 
 use super::ending;
 
-/// The group of a process and of all that come from it.
+/// The group of some processes and of all that come from them.
 #[derive(Debug)]
 pub(crate) struct CpuMeter {
     group: PathBuf,
@@ -18,15 +18,18 @@ pub(crate) struct CpuMeter {
 
 impl CpuMeter {
     /// Counts from now on. Needs root and cgroup v2, mounted anywhere; no controller.
-    pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
-        let group = mount()?.join(format!("bastion-bench-{pid}"));
+    pub(crate) fn of(pids: &[u32]) -> anyhow::Result<Self> {
+        let first = pids.first().context("no process")?;
+        let group = mount()?.join(format!("bastion-bench-{first}"));
         std::fs::create_dir(&group)
             .with_context(|| format!("creating the control group {}", group.display()))?;
         let gone = group.clone();
         // Asked for before the group has a process, done after the process was stopped: it was started earlier.
         ending::at_last(move || drop(std::fs::remove_dir(&gone)));
-        std::fs::write(group.join("cgroup.procs"), pid.to_string())
-            .context("moving a server into its control group")?;
+        for pid in pids {
+            std::fs::write(group.join("cgroup.procs"), pid.to_string())
+                .context("moving a server into its control group")?;
+        }
         Ok(Self { group })
     }
 

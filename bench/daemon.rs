@@ -105,6 +105,14 @@ impl Daemon {
         self.process.pid()
     }
 
+    /// The daemon, and the process that speaks SSH for it.
+    pub(crate) fn processes(&self) -> anyhow::Result<Vec<u32>> {
+        let mut both = vec![self.pid()];
+        both.extend(process::descendants(self.pid(), "bastion-network")?);
+        anyhow::ensure!(both.len() == 2, "no network process, or several: {both:?}");
+        Ok(both)
+    }
+
     /// Where the daemon keeps what it has to keep.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.join("state")

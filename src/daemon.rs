@@ -56,6 +56,9 @@ const LAST_SEALS: Duration = Duration::from_secs(20);
 /// From the end of the last session to the end of its connection, which clients do by themselves.
 const LAST_WORDS: Duration = Duration::from_secs(3);
 
+/// How long an address may still be another's when a daemon starts.
+const ADDRESS_IN_USE: Duration = Duration::from_secs(3);
+
 /// Sealed recordings that wait to be packed. One too many stays as it is.
 const WAIT_TO_BE_PACKED: usize = 1024;
 
@@ -171,7 +174,7 @@ impl Daemon {
             None => None,
         };
         let (host_keys, rules) = front::of(&config, &clock).await?;
-        let server = Server::bind(bastion.listen).await?;
+        let server = listen(bastion.listen).await?;
         let address = server.local_addr();
         let start = Start {
             program: program.to_owned(),
@@ -363,6 +366,23 @@ impl Daemon {
     }
 }
 
+/// The network process of a daemon that was killed just now has the address until it notices.
+async fn listen(address: SocketAddr) -> Result<Server, ServerError> {
+    let mut last = ADDRESS_IN_USE;
+    loop {
+        match Server::bind(address).await {
+            Err(ServerError::Bind { source, .. })
+                if source.kind() == std::io::ErrorKind::AddrInUse && !last.is_zero() =>
+            {
+                let pause = Duration::from_millis(50);
+                tokio::time::sleep(pause).await;
+                last = last.saturating_sub(pause);
+            }
+            bound => return bound,
+        }
+    }
+}
+
 /// What the network process is confined to: the last of the uids that no session gets.
 fn confinement(sandbox: &config::Sandbox) -> Confinement {
     let last = sandbox
@@ -370,7 +390,6 @@ fn confinement(sandbox: &config::Sandbox) -> Confinement {
         .saturating_add(sandbox.uid_count.saturating_sub(1));
     Confinement {
         uid: rustix::process::geteuid().is_root().then_some(last),
-        landlock_abi: sandbox.landlock_abi,
     }
 }
 

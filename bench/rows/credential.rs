@@ -40,12 +40,12 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
     };
     until_it_works(&signed, OURS)?;
     let mut sides = vec![
-        Side::new(&daemon.target, OURS, daemon.pid()),
-        Side::new(&signed, OURS, daemon.pid()),
+        Side::new(&daemon.target, OURS, &daemon.processes()?),
+        Side::new(&signed, OURS, &daemon.processes()?),
     ];
     if let Some(peer) = peer {
         until_it_works(&peer.target, &peer.credential)?;
-        sides.push(Side::new(&peer.target, &peer.credential, peer.pid()));
+        sides.push(Side::new(&peer.target, &peer.credential, &[peer.pid()]));
     }
     let lean = LeanClient::new()?;
     for _ in 0..stage.of(7, 3) {
@@ -104,7 +104,7 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
 }
 
 impl<'a> Side<'a> {
-    fn new(target: &'a Target, line: &'a str, server: u32) -> Self {
+    fn new(target: &'a Target, line: &'a str, server: &[u32]) -> Self {
         Self {
             target,
             line,

@@ -39,7 +39,11 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
     })?;
     let half_open = meanwhile(&daemon, || runtime()?.block_on(hold(port, connections)))?;
     let guessing = meanwhile(&daemon, || runtime()?.block_on(guess(port, guesses)))?;
-    let memory = peak(daemon.pid())?;
+    let memory: f64 = daemon
+        .processes()?
+        .into_iter()
+        .map(peak)
+        .sum::<anyhow::Result<f64>>()?;
     let row = |work: String, times: &[f64]| Measured {
         work,
         unit: Unit::Milliseconds,

@@ -20,7 +20,9 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
         let daemon = stage.daemon()?;
         // What the first session of a daemon starts for all is no session's own.
         daemon.target.time(&["-tt"], "true")?;
-        grown(&daemon.target, sessions, || pss(daemon.pid()))?
+        grown(&daemon.target, sessions, || {
+            daemon.processes()?.into_iter().map(pss).sum()
+        })?
     };
     let peer = match stage.peer() {
         Some(peer) => Some(grown(&peer.target, sessions, || {

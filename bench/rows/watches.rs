@@ -24,8 +24,8 @@ const LAST_CONNECTION: Duration = Duration::from_secs(10);
 pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
     let sessions = stage.of(200, 20);
     let api = Api::start(stage)?;
-    let ours = watched(&api, Way::Ours, sessions, EACH, api.daemon.pid())?;
-    let theirs = watched(&api, Way::Proxy, 1, sessions * EACH, api.proxy.pid())?;
+    let ours = watched(&api, Way::Ours, sessions, EACH, &api.daemon.processes()?)?;
+    let theirs = watched(&api, Way::Proxy, 1, sessions * EACH, &[api.proxy.pid()])?;
     let row = |work: String, ours: f64, peer: f64, reach| Measured {
         work,
         unit: Unit::Kibibytes,
@@ -56,12 +56,17 @@ struct Watched {
     left: f64,
 }
 
+/// Sockets of the process that speaks with the API server, which is the first.
+fn open_at(server: &[u32]) -> anyhow::Result<usize> {
+    server.first().map_or(Ok(0), |pid| sockets(*pid))
+}
+
 fn watched(
     api: &Api<'_>,
     way: Way,
     clients: u32,
     each: u32,
-    server: u32,
+    server: &[u32],
 ) -> anyhow::Result<Watched> {
     let event = format!("event-{way:?}").to_lowercase();
     let arguments = format!(
@@ -76,7 +81,13 @@ fn watched(
     }
     // What sessions take has a row of its own.
     std::thread::sleep(SETTLE);
-    let (before, sockets_before) = (pss(server)?, sockets(server)?);
+    let memory = || {
+        server
+            .iter()
+            .map(|pid| pss(*pid))
+            .sum::<anyhow::Result<f64>>()
+    };
+    let (before, sockets_before) = (memory()?, open_at(server)?);
     for client in &mut watching {
         client.go_on()?;
     }
@@ -84,7 +95,7 @@ fn watched(
         client.says(each)?;
     }
     std::thread::sleep(SETTLE);
-    let during = pss(server)?;
+    let during = memory()?;
     let create = ["create", "configmap", &event, "-n", NAMESPACE];
     api.admin(&create, "")?;
     for client in &mut watching {
@@ -92,15 +103,15 @@ fn watched(
         client.go_on()?;
     }
     let began = Instant::now();
-    while sockets(server)? > sockets_before && began.elapsed() < LAST_CONNECTION {
+    while open_at(server)? > sockets_before && began.elapsed() < LAST_CONNECTION {
         std::thread::sleep(Duration::from_millis(100));
     }
-    let open = sockets(server)?.saturating_sub(sockets_before);
+    let open = open_at(server)?.saturating_sub(sockets_before);
     if open > 0 {
         say(&format!("{way:?}: {open} sockets more than before"));
     }
     std::thread::sleep(SETTLE);
-    let after = pss(server)?;
+    let after = memory()?;
     say(&format!(
         "{way:?}: {before} KiB, {during} KiB with watches, {after} KiB after"
     ));

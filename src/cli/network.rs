@@ -17,9 +17,6 @@ pub(crate) struct Network {
     /// The uid and gid to take
     #[arg(long)]
     uid: Option<u32>,
-    /// The oldest Landlock ABI that will do; 0 if none is needed
-    #[arg(long)]
-    landlock_abi: u8,
     /// Write logs as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -34,16 +31,15 @@ impl Network {
         control
             .peer_addr()
             .context("`bastion-audit serve` starts this; it does nothing for people")?;
+        // So that a person who looks at processes sees which is which.
+        rustix::thread::set_name(c"bastion-network")?;
         // The daemon says when to stop. A service manager that signals everybody must not overtake it.
         let ignored = Arc::new(AtomicBool::new(false));
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&ignored))?;
         }
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let confinement = Confinement {
-            uid: self.uid,
-            landlock_abi: self.landlock_abi,
-        };
+        let confinement = Confinement { uid: self.uid };
         // Before there is another thread, and before the first word from outside.
         confinement.apply().context("confining this process")?;
         tokio::runtime::Builder::new_multi_thread()

@@ -25,8 +25,6 @@ const NEWEST: ABI = ABI::V8;
 pub struct Confinement {
     /// The uid and gid that it takes, when it starts as root.
     pub uid: Option<u32>,
-    /// The oldest Landlock ABI that will do; 0 if none is needed.
-    pub landlock_abi: u8,
 }
 
 /// Why it is not confined as it has to be.
@@ -47,16 +45,6 @@ pub enum ConfineError {
         what: &'static str,
         /// Why not.
         errno: Errno,
-    },
-    /// The kernel has an older Landlock than is needed, or none.
-    #[error(
-        "this kernel has Landlock ABI {has} (0: none, or not enabled at boot), and spec.sandbox.landlockAbi asks for {wanted}"
-    )]
-    Landlock {
-        /// What it has.
-        has: u8,
-        /// What is needed.
-        wanted: u8,
     },
     /// Landlock refused.
     #[error("Landlock: {0}")]
@@ -88,35 +76,30 @@ impl Confinement {
         }
         // A change of uid sets it back.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(process("dumpable"))?;
-        self.landlock()?;
+        landlock()?;
         // In this order: what is listed has no further filter in it.
         for filter in [without_clone3()?, listed()?] {
             seccompiler::apply_filter(&filter)?;
         }
         Ok(())
     }
+}
 
-    /// No file, no connection, no signal to anybody else.
-    fn landlock(&self) -> Result<(), ConfineError> {
-        let wanted = self.landlock_abi;
-        if wanted == 0 {
-            return Ok(());
-        }
-        let status = Ruleset::default()
-            .handle_access(AccessFs::from_all(NEWEST))?
-            .handle_access(AccessNet::from_all(NEWEST))?
-            .scope(Scope::from_all(NEWEST))?
-            .create()?
-            .restrict_self()?;
-        let has = match status.landlock {
-            LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => 0,
-            LandlockStatus::Available { effective_abi, .. } => effective_abi as u8,
-        };
-        match has >= wanted {
-            true => Ok(()),
-            false => Err(ConfineError::Landlock { has, wanted }),
-        }
+/// No file, no connection, no signal to anybody else, as far as this kernel knows such rules. The filter of system calls is there
+/// in any case, and says the same more bluntly.
+fn landlock() -> Result<(), ConfineError> {
+    let status = Ruleset::default()
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?
+        .restrict_self()?;
+    if !matches!(status.landlock, LandlockStatus::Available { .. }) {
+        tracing::warn!(
+            "this kernel has no Landlock: of two walls around the network process one is missing"
+        );
     }
+    Ok(())
 }
 
 /// All capabilities go with root.
@@ -245,4 +228,96 @@ fn program(
 ) -> Result<BpfProgram, ConfineError> {
     let here = TargetArch::try_from(std::env::consts::ARCH)?;
     Ok(SeccompFilter::new(rules, otherwise, then, here)?.try_into()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    /// In a thread of its own, which stays confined; the uid is the whole process's.
+    fn confined<T: Send + 'static>(then: impl FnOnce() -> T + Send + 'static) -> T {
+        let confined = std::thread::spawn(|| {
+            Confinement { uid: None }.apply().unwrap();
+            then()
+        });
+        confined.join().unwrap()
+    }
+
+    #[test]
+    fn nothing_is_opened_started_connected_or_signalled() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_owned();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = path.with_extension("socket");
+        let _bound = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let pid = rustix::process::getpid();
+        let neighbour = socket.clone();
+        let done = confined(move || {
+            let dir = path.parent().unwrap().to_owned();
+            [
+                ("read a file", std::fs::read(&path).map(drop)),
+                ("write a file", std::fs::write(&path, "x")),
+                (
+                    "make a file",
+                    std::fs::write(path.with_extension("new"), "x"),
+                ),
+                ("remove a file", std::fs::remove_file(&path)),
+                ("list a directory", std::fs::read_dir(dir).map(drop)),
+                (
+                    "run a program",
+                    std::process::Command::new("/bin/true").status().map(drop),
+                ),
+                ("connect", std::net::TcpStream::connect(address).map(drop)),
+                (
+                    "listen",
+                    std::net::TcpListener::bind("127.0.0.1:0").map(drop),
+                ),
+                ("send", std::net::UdpSocket::bind("127.0.0.1:0").map(drop)),
+                (
+                    "connect to a neighbour",
+                    UnixStream::connect(&neighbour).map(drop),
+                ),
+                (
+                    "signal",
+                    rustix::process::test_kill_process(pid).map_err(Into::into),
+                ),
+                (
+                    "trace",
+                    rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
+                        .map(drop)
+                        .map_err(Into::into),
+                ),
+            ]
+        });
+        for (what, outcome) in done {
+            let error = outcome.expect_err(what);
+            assert_eq!(
+                error.kind(),
+                std::io::ErrorKind::PermissionDenied,
+                "{what}: {error}"
+            );
+        }
+        std::fs::remove_file(socket).unwrap();
+    }
+
+    #[test]
+    fn what_it_lives_on_is_there() {
+        confined(|| {
+            let (mut one, mut other) = UnixStream::pair().unwrap();
+            let echo = std::thread::spawn(move || {
+                let mut word = [0; 4];
+                other.read_exact(&mut word).unwrap();
+                other.write_all(&word).unwrap();
+            });
+            one.write_all(b"word").unwrap();
+            let mut word = [0; 4];
+            one.read_exact(&mut word).unwrap();
+            assert_eq!(&word, b"word");
+            echo.join().unwrap();
+        });
+    }
 }

@@ -262,11 +262,10 @@ fn count(monitor: &Monitor, counted: Counted) {
 /// With an environment of its own: the daemon's may hold what opens other doors. And out of the terminal's foreground: Ctrl-C
 /// is for the daemon, which tells it.
 fn command(start: &Start, control: OwnedFd) -> Command {
-    let Confinement { uid, landlock_abi } = start.confinement;
+    let Confinement { uid } = start.confinement;
     let mut command = Command::new(&start.program);
     command
         .arg("network")
-        .args(["--landlock-abi", &landlock_abi.to_string()])
         .env_clear()
         .stdin(Stdio::from(control))
         .stdout(Stdio::null())

@@ -41,6 +41,7 @@ mod mint;
 mod mint_check;
 mod mint_faults;
 mod mint_thief;
+mod network_process;
 mod no_token;
 mod oidc_issuer;
 mod own_way;

@@ -158,6 +158,8 @@ fn a_shell_at_a_terminal_is_one() {
     // Full screen programs and job control.
     terminal.send("sleep 100\r");
     terminal.expect("sleep 100\r\n");
+    // Not before it is in the foreground: bash itself is not stopped.
+    std::thread::sleep(Duration::from_millis(500));
     terminal.send("\x1a");
     terminal.expect("Stopped");
     terminal.send("kill %1; kubectl auth whoami\r");

@@ -115,7 +115,7 @@ impl SmallDisk {
     /// Mounts the image again, its file system mended. Nobody may have a file of it open.
     pub(crate) fn mend(&self, image: &Path) {
         let script =
-            r#"umount "$2" && { e2fsck -p -f "$1"; [ $? -le 1 ]; } && mount -o loop "$1" "$2""#;
+            r#"umount "$2" && { e2fsck -y -f "$1"; [ $? -le 1 ]; } && mount -o loop "$1" "$2""#;
         let output = Command::new("sh")
             .args(["-c", script, "mend"])
             .args([image, &self.0])
