@@ -10,17 +10,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bastion_audit::clock::SystemClock;
-use bastion_audit::config;
+use bastion_audit::clock::{Clock as _, SystemClock};
+use bastion_audit::config::{self, Name};
 use bastion_audit::daemon::Daemon;
 use bastion_audit::messages::{Answer, Ask, Command, Offer, Open, Order, Peer, SessionEvent};
-use bastion_audit::totp::Hidden;
+use bastion_audit::totp::{self, Hidden};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::bastion::{Bastion, eventually};
 use crate::harness::running::Running;
+use crate::second_factor::code;
 
 /// The network process of a daemon.
 fn network_of(daemon: u32) -> u32 {
@@ -110,7 +111,7 @@ fn sessions_are_sealed_when_it_dies_and_another_serves() {
     .unwrap();
     assert_ne!(session.wait().code, Some(0));
     let sealed = eventually("a sealed recording", || {
-        bastion.manifest(&id).filter(|it| it["state"] == "sealed")
+        bastion.manifest(&id).filter(|it| it["state"] == "complete")
     });
     assert_eq!(sealed["session"], id.as_str());
     let died = bastion.event("task.died", |event| event["task"] == "network");
@@ -159,8 +160,8 @@ const SAID: &str = "TAKEN_OVER";
 async fn in_other_hands_it_claims_keys_and_addresses_and_nothing_else() {
     let bastion = Bastion::prepare(|documents| {
         documents.replace(
-            "  audit: {clusters",
-            "  require: [totp]\n  audit: {clusters",
+            "sessions: [shell, exec, credential]",
+            "sessions: [shell, exec, credential]\n  require: [totp]",
         )
     });
     let said = bastion.path().join("said");
@@ -180,6 +181,7 @@ async fn in_other_hands_it_claims_keys_and_addresses_and_nothing_else() {
     let daemon = Daemon::start(reloads, &program, false, Arc::new(SystemClock))
         .await
         .unwrap();
+    enroll(&daemon, "operator-a").await;
     let (stop, now) = (CancellationToken::new(), CancellationToken::new());
     let serving = tokio::spawn(daemon.serve(stop.clone(), now.clone()));
     let tried = tokio::task::spawn_blocking({
@@ -206,10 +208,21 @@ async fn in_other_hands_it_claims_keys_and_addresses_and_nothing_else() {
     stop.cancel();
     now.cancel();
     serving.await.unwrap();
-    // All of it is on record, with what it claimed.
+    // All of it is on record, with what it claimed; and what asks for a code was proven by nobody.
     let proven = bastion.event("authentication.ok", |_| true);
+    assert_eq!(proven["principal"], "viewer");
     assert_eq!(proven["peer"]["address"], "203.0.113.9:9");
     assert_eq!(proven["identity"], "operator-a");
+}
+
+async fn enroll(daemon: &Daemon, identity: &str) {
+    let secret = totp::Secret::random().unwrap();
+    let now = SystemClock.now();
+    let code = Hidden::new(code(secret.base32().expose(), now.as_second()));
+    let name = Name::new(identity).unwrap();
+    let codes = &daemon.monitor().codes;
+    let enrolled = codes.enroll(name, secret, &code, "uid 0".to_owned(), now);
+    enrolled.await.unwrap();
 }
 
 #[derive(Serialize)]
@@ -345,7 +358,7 @@ fn child_that_is_somebody_elses() {
     tried.insert("open after that", claimed.opens("bastion whoami").0);
 
     let claimed = Claimed::new(&control);
-    let operator = claimed.claims(&keys.join("operator-a.pub"), "editor");
+    let operator = claimed.claims(&keys.join("operator-a.pub"), "viewer");
     tried.insert("the key of an operator, unsigned", operator);
     let other = claimed.claims(&keys.join("operator-b.pub"), "editor");
     tried.insert("another key on the same connection", other);
@@ -353,9 +366,9 @@ fn child_that_is_somebody_elses() {
     tried.insert("whoami", output(&channel));
 
     let claimed = Claimed::new(&control);
-    let code = claimed.claims(&keys.join("auditor-a.pub"), "auditor");
+    let code = claimed.claims(&keys.join("operator-a.pub"), "editor");
     tried.insert("a role that requires a code", code);
-    let without = claimed.opens("bastion recordings").0;
+    let without = claimed.opens("bastion credential").0;
     tried.insert("open without the code", without);
     say(&claimed.0, &Ask::Code(Hidden::new("000000")), None);
     let answer = claimed.answer();

@@ -105,7 +105,7 @@ impl Enrolled {
 }
 
 /// The code of then.
-fn code(secret: &str, seconds: i64) -> String {
+pub(crate) fn code(secret: &str, seconds: i64) -> String {
     Builder::new()
         .with_secret(Secret::try_from_base32(secret).unwrap())
         .build()
