@@ -180,6 +180,7 @@ impl Daemon {
             program: program.to_owned(),
             log_json,
             confinement: confinement(&bastion.sandbox),
+            socket: bastion.network.clone(),
             host_keys,
             rules,
         };

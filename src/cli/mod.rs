@@ -78,7 +78,6 @@ enum Word {
     Log(log::Log),
     Signer(signer::Signer),
     Issuer(issuer::IssuerWord),
-    #[command(hide = true)]
     Network(network::Network),
     #[command(hide = true)]
     SandboxInit(sandbox_init::SandboxInit),

@@ -128,12 +128,23 @@ pub struct Bastion {
     pub sandbox: Sandbox,
     /// What becomes of recordings.
     pub recordings: KeepRecordings,
+    /// Where the process that speaks SSH comes to, if it is a service of its own; `None`: the daemon starts it.
+    pub network: Option<NetworkSocket>,
     /// The OpenID Connect issuer that the daemon is for its clusters, if it is one.
     pub issuer: Option<super::IssuerSettings>,
     /// What becomes of one-time codes.
     pub second_factor: SecondFactor,
     /// Where people show a browser who they are, if anywhere.
     pub login: Option<super::LoginSettings>,
+}
+
+/// `spec.network`: where the process that speaks SSH comes to as a service of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSocket {
+    /// The unix socket, absolute path.
+    pub socket: PathBuf,
+    /// Whose processes may come: a name of this host, or an uid.
+    pub user: String,
 }
 
 /// `spec.secondFactor`: what becomes of one-time codes.

@@ -3,11 +3,14 @@
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use nix::unistd::User;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +20,7 @@ use zeroize::Zeroizing;
 use super::frames::{self, Incoming, Outgoing, invalid};
 use super::protocol::{Counted, MESSAGE, ToDaemon, ToNetwork};
 use super::{Confinement, border, connection, tally};
+use crate::config::NetworkSocket;
 use crate::messages::Peer;
 use crate::monitor::Monitor;
 use crate::server::{HostKeys, Rules, Turnstile as _};
@@ -53,6 +57,18 @@ pub enum NetworkError {
     /// It says something else.
     #[error("the network process ended before it served; what it printed says why: {0}")]
     Ended(#[source] io::Error),
+    /// It cannot come to where it should.
+    #[error("spec.network.socket: {path}: {source}", path = path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Nobody can be told from everybody.
+    #[error("spec.network.user: this host knows no user '{0}'; `useradd --system` makes one")]
+    NoUser(String),
     /// A host key cannot be handed over.
     #[error("a host key cannot be handed to the network process: {0}")]
     HostKey(#[from] russh::keys::ssh_key::Error),
@@ -65,6 +81,8 @@ pub(crate) struct Start {
     pub(crate) program: PathBuf,
     pub(crate) log_json: bool,
     pub(crate) confinement: Confinement,
+    /// Where it comes to by itself; `None`: it is started.
+    pub(crate) socket: Option<NetworkSocket>,
     pub(crate) host_keys: HostKeys,
     pub(crate) rules: watch::Receiver<Rules>,
 }
@@ -75,24 +93,32 @@ pub(crate) struct Keeper {
     start: Start,
     /// The next one serves on it, too.
     listener: OwnedFd,
-    running: Running,
+    door: Option<Door>,
+    /// `None`: it comes later.
+    running: Option<Running>,
 }
 
 #[derive(Debug)]
 struct Running {
-    child: Child,
+    /// `None`: it is somebody else's to end.
+    child: Option<Child>,
     incoming: Incoming,
     outgoing: Outgoing,
 }
 
 impl Keeper {
-    /// Starts a process that serves on `listener`.
+    /// Starts a process that serves on `listener`, or makes the socket that it comes to.
     pub(crate) async fn begin(start: Start, listener: TcpListener) -> Result<Self, NetworkError> {
         let listener = OwnedFd::from(listener);
-        let running = Running::begin(&start, &listener).await?;
+        let door = start.socket.as_ref().map(Door::open).transpose()?;
+        let running = match &door {
+            Some(_) => None,
+            None => Some(Running::begin(&start, &listener, None).await?),
+        };
         Ok(Self {
             start,
             listener,
+            door,
             running,
         })
     }
@@ -102,43 +128,109 @@ impl Keeper {
         let Self {
             start,
             listener,
+            door,
             mut running,
         } = self;
+        let supervisor = monitor.custody.supervisor();
         let mut pause = SOON;
         loop {
             let begun = crate::clock::monotonic();
-            let ended = running.converse(&start, &monitor, &stop).await;
+            let ended = match running.take() {
+                Some(running) => running.converse(&start, &monitor, &stop).await,
+                None => {
+                    let begin = Running::begin(&start, &listener, door.as_ref());
+                    let begun = tokio::select! {
+                        begun = begin => begun,
+                        () = stop.cancelled() => return,
+                    };
+                    match begun {
+                        Ok(begun) => {
+                            running = Some(begun);
+                            continue;
+                        }
+                        Err(error) => error.to_string(),
+                    }
+                }
+            };
             if stop.is_cancelled() {
                 return;
             }
             if crate::clock::monotonic().saturating_duration_since(begun) >= WELL {
                 pause = SOON;
             }
-            let supervisor = monitor.custody.supervisor();
             supervisor.ended(NETWORK, &ended, Some(pause)).await;
-            running = loop {
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = stop.cancelled() => return,
-                }
-                pause = pause.saturating_mul(2).min(SELDOM);
-                match Running::begin(&start, &listener).await {
-                    Ok(running) => break running,
-                    Err(error) => {
-                        supervisor
-                            .ended(NETWORK, &error.to_string(), Some(pause))
-                            .await;
-                    }
-                }
-            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = stop.cancelled() => return,
+            }
+            pause = pause.saturating_mul(2).min(SELDOM);
+        }
+    }
+}
+
+/// Where a network process comes to that is a service of its own.
+#[derive(Debug)]
+struct Door {
+    listener: UnixListener,
+    uid: u32,
+}
+
+impl Door {
+    fn open(at: &NetworkSocket) -> Result<Self, NetworkError> {
+        let uid = match at.user.parse() {
+            Ok(uid) => uid,
+            Err(_) => match User::from_name(&at.user) {
+                Ok(Some(user)) => user.uid.as_raw(),
+                Ok(None) | Err(_) => return Err(NetworkError::NoUser(at.user.clone())),
+            },
+        };
+        let path = &at.socket;
+        let failed = |source| NetworkError::Socket {
+            path: path.clone(),
+            source,
+        };
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        // Who comes is told by its uid, whatever the file says.
+        let everybody = std::fs::Permissions::from_mode(0o666);
+        std::fs::set_permissions(path, everybody).map_err(failed)?;
+        tracing::info!("the network process is to come to {}", path.display());
+        Ok(Self { listener, uid })
+    }
+
+    /// The next that comes and may.
+    async fn next(&self) -> io::Result<UnixStream> {
+        loop {
+            let (socket, _) = self.listener.accept().await?;
+            let uid = socket.peer_cred()?.uid();
+            if uid == self.uid {
+                return Ok(socket);
+            }
+            tracing::warn!(
+                "uid {uid} came to the network process's socket, which is for uid {}",
+                self.uid
+            );
         }
     }
 }
 
 impl Running {
-    async fn begin(start: &Start, listener: &OwnedFd) -> Result<Self, NetworkError> {
-        let (here, there) = frames::pair().map_err(NetworkError::Spawn)?;
-        let child = command(start, there).spawn().map_err(NetworkError::Spawn)?;
+    async fn begin(
+        start: &Start,
+        listener: &OwnedFd,
+        door: Option<&Door>,
+    ) -> Result<Self, NetworkError> {
+        let (here, child) = match door {
+            Some(door) => (door.next().await.map_err(NetworkError::Spawn)?, None),
+            None => {
+                let (here, there) = frames::pair().map_err(NetworkError::Spawn)?;
+                let child = command(start, there).spawn();
+                (here, Some(child.map_err(NetworkError::Spawn)?))
+            }
+        };
         let (incoming, outgoing) = frames::on(here);
         let mut running = Self {
             child,
@@ -178,9 +270,12 @@ impl Running {
             Ok(()) => "it ended".to_owned(),
             Err(error) => error.to_string(),
         };
+        let Some(mut child) = self.child else {
+            return error;
+        };
         // It has no other end than this: whatever it still does is nobody's.
-        drop(self.child.start_kill());
-        match self.child.wait().await {
+        drop(child.start_kill());
+        match child.wait().await {
             Ok(status) => format!("{error} ({status})"),
             Err(_) => error,
         }

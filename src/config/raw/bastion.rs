@@ -35,9 +35,16 @@ pub(in crate::config) struct RawBastion {
     pub(in crate::config) algorithms: Option<At<Algorithms>>,
     pub(in crate::config) sandbox: RawSandbox,
     pub(in crate::config) recordings: RawRecordings,
+    pub(in crate::config) network: Option<RawNetwork>,
     pub(in crate::config) issuer: Option<At<RawIssuer>>,
     pub(in crate::config) second_factor: SecondFactor,
     pub(in crate::config) login: Option<At<RawLogin>>,
+}
+
+#[derive(Debug)]
+pub(in crate::config) struct RawNetwork {
+    pub(in crate::config) socket: String,
+    pub(in crate::config) user: String,
 }
 
 #[derive(Debug, Default)]
@@ -104,6 +111,7 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
         recordings: spec
             .optional("recordings", recordings)
             .map_or_else(RawRecordings::default, |at| at.value),
+        network: spec.optional("network", network).map(|at| at.value),
         issuer: spec.optional("issuer", issuer::issuer),
         second_factor: spec
             .optional("secondFactor", second_factor)
@@ -112,6 +120,27 @@ pub(in crate::config) fn bastion(gathered: &Gathered, node: &Node) -> Option<Raw
     };
     spec.close();
     Some(raw)
+}
+
+fn network(gathered: &Gathered, node: &Node) -> Option<RawNetwork> {
+    let mut spec = Fields::open(gathered, node, "network")?;
+    let socket = spec.required("socket", path);
+    let user = spec.required("user", |g, n| parsed(g, n, user));
+    spec.close();
+    Some(RawNetwork {
+        socket: socket?.value,
+        user: user?.value,
+    })
+}
+
+fn user(text: &str) -> Result<String, String> {
+    match text {
+        "" | "root" | "0" => Err(
+            "name the user that the network process runs as; as root it would be no less than the daemon"
+                .to_owned(),
+        ),
+        name => Ok(name.to_owned()),
+    }
 }
 
 fn algorithms(text: &str) -> Result<Algorithms, String> {

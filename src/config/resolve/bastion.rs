@@ -59,6 +59,10 @@ impl Documents<'_> {
                 .unwrap_or_default(),
             sandbox,
             recordings: self.recordings(document, spec),
+            network: spec.network.as_ref().map(|network| NetworkSocket {
+                socket: document_path(document, &network.socket),
+                user: network.user.clone(),
+            }),
             issuer: self.issuer(document, spec),
             second_factor: spec.second_factor,
             login: self.login(document, spec),
