@@ -11,7 +11,7 @@ use ::landlock::{
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -72,7 +72,7 @@ impl Confinement {
         setrlimit(Resource::Core, none).map_err(process("core dumps"))?;
         match self.uid {
             Some(uid) => become_nobody(uid)?,
-            None => set_capabilities(None, no_capabilities()).map_err(process("capabilities"))?,
+            None => drop_capabilities().map_err(process("capabilities"))?,
         }
         // A change of uid sets it back.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(process("dumpable"))?;
@@ -111,11 +111,16 @@ fn become_nobody(uid: u32) -> Result<(), ConfineError> {
     setuid(Uid::from_raw(uid)).map_err(failed)
 }
 
-fn no_capabilities() -> CapabilitySets {
-    CapabilitySets {
+/// Where there are none, nothing is asked for: a service manager may have taken that system call away.
+fn drop_capabilities() -> Result<(), Errno> {
+    let none = CapabilitySets {
         effective: CapabilitySet::empty(),
         permitted: CapabilitySet::empty(),
         inheritable: CapabilitySet::empty(),
+    };
+    match capabilities(None)? == none {
+        true => Ok(()),
+        false => set_capabilities(None, none),
     }
 }
 

@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -394,4 +395,57 @@ fn child_that_is_somebody_elses() {
     let mut rest = Vec::new();
     drop((&control).read_to_end(&mut rest));
     drop(io::stderr().flush());
+}
+
+#[test]
+fn it_comes_to_a_socket_as_a_service_of_its_own_and_nobody_else_may() {
+    let mut bastion = Bastion::prepare(|documents| {
+        documents.replace(
+            "  stateDir: state\n",
+            "  stateDir: state\n  network: {socket: network.sock, user: nobody}\n",
+        )
+    });
+    bastion.run();
+    // Where others may read it: a checkout may be somebody's own.
+    let program = bastion.path().join("bastion-audit");
+    std::fs::copy(env!("CARGO_BIN_EXE_bastion-audit"), &program).unwrap();
+    let socket = bastion.path().join("network.sock");
+    let stderr = |name: &str| std::fs::File::create(bastion.path().join(name)).unwrap();
+    let come = |uid: u32, log: &str| {
+        std::process::Command::new(&program)
+            .args(["network", "--connect"])
+            .arg(&socket)
+            .uid(uid)
+            .gid(uid)
+            .stderr(stderr(log))
+            .spawn()
+            .unwrap()
+    };
+    // Not as root, and not as anybody else.
+    for (uid, log) in [(0, "root.log"), (65_533, "other.log")] {
+        let mut refused = come(uid, log);
+        assert!(!refused.wait().unwrap().success());
+    }
+    let mut first = come(65_534, "first.log");
+    let echo = || bastion.run_ssh("operator-a", "viewer", "echo it runs");
+    let ran = echo();
+    assert_eq!(
+        (ran.stdout.as_str(), ran.code),
+        ("it runs\n", Some(0)),
+        "{ran:?}"
+    );
+    assert_eq!(status_of(first.id())["Seccomp"], "2");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    bastion.event("task.died", |event| event["task"] == "network");
+    let mut second = come(65_534, "second.log");
+    let ran = echo();
+    assert_eq!(
+        (ran.stdout.as_str(), ran.code),
+        ("it runs\n", Some(0)),
+        "{ran:?}"
+    );
+    // With the daemon it ends by itself.
+    bastion.stop();
+    second.wait().unwrap();
 }

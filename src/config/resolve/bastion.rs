@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Documents, document_path};
+use crate::config::NetworkSocket;
 use crate::config::cluster::Cluster;
 use crate::config::model::{Bastion, HostPort, KeepRecordings, Name};
 use crate::config::problem::{At, Place};
