@@ -300,8 +300,8 @@ pub fn link() -> (ClientLink, SessionLink) {
 /// An [`Ask`] on its way.
 #[derive(Debug)]
 pub struct Envelope {
-    /// The question.
-    pub ask: Ask,
+    /// The question. Boxed: a queue of these is made for each connection, and is as large as what it may hold.
+    pub ask: Box<Ask>,
     /// Goes with [`Ask::Open`].
     pub link: Option<SessionLink>,
     /// Where the answer goes.

@@ -230,7 +230,7 @@ impl Conversation {
             tokio::select! {
                 envelope = asks.recv() => match envelope {
                     Some(Envelope { ask, link, reply }) => {
-                        let answer = self.answer(ask, link).await;
+                        let answer = self.answer(*ask, link).await;
                         // The connection may have gone without waiting.
                         drop(reply.send(answer));
                     }

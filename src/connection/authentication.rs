@@ -240,7 +240,7 @@ mod tests {
         let (heard, hears) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(envelope) = asked.recv().await {
-                heard.send(envelope.ask).unwrap();
+                heard.send(*envelope.ask).unwrap();
                 drop(envelope.reply.send(Answer::Yes));
             }
         });
@@ -322,12 +322,12 @@ mod tests {
         let (heard, mut hears) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(envelope) = asked.recv().await {
-                let answer = match &envelope.ask {
+                let answer = match &*envelope.ask {
                     Ask::Authenticate(_) => Answer::Code,
                     Ask::Code(code) if code.expose() == "123456" => Answer::Yes,
                     _ => Answer::No,
                 };
-                heard.send(envelope.ask).unwrap();
+                heard.send(*envelope.ask).unwrap();
                 drop(envelope.reply.send(answer));
             }
         });

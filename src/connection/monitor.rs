@@ -32,6 +32,7 @@ impl Monitor {
     ) -> Answer {
         let (reply, answer) = oneshot::channel();
         let conversation = async {
+            let ask = Box::new(ask);
             self.asks.send(Envelope { ask, link, reply }).await.ok()?;
             answer.await.ok()
         };
@@ -47,7 +48,7 @@ impl Monitor {
     pub(super) async fn tell(&self, ask: Ask) {
         let (reply, _nobody) = oneshot::channel();
         let envelope = Envelope {
-            ask,
+            ask: Box::new(ask),
             link: None,
             reply,
         };

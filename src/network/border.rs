@@ -6,6 +6,7 @@
 use std::io;
 
 use super::frames::invalid;
+use super::protocol::Asked;
 use crate::config::Name;
 use crate::connection::{is_term, printable};
 use crate::messages::{
@@ -38,6 +39,12 @@ pub(super) fn ask(ask: Ask) -> io::Result<Ask> {
         }
         ask @ (Ask::Code(_) | Ask::Link | Ask::Ending(_)) => ask,
     })
+}
+
+/// What the daemon takes for a question where these bytes are the body of a frame, if it takes them for one.
+pub fn understood(bytes: &[u8]) -> Option<Ask> {
+    let Asked(asked) = rmp_serde::from_slice(bytes).ok()?;
+    ask(asked).ok()
 }
 
 /// What a client does in a session.

@@ -29,7 +29,7 @@ pub(super) async fn outside(
                     let Some(Envelope { ask, link, reply }) = envelope else {
                         return Ok(());
                     };
-                    ask_daemon(&outgoing, ask, link).await?;
+                    ask_daemon(&outgoing, *ask, link).await?;
                     waiting.push_back(reply);
                 }
                 frame = incoming.next() => match said(frame?)? {
@@ -95,7 +95,11 @@ pub(super) async fn inside(
                     let (ask, link) = asked(frame, &channels, most)?;
                     let (reply, answer) = oneshot::channel();
                     // There is room: no more are under way than it holds.
-                    let envelope = Envelope { ask, link, reply };
+                    let envelope = Envelope {
+                        ask: Box::new(ask),
+                        link,
+                        reply,
+                    };
                     asks.try_send(envelope).map_err(|_| invalid("too many questions"))?;
                     waiting.push_back(answer);
                 }

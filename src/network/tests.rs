@@ -321,6 +321,7 @@ async fn questions_are_answered_in_their_order_and_orders_come_at_any_time() {
         let (reply, answer) = tokio::sync::oneshot::channel();
         let ask = refused(&number.to_string());
         let link = None;
+        let ask = Box::new(ask);
         let envelope = Envelope { ask, link, reply };
         if number < 8 {
             asks.send(envelope).await.unwrap();
@@ -339,7 +340,7 @@ async fn questions_are_answered_in_their_order_and_orders_come_at_any_time() {
     assert_eq!(ordered.recv().await, Some(order));
     for (number, answer) in answers.into_iter().enumerate() {
         let Envelope { ask, reply, .. } = asked.recv().await.unwrap();
-        assert!(matches!(ask, Ask::Refused { what } if what == number.to_string()));
+        assert!(matches!(*ask, Ask::Refused { what } if what == number.to_string()));
         match number % 3 {
             0 => reply.send(Answer::Yes).unwrap(),
             1 => reply.send(Answer::No).unwrap(),

@@ -396,7 +396,7 @@ impl Front {
         let (reply, answer) = oneshot::channel();
         let (_client, session) = link();
         let envelope = Envelope {
-            ask,
+            ask: Box::new(ask),
             link: Some(session),
             reply,
         };

@@ -161,6 +161,7 @@ struct Conversation {
 impl Conversation {
     async fn run(self, mut asked: mpsc::Receiver<Envelope>) {
         while let Some(Envelope { ask, link, reply }) = asked.recv().await {
+            let ask = *ask;
             let answer = match ask {
                 Ask::Client(line) => {
                     self.inner.see(Seen::Client(line));
