@@ -12,6 +12,7 @@ mod file;
 mod heads;
 mod log;
 mod moved;
+mod owed;
 mod sign_on;
 #[cfg(test)]
 mod tests;
