@@ -9,6 +9,7 @@ use anyhow::Context;
 use bastion_audit::clock::SystemClock;
 use bastion_audit::config::{self, watch::Trigger};
 use bastion_audit::daemon::Daemon;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,7 @@ impl Serve {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         super::inherited::close().context("closing inherited files")?;
         super::logging::to_stderr(self.log_json);
+        open_files();
         tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -89,4 +91,16 @@ fn on_signals(
             stop.cancel();
         }
     })
+}
+
+/// As many open files as there may be: a session takes some in each of the two processes.
+fn open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::warn!("the limit on open files stays what it is: {error}");
+    }
 }

@@ -41,6 +41,7 @@ const AHEAD: usize = 8;
 pub(super) struct Frame {
     pub(super) kind: u8,
     pub(super) body: Bytes,
+    /// What came with it; `None` as well where this process has as many open as it may.
     pub(super) descriptor: Option<OwnedFd>,
 }
 
@@ -49,7 +50,8 @@ pub(super) struct Frame {
 pub(super) struct Incoming {
     socket: Arc<UnixStream>,
     unread: BytesMut,
-    descriptors: VecDeque<OwnedFd>,
+    /// `None`: it was sent, and this process had no room for it.
+    descriptors: VecDeque<Option<OwnedFd>>,
     much: bool,
 }
 
@@ -147,11 +149,10 @@ impl Incoming {
         let body = self.unread.split_to(length).freeze();
         let descriptor = match with {
             0 => None,
-            _ => Some(
-                self.descriptors
-                    .pop_front()
-                    .ok_or_else(|| invalid("a frame without its descriptor"))?,
-            ),
+            _ => self
+                .descriptors
+                .pop_front()
+                .ok_or_else(|| invalid("a frame without its descriptor"))?,
         };
         Ok(Some(Frame {
             kind,
@@ -259,7 +260,7 @@ fn transmit(
     Ok(sent)
 }
 
-fn receive(socket: impl AsFd, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+fn receive(socket: impl AsFd, into: &mut [u8]) -> io::Result<(usize, Vec<Option<OwnedFd>>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received = recvmsg(
@@ -271,12 +272,15 @@ fn receive(socket: impl AsFd, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd
     let mut descriptors = Vec::new();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(sent) = message {
-            descriptors.extend(sent);
+            descriptors.extend(sent.map(Some));
         }
     }
-    // What did not fit has been closed by the kernel.
+    // What there was no room for, the kernel has closed. There is room here for one, which is what a frame has.
     if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(invalid("several descriptors at once"));
+        if !descriptors.is_empty() {
+            return Err(invalid("several descriptors at once"));
+        }
+        descriptors.push(None);
     }
     Ok((received.bytes, descriptors))
 }

@@ -131,14 +131,22 @@ impl Keeper {
             door,
             mut running,
         } = self;
+        let mut listener = Some(listener);
         let supervisor = monitor.custody.supervisor();
         let mut pause = SOON;
         loop {
             let begun = crate::clock::monotonic();
             let ended = match running.take() {
-                Some(running) => running.converse(&start, &monitor, &stop).await,
+                Some(running) => {
+                    running
+                        .converse(&start, &monitor, &stop, &mut listener)
+                        .await
+                }
                 None => {
-                    let begin = Running::begin(&start, &listener, door.as_ref());
+                    let Some(listener) = &listener else {
+                        return;
+                    };
+                    let begin = Running::begin(&start, listener, door.as_ref());
                     let begun = tokio::select! {
                         begun = begin => begun,
                         () = stop.cancelled() => return,
@@ -265,8 +273,9 @@ impl Running {
         start: &Start,
         monitor: &Arc<Monitor>,
         stop: &CancellationToken,
+        listener: &mut Option<OwnedFd>,
     ) -> String {
-        let error = match self.until_end(start, monitor, stop).await {
+        let error = match self.until_end(start, monitor, stop, listener).await {
             Ok(()) => "it ended".to_owned(),
             Err(error) => error.to_string(),
         };
@@ -286,6 +295,7 @@ impl Running {
         start: &Start,
         monitor: &Arc<Monitor>,
         stop: &CancellationToken,
+        listener: &mut Option<OwnedFd>,
     ) -> io::Result<()> {
         let connections = TaskTracker::new();
         let mut rules = start.rules.clone();
@@ -300,6 +310,10 @@ impl Running {
                         (ToDaemon::Connected(peer), Some(socket)) => {
                             attend(monitor, &connections, peer, socket)?;
                         }
+                        // Its other end is closed by now, and the connection with it.
+                        (ToDaemon::Connected(peer), None) => {
+                            tracing::warn!(address = %peer.address, "no file descriptor is left for a connection");
+                        }
                         (ToDaemon::Counted(counted), None) => count(monitor, counted),
                         _ => return Err(invalid("it said what it never says")),
                     }
@@ -310,6 +324,8 @@ impl Running {
                 }
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
+                    // Whoever comes now is refused, and waits for nothing.
+                    *listener = None;
                     self.tell(&ToNetwork::Stop).await?;
                 }
             }
@@ -335,7 +351,8 @@ fn attend(
     let limits = &monitor.config().bastion.limits;
     let most = usize::try_from(limits.max_connections).unwrap_or(usize::MAX);
     if connections.len() >= most.saturating_add(SLACK) {
-        return Err(invalid("more connections than there may be"));
+        tracing::warn!(address = %peer.address, "one connection more than there may be");
+        return Ok(());
     }
     let sessions = usize::try_from(limits.max_sessions_per_connection).unwrap_or(usize::MAX);
     let channels = sessions.saturating_add(CHANNELS);

@@ -126,6 +126,44 @@ async fn a_descriptor_comes_with_its_own_frame() {
     }
 }
 
+/// Runs alone in a process of its own: the limit is the whole process's.
+#[test]
+#[ignore = "runs in a process of its own, started by the test below"]
+fn child_without_room_for_descriptors() {
+    runtime().block_on(async {
+        let ((_, outgoing), (mut incoming, _)) = sockets();
+        let file = tempfile::tempfile().unwrap();
+        for number in 0..2 {
+            outgoing
+                .send(number, b"with", Some(file.as_fd()))
+                .await
+                .unwrap();
+        }
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let none = rustix::process::Rlimit {
+            current: Some(0),
+            maximum: limit.maximum,
+        };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, none).unwrap();
+        let lost = incoming.next().await.unwrap().unwrap();
+        assert!(lost.kind == 0 && lost.descriptor.is_none());
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+        let next = incoming.next().await.unwrap().unwrap();
+        assert!(next.kind == 1 && next.descriptor.is_some());
+    });
+}
+
+#[test]
+fn a_descriptor_that_there_is_no_room_for_is_missed_and_nothing_else() {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact"])
+        .arg("network::tests::child_without_room_for_descriptors")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"));
+}
+
 #[tokio::test]
 async fn nothing_but_a_socket_serves_as_one() {
     let file = tempfile::tempfile().unwrap();

@@ -142,6 +142,25 @@ fn it_ends_with_its_daemon() {
 }
 
 #[test]
+fn a_daemon_that_stops_refuses_at_once_and_lets_sessions_end() {
+    let mut bastion = Bastion::start();
+    let session = Running::start(&bastion, "operator-a", "viewer", "sleep 3; echo done");
+    bastion.signal("TERM");
+    eventually("a refusal", || {
+        std::net::TcpStream::connect(("127.0.0.1", bastion.port()))
+            .is_err()
+            .then_some(())
+    });
+    assert!(!crate::harness::running::processes_of(&session.id).is_empty());
+    let ran = session.wait();
+    assert!(
+        ran.stdout.ends_with("done\n") && ran.code == Some(0),
+        "{ran:?}"
+    );
+    assert!(bastion.wait().success());
+}
+
+#[test]
 fn it_does_nothing_for_people() {
     let program = env!("CARGO_BIN_EXE_bastion-audit");
     let output = std::process::Command::new(program)
