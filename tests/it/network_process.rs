@@ -88,6 +88,8 @@ fn the_process_that_speaks_ssh_has_nothing_of_the_daemons() {
             "{target}"
         );
     }
+    // Keys stay out of swap.
+    assert!(!bastion.log().contains("failed to lock"));
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     for variable in environment.split(|b| *b == 0).filter(|it| !it.is_empty()) {
         let variable = String::from_utf8_lossy(variable);
