@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::io::{ErrorKind, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -15,6 +16,7 @@ use bastion_audit::mint::LiveLease;
 use bastion_audit::recording::{Identities, Recordings};
 use bastion_audit::session::SessionId;
 use bastion_audit::store::ship::Waiting;
+use serde::Serialize;
 
 /// What goes on, by the daemon's word.
 #[derive(Debug, Default)]
@@ -123,6 +125,25 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => Ok(result?),
     }
+}
+
+/// Prints a line each: JSON, or as `row` has it, or `nobody` if there is none.
+pub(super) fn print_list<T: Serialize>(
+    listed: &[T],
+    json: bool,
+    row: fn(&T) -> String,
+    nobody: &str,
+) -> anyhow::Result<ExitCode> {
+    if json {
+        for one in listed {
+            print(&format!("{}\n", serde_json::to_string(one)?))?;
+        }
+    } else if listed.is_empty() {
+        print(nobody)?;
+    } else {
+        print(&listed.iter().map(row).collect::<String>())?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Stdout for what is written piece by piece.

@@ -181,16 +181,7 @@ impl List {
             Reply::TotpList(listed) => listed,
             other => return super::unexpected(other),
         };
-        if self.json {
-            for one in &listed {
-                reading::print(&format!("{}\n", serde_json::to_string(one)?))?;
-            }
-        } else if listed.is_empty() {
-            reading::print("nobody is enrolled\n")?;
-        } else {
-            reading::print(&listed.iter().map(row).collect::<String>())?;
-        }
-        Ok(ExitCode::SUCCESS)
+        reading::print_list(&listed, self.json, row, "nobody is enrolled\n")
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a provider says counts if it is signed, for us, for now and for this attempt; whatever else it says does not.
+//! What a provider says counts if it is signed, in its time, and for us and this attempt; whatever else it says does not.
 
 use std::sync::Arc;
 use std::time::Duration;
