@@ -82,13 +82,15 @@ impl Drop for Screen {
 #[test]
 fn bash_job_control_works() {
     let screen = Screen::of(Bastion::shared(), "operator-a", "viewer");
-    screen.run("sleep 1000");
+    // Told by the command itself: a key that comes before it has the terminal is the shell's.
+    screen.run("sh -c 'echo started; exec sleep 1000'");
+    screen.wait_for("\nstarted\n");
     screen.keys(&["C-z"]);
     screen.wait_for("Stopped");
     screen.run("bg; jobs");
     screen.wait_for("Running");
     screen.run("fg");
-    screen.wait_for("sleep 1000\n");
+    screen.wait_for("sleep 1000'\n");
     screen.keys(&["C-c"]);
     screen.run("echo ended with $?");
     screen.wait_for("ended with 130");
