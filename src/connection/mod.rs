@@ -160,8 +160,10 @@ async fn until_end(
     } = terms;
     let wire = Wire::new();
     let cut = CancellationToken::new();
-    // Should this future be dropped, nothing of the connection stays.
-    let _cut_at_end = cut.clone().drop_guard();
+    let _cut_at_end = CutAtEnd {
+        wire: Arc::clone(&wire),
+        cut: cut.clone(),
+    };
     let tasks = TaskTracker::new();
     let (load, load_seen) = watch::channel(Load::none());
     let (progress, progress_seen) = watch::channel(Progress::Nobody);
@@ -225,6 +227,20 @@ async fn until_end(
     tasks.close();
     tasks.wait().await;
     (end, conduct)
+}
+
+/// Should the future that serves a connection be dropped, nothing of it stays: not russh's own task either, which only the end
+/// of its socket ends.
+struct CutAtEnd {
+    wire: Arc<Wire>,
+    cut: CancellationToken,
+}
+
+impl Drop for CutAtEnd {
+    fn drop(&mut self) {
+        self.wire.cut();
+        self.cut.cancel();
+    }
 }
 
 /// What a client did that left without having proven anybody. One with which there is no common algorithm is old, not bad.

@@ -171,6 +171,35 @@ async fn one_source_takes_its_share_of_the_waiting_room_and_no_more() {
     assert_eq!(ran.code, Some(3), "{}", ran.stderr);
 }
 
+/// Whoever makes way has no timers any more either: what is left of it would be there for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_makes_way_is_closed_however_far_it_has_come() {
+    let bastion = under(Admission {
+        startups: Startups {
+            start: 2,
+            rate: 100,
+            full: 2,
+        },
+        ..admission()
+    })
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..2 {
+        let mut stream = from(&bastion, 7, 7).await;
+        stream.write_all(b"SSH-2.0-slow\r\n").await.unwrap();
+        // More than its greeting: it has heard ours.
+        let mut heard = [0; 200];
+        soon(stream.read_exact(&mut heard)).await.unwrap();
+        open.push(stream);
+    }
+    assert!(is_greeted(&bastion, 7, 8).await);
+    let (second, first) = (open.pop().unwrap(), open.pop().unwrap());
+    tokio::select! {
+        _ = said(first) => {}
+        _ = said(second) => {}
+    }
+}
+
 /// Where one thing costs two seconds and nothing else costs anything.
 async fn under_penalty(cost: impl FnOnce(&mut Penalties)) -> Bastion {
     let mut penalties = Penalties {
