@@ -99,15 +99,28 @@ impl Drop for Input {
     }
 }
 
+/// Input that is under way. Whether it arrives or not, it is no longer held then.
+struct Held<'a> {
+    wire: &'a Wire,
+    cost: usize,
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.wire.release(self.cost);
+    }
+}
+
 impl Undelivered {
     /// Delivers until the callbacks' end is dropped or the session takes no more. The rest is discarded, as a
     /// pipe would do: nobody else shall wait for it.
     pub(super) async fn deliver(self, session: &mpsc::Sender<ClientEvent>) {
         while let Some(event) = self.next().await {
-            let cost = event.cost();
-            let delivered = session.send(event.into()).await;
-            self.0.wire.release(cost);
-            if delivered.is_err() {
+            let _held = Held {
+                wire: &self.0.wire,
+                cost: event.cost(),
+            };
+            if session.send(event.into()).await.is_err() {
                 return;
             }
         }
@@ -248,6 +261,20 @@ mod tests {
         input.push_data(b"more");
         input.push(ClientEvent::Eof);
         assert_eq!(wire.refill(), full, "nobody is there to take it");
+    }
+
+    #[tokio::test]
+    async fn what_was_under_way_when_the_session_ended_does_not_hold_the_wire() {
+        let wire = Wire::new();
+        let full = wire.refill();
+        let (input, undelivered) = input(wire.clone());
+        let (sender, _receiver) = mpsc::channel(1);
+        sender.send(ClientEvent::Eof).await.unwrap();
+        input.push_data(&[0; 1000]);
+        let delivering = undelivered.deliver(&sender);
+        let waited = tokio::time::timeout(std::time::Duration::from_millis(20), delivering).await;
+        assert!(waited.is_err(), "there was room");
+        assert_eq!(wire.refill(), full);
     }
 
     #[tokio::test]
