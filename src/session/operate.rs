@@ -127,6 +127,8 @@ impl Session {
         if let Some(sentence) = refused {
             return Err(Refusal { sentence, client });
         }
+        // A client that takes nothing more holds no place by that.
+        drop(place);
         // Last, so that whoever sees the end of a session finds it sealed and its credential gone.
         say_goodbye(&client, id, ended).await;
         Ok(())
