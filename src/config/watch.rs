@@ -309,6 +309,8 @@ fn restart_needed(root: &Path, old: &Config, new: &Config) -> Option<Problems> {
         ("recordings.store", old.recordings.s3 != new.recordings.s3),
         ("issuer", another_issuer(old, new)),
         ("login", old.login != new.login),
+        ("network", old.network != new.network),
+        ("sandbox", old.sandbox != new.sandbox),
     ]
     .into_iter()
     .filter_map(|(key, changed)| changed.then_some(key))

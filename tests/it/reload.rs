@@ -95,6 +95,13 @@ fn a_renamed_file_takes_force_and_a_bad_one_changes_nothing() {
         "{problems}"
     );
 
+    let smaller = edited(&first, "sandbox: {", "sandbox: {processes: 77, ");
+    bastion.write_config(&smaller);
+    bastion.event("config.refused", |event| {
+        let problems = event["problems"].as_str().unwrap();
+        problems.contains("the Bastion's sandbox changed, which takes a restart")
+    });
+
     bastion.write_config(&first);
     let last = reloaded(&bastion, &now);
     assert_eq!(last, started, "the same documents have the same digest");
