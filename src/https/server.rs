@@ -1,5 +1,6 @@
 //! Serves a few pages or documents over TLS: one request for each connection, everything bounded.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -23,11 +24,16 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::HttpsListener;
 use crate::config::secrets::{SecretError, read_secret};
+use crate::config::{Admission, HttpsListener};
+use crate::server::admission::Source;
 
 /// At once; more wait in the system's queue.
 const CONNECTIONS: usize = 128;
+/// Of these, from one source; one more is closed, so that nobody keeps all others out.
+const FROM_ONE: usize = 32;
+/// For the handshake of TLS.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 /// For a request's head.
 const HEAD: Duration = Duration::from_secs(5);
 /// Of a request's head, bytes; the least that hyper takes.
@@ -146,6 +152,7 @@ impl<S: Site> HttpsServer<S> {
     /// Serves until `stop`.
     pub async fn serve(self, stop: CancellationToken) {
         let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let sources = Sources::default();
         let mut look = tokio::time::interval(CERTIFICATE_EVERY);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -164,6 +171,10 @@ impl<S: Site> HttpsServer<S> {
             };
             match accepted {
                 Some((place, Ok((tcp, from)))) => {
+                    let Some(among) = sources.enter(from.ip()) else {
+                        tracing::debug!(%from, "too many at once read {}", S::WHAT);
+                        continue;
+                    };
                     let (acceptor, site) = (self.acceptor.clone(), self.site.clone());
                     let patience = self.patience;
                     tokio::spawn(async move {
@@ -172,7 +183,7 @@ impl<S: Site> HttpsServer<S> {
                         if served.await.is_err() {
                             tracing::debug!("a reader of {} was too slow", S::WHAT);
                         }
-                        drop(place);
+                        drop((place, among));
                     });
                 }
                 Some((_, Err(error))) => {
@@ -193,10 +204,47 @@ impl<S> std::fmt::Debug for HttpsServer<S> {
     }
 }
 
+/// How many there are from each source.
+#[derive(Clone, Debug, Default)]
+struct Sources(Arc<Mutex<BTreeMap<Source, usize>>>);
+
+/// One of them.
+struct Among {
+    sources: Sources,
+    source: Source,
+}
+
+impl Sources {
+    fn enter(&self, from: IpAddr) -> Option<Among> {
+        let source = Source::of(from, &Admission::default());
+        let mut all = lock(&self.0);
+        let there = all.entry(source).or_default();
+        if *there >= FROM_ONE {
+            return None;
+        }
+        *there += 1;
+        Some(Among {
+            sources: self.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for Among {
+    fn drop(&mut self) {
+        let mut all = lock(&self.sources.0);
+        let left = all.remove(&self.source).unwrap_or(0).saturating_sub(1);
+        if left > 0 {
+            all.insert(self.source, left);
+        }
+    }
+}
+
 async fn answer<S: Site>(tcp: TcpStream, from: IpAddr, acceptor: TlsAcceptor, site: S) {
-    let stream = match acceptor.accept(tcp).await {
-        Ok(stream) => stream,
-        Err(error) => return tracing::debug!("a reader of {}: {error}", S::WHAT),
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(tcp)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!("a reader of {}: {error}", S::WHAT),
+        Err(_) => return tracing::debug!("a reader of {} was too slow", S::WHAT),
     };
     let service = service_fn(|request: Request<Incoming>| {
         let answered = site.answer(from, request);

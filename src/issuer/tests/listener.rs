@@ -166,6 +166,31 @@ async fn who_says_nothing_is_hung_up_on_and_others_are_served() {
     assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
 }
 
+/// As many as there is room for, and more.
+#[tokio::test]
+async fn who_comes_a_hundred_times_keeps_nobody_else_out() {
+    let served = Served::start().await;
+    let from = |last: u8| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket
+            .bind(SocketAddr::from(([127, 0, 9, last], 0)))
+            .unwrap();
+        socket.connect(served.address)
+    };
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(from(1).await.unwrap());
+    }
+    let asked = tokio::time::timeout(Duration::from_secs(3), served.asked(&get("/b/jwks.json")));
+    let answer = asked.await.expect("it had to wait");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    // And who is too many is not kept waiting, nor who does not get on with the handshake.
+    for mut stream in silent {
+        let read = tokio::time::timeout(Duration::from_secs(9), stream.read_u8());
+        assert!(read.await.expect("it is kept waiting").is_err());
+    }
+}
+
 #[tokio::test]
 async fn a_certificate_without_its_key_is_refused_at_the_start() {
     let served = Served::start().await;
