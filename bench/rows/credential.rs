@@ -22,7 +22,7 @@ struct Side<'a> {
     target: &'a Target,
     line: &'a str,
     /// None where CPU time cannot be told apart, as without root.
-    meter: Option<CpuMeter>,
+    meter: Option<&'a CpuMeter>,
     middles: Vec<f64>,
     with_ssh: Vec<f64>,
     logins: u32,
@@ -39,13 +39,19 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
         ..daemon.target.clone()
     };
     until_it_works(&signed, OURS)?;
+    let our_meter = meter(&daemon.processes()?);
+    let their_meter = peer.and_then(|peer| meter(&[peer.pid()]));
     let mut sides = vec![
-        Side::new(&daemon.target, OURS, &daemon.processes()?),
-        Side::new(&signed, OURS, &daemon.processes()?),
+        Side::new(&daemon.target, OURS, our_meter.as_ref()),
+        Side::new(&signed, OURS, our_meter.as_ref()),
     ];
     if let Some(peer) = peer {
         until_it_works(&peer.target, &peer.credential)?;
-        sides.push(Side::new(&peer.target, &peer.credential, &[peer.pid()]));
+        sides.push(Side::new(
+            &peer.target,
+            &peer.credential,
+            their_meter.as_ref(),
+        ));
     }
     let lean = LeanClient::new()?;
     for _ in 0..stage.of(7, 3) {
@@ -103,14 +109,18 @@ pub(super) fn measure(stage: &Stage) -> anyhow::Result<Vec<Measured>> {
     Ok(rows)
 }
 
+fn meter(server: &[u32]) -> Option<CpuMeter> {
+    CpuMeter::of(server)
+        .inspect_err(|error| crate::say(&format!("CPU time is not measured: {error:#}")))
+        .ok()
+}
+
 impl<'a> Side<'a> {
-    fn new(target: &'a Target, line: &'a str, server: &[u32]) -> Self {
+    fn new(target: &'a Target, line: &'a str, meter: Option<&'a CpuMeter>) -> Self {
         Self {
             target,
             line,
-            meter: CpuMeter::of(server)
-                .inspect_err(|error| crate::say(&format!("CPU time is not measured: {error:#}")))
-                .ok(),
+            meter,
             middles: Vec::new(),
             with_ssh: Vec::new(),
             logins: 0,
@@ -142,9 +152,7 @@ impl<'a> Side<'a> {
     }
 
     fn cpu(&self) -> anyhow::Result<Duration> {
-        self.meter
-            .as_ref()
-            .map_or(Ok(Duration::ZERO), CpuMeter::read)
+        self.meter.map_or(Ok(Duration::ZERO), CpuMeter::read)
     }
 
     fn cpu_each(&self) -> f64 {
