@@ -29,7 +29,7 @@ use crate::locks::{LockFile, Locking};
 use crate::log::{self, EvidenceLog, Leaf, LogError, LogReader, Witnesses};
 use crate::mint::Leases;
 use crate::monitor::Monitor;
-use crate::network::{Confinement, Keeper, Start};
+use crate::network::{Keeper, Start};
 use crate::notary::DaemonNotary;
 use crate::oidc::{Attempts, LoginPages, LoginServer, Providers, SignOnFile, SignOnStore};
 use crate::recording::{Identities, Notary, Packer, Recorder, Recordings, ToPack};
@@ -43,7 +43,7 @@ use crate::store::{self, FsStore};
 use crate::strangers::Strangers;
 use crate::totp::{Codes, TotpFile};
 
-pub use error::StartError;
+pub use error::{StartError, Unserved};
 
 /// What [`Supervisor`](crate::supervise::Supervisor) calls the task that ends what is no longer allowed,
 const ENFORCEMENT: &str = "enforcement";
@@ -179,7 +179,7 @@ impl Daemon {
         let start = Start {
             program: program.to_owned(),
             log_json,
-            confinement: confinement(&bastion.sandbox),
+            uid: network_uid(&bastion.sandbox),
             socket: bastion.network.clone(),
             host_keys,
             rules,
@@ -267,7 +267,15 @@ impl Daemon {
     /// Serves until `stop`. Then nobody new is let in, open sessions get `limits.drain` to end by
     /// themselves (none of it once `now` is cancelled too), and every one is sealed and released before this
     /// returns.
-    pub async fn serve(self, stop: CancellationToken, now: CancellationToken) {
+    ///
+    /// # Errors
+    ///
+    /// It stopped by itself, because nobody could have come any more.
+    pub async fn serve(
+        self,
+        stop: CancellationToken,
+        now: CancellationToken,
+    ) -> Result<(), Unserved> {
         let Self {
             monitor,
             network,
@@ -308,8 +316,12 @@ impl Daemon {
         let summing_up =
             strangers.keep_summing_up(monitor.audit.clone(), Arc::clone(&monitor.clock));
         let summing_up = tokio::spawn(summing_up);
-        let serving = tokio::spawn(network.serve(Arc::clone(&monitor), stop.clone()));
-        stop.cancelled().await;
+        let mut serving = tokio::spawn(network.serve(Arc::clone(&monitor), stop.clone()));
+        let ended = tokio::select! {
+            () = stop.cancelled() => None,
+            ended = &mut serving => Some(ended),
+        };
+        stop.cancel();
         let drain = config.borrow().bastion.limits.drain;
         tracing::info!("stopping: open sessions have {} s", drain.as_secs());
         tokio::select! {
@@ -336,10 +348,12 @@ impl Daemon {
         {
             tracing::error!("some sessions did not end in time; the next start closes them");
         }
-        match tokio::time::timeout(LAST_WORDS, serving).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("the network process ended badly: {error}"),
-            Err(_) => tracing::error!("some connections did not end in time"),
+        let served = match ended {
+            Some(ended) => Ok(ended),
+            None => tokio::time::timeout(LAST_WORDS, serving).await,
+        };
+        if served.is_err() {
+            tracing::error!("some connections did not end in time");
         }
         packing_ends.cancel();
         if tokio::time::timeout(LAST_SEALS, packing).await.is_err() {
@@ -364,6 +378,7 @@ impl Daemon {
         // Its last checkpoint; a share that hangs must not hold up the end.
         drop(tokio::time::timeout(LAST_WORDS, witness).await);
         drop(lock);
+        served.unwrap_or(Ok(())).map_err(Unserved)
     }
 }
 
@@ -384,14 +399,12 @@ async fn listen(address: SocketAddr) -> Result<Server, ServerError> {
     }
 }
 
-/// What the network process is confined to: the last of the uids that no session gets.
-fn confinement(sandbox: &config::Sandbox) -> Confinement {
+/// Whom the network process becomes: the last of the uids, which no session gets.
+fn network_uid(sandbox: &config::Sandbox) -> Option<u32> {
     let last = sandbox
         .uid_start
         .saturating_add(sandbox.uid_count.saturating_sub(1));
-    Confinement {
-        uid: rustix::process::geteuid().is_root().then_some(last),
-    }
+    rustix::process::geteuid().is_root().then_some(last)
 }
 
 /// The issuer's documents, bound before anybody could need them.

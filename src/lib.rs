@@ -48,6 +48,7 @@ pub mod revoke;
 pub mod server;
 pub mod session;
 pub mod signing;
+mod spawning;
 mod storage;
 pub mod store;
 pub mod strangers;

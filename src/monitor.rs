@@ -236,7 +236,8 @@ impl Conversation {
                     }
                     None => break,
                 },
-                Ok(()) = config.changed() => self.prove_again(),
+                // Nothing more is answered, whatever the other side makes of the order.
+                Ok(()) = config.changed() => if !self.prove_again() { break },
                 () = monitor.over.cancelled() => break,
             }
         }
@@ -551,19 +552,20 @@ impl Conversation {
     }
 
     /// After a reload the same offer must still prove the same identity.
-    fn prove_again(&mut self) {
+    fn prove_again(&mut self) -> bool {
         let Some((offer, identity)) = &mut self.proven else {
-            return;
+            return true;
         };
         let config = self.monitor.config();
         let now = self.monitor.clock.now();
         match identity::identify_again(&config, offer, &self.peer, now, identity) {
             Ok(again) if again.name() == identity.name() => {
                 *identity = again.with_code(identity.passed().copied());
-                if let Err(denial) = policy::locked_out(&config, identity, now) {
-                    let reason = denial.to_string();
-                    self.disconnect(reason);
+                let locked_out = policy::locked_out(&config, identity, now).err();
+                if let Some(denial) = &locked_out {
+                    self.disconnect(denial.to_string());
                 }
+                locked_out.is_none()
             }
             _ => {
                 let what = match identity.proof() {
@@ -574,6 +576,7 @@ impl Conversation {
                 let reason =
                     format!("your {what} no longer proves who you are; ask your administrator");
                 self.disconnect(reason);
+                false
             }
         }
     }

@@ -8,6 +8,8 @@ pub(crate) fn to_stderr(json: bool) {
         .unwrap_or_else(|_| EnvFilter::new("warn,bastion_audit=info"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        // It would be told where it just failed, and by a panic.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     if json {
         subscriber.json().init();

@@ -48,8 +48,13 @@ impl Network {
         for signal in [SIGHUP, SIGINT, SIGTERM] {
             signal_hook::flag::register(signal, Arc::clone(&ignored))?;
         }
+        // The daemon works beside it: as many threads as processors would wait for each other's.
         let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
-        let confinement = Confinement { uid: self.uid };
+        let threads = threads.div_ceil(2);
+        let confinement = Confinement {
+            uid: self.uid,
+            with_parent: self.connect.is_none(),
+        };
         // Before there is another thread, and before the first word from outside.
         confinement.apply().context("confining this process")?;
         tokio::runtime::Builder::new_multi_thread()

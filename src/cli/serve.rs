@@ -61,7 +61,7 @@ async fn serve(path: PathBuf, log_json: bool) -> anyhow::Result<ExitCode> {
     )?;
     let watching = tokio::spawn(watch.run(stop.clone()));
     let signals = tokio::spawn(signals);
-    daemon.serve(stop, now).await;
+    daemon.serve(stop, now).await?;
     watching.abort();
     signals.abort();
     Ok(ExitCode::SUCCESS)

@@ -96,3 +96,8 @@ pub enum StartError {
     #[error(transparent)]
     Network(#[from] NetworkError),
 }
+
+/// Nobody can come any more.
+#[derive(Debug, thiserror::Error)]
+#[error("SSH is not served any more, which is a defect of this program: {0}")]
+pub struct Unserved(#[source] pub(super) tokio::task::JoinError);

@@ -27,6 +27,7 @@ use super::{
 };
 use crate::config::Sandbox;
 use crate::messages::Terminal;
+use crate::spawning::on_lasting_thread;
 
 /// From spawning bubblewrap to its init having handed its socket over.
 const START: Duration = Duration::from_secs(10);
@@ -94,12 +95,19 @@ impl BubblewrapLauncher {
     ) -> Result<(), LaunchError> {
         let uid = self.take_uid()?;
         let mut command = tokio::process::Command::new(&self.sandbox.bubblewrap);
-        command.args(args);
-        command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        command
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         if let Some(uid) = &uid {
             command.uid(uid.uid).gid(uid.uid);
         }
-        let output = match tokio::time::timeout(START, command.output()).await {
+        let child = started(move || command.spawn()).await;
+        let child = child.map_err(|source| self.cannot_run(source))?;
+        let output = match tokio::time::timeout(START, child.wait_with_output()).await {
             Ok(output) => output.map_err(|source| self.cannot_run(source))?,
             Err(_) => return Err(refused("no answer within 10 s".into())),
         };
@@ -136,8 +144,8 @@ impl Launcher for BubblewrapLauncher {
         let args = arguments::of_session(&self.sandbox, &self.init, &launch, dir.path());
         let uid_number = uid.as_ref().map(|uid| uid.uid);
         let mut spawned = match launch.terminal {
-            Some(terminal) => self.spawn_terminal(args, terminal, uid_number)?,
-            None => self.spawn_pipes(args, uid_number)?,
+            Some(terminal) => self.spawn_terminal(args, terminal, uid_number).await?,
+            None => self.spawn_pipes(args, uid_number).await?,
         };
         let hello = hello(&listener, &mut spawned.child);
         let (mut init, listeners) = match tokio::time::timeout(START, hello).await {
@@ -219,7 +227,7 @@ impl Spawned {
 }
 
 impl BubblewrapLauncher {
-    fn spawn_terminal(
+    async fn spawn_terminal(
         &self,
         args: Vec<OsString>,
         terminal: &Terminal,
@@ -249,10 +257,13 @@ impl BubblewrapLauncher {
         if let Some(uid) = uid {
             command = command.uid(uid).gid(uid);
         }
-        let child = command.spawn(pts).map_err(|error| match error {
-            pty_process::Error::Io(source) => self.cannot_run(source),
-            error => failed("starting bubblewrap at a terminal")(error),
-        })?;
+        let child = started(move || {
+            command.spawn(pts).map_err(|error| match error {
+                pty_process::Error::Io(source) => source,
+                error => io::Error::other(error),
+            })
+        });
+        let child = child.await.map_err(|source| self.cannot_run(source))?;
         let again = pty
             .as_fd()
             .try_clone_to_owned()
@@ -266,7 +277,11 @@ impl BubblewrapLauncher {
         })
     }
 
-    fn spawn_pipes(&self, args: Vec<OsString>, uid: Option<u32>) -> Result<Spawned, LaunchError> {
+    async fn spawn_pipes(
+        &self,
+        args: Vec<OsString>,
+        uid: Option<u32>,
+    ) -> Result<Spawned, LaunchError> {
         let mut command = tokio::process::Command::new(&self.sandbox.bubblewrap);
         command
             .args(args)
@@ -280,7 +295,8 @@ impl BubblewrapLauncher {
         if let Some(uid) = uid {
             command.uid(uid).gid(uid);
         }
-        let mut child = command.spawn().map_err(|source| self.cannot_run(source))?;
+        let child = started(move || command.spawn()).await;
+        let mut child = child.map_err(|source| self.cannot_run(source))?;
         let missing = || LaunchError::Io {
             what: "piping".into(),
             source: io::Error::other("no pipe"),
@@ -319,6 +335,11 @@ impl BubblewrapLauncher {
             stderr: Some(receiver(stderr)?),
         })
     }
+}
+
+/// Starts bubblewrap, which is told to end with who started it.
+async fn started(start: impl FnOnce() -> io::Result<Child> + Send + 'static) -> io::Result<Child> {
+    on_lasting_thread(start).await?
 }
 
 /// Makes a session's uid the owner of its stream: what has it open may open it again as `/dev/stdin` or

@@ -10,7 +10,10 @@ use ::landlock::{
 };
 use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
 use rustix::io::Errno;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, Signal, set_dumpable_behavior,
+    set_parent_process_death_signal, setrlimit,
+};
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -25,6 +28,9 @@ const NEWEST: ABI = ABI::V8;
 pub struct Confinement {
     /// The uid and gid that it takes, when it starts as root.
     pub uid: Option<u32>,
+    /// Whether it ends when the thread that started it does: whoever has taken it over may not keep the address and the host
+    /// keys when the daemon is gone.
+    pub with_parent: bool,
 }
 
 /// Why it is not confined as it has to be.
@@ -74,7 +80,11 @@ impl Confinement {
             Some(uid) => become_nobody(uid)?,
             None => drop_capabilities().map_err(process("capabilities"))?,
         }
-        // A change of uid sets it back.
+        // A change of uid sets both back.
+        if self.with_parent {
+            let end = set_parent_process_death_signal(Some(Signal::KILL));
+            end.map_err(process("its end"))?;
+        }
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(process("dumpable"))?;
         landlock()?;
         // In this order: what is listed has no further filter in it.
@@ -247,7 +257,12 @@ mod tests {
     /// In a thread of its own, which stays confined; the uid is the whole process's.
     fn confined<T: Send + 'static>(then: impl FnOnce() -> T + Send + 'static) -> T {
         let confined = std::thread::spawn(|| {
-            Confinement { uid: None }.apply().unwrap();
+            Confinement {
+                uid: None,
+                with_parent: false,
+            }
+            .apply()
+            .unwrap();
             then()
         });
         confined.join().unwrap()

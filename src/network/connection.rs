@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::frames::{self, Frame, Incoming, Outgoing, invalid};
@@ -14,6 +16,9 @@ use crate::messages::{self, Answer, Ask, Envelope, MonitorLink, Order, SessionLi
 
 /// Questions under way from one connection.
 pub(super) const ASKS: usize = 8;
+
+/// How long what is left of a session's end may be on its way when its connection is over.
+const PARTING: Duration = Duration::from_secs(10);
 
 /// In the network process: carries questions to the daemon until the connection has none any more, or the daemon ends it.
 pub(super) async fn outside(
@@ -67,15 +72,48 @@ fn said(frame: Option<Frame>) -> io::Result<Option<ToConnection>> {
     frame.map(|frame| frame.message()).transpose()
 }
 
-/// In the daemon: has the questions of a connection answered until it has none any more, or its conversation ends it. `most`
-/// channels at once.
+/// In the daemon: has the questions of a connection answered until it has none any more, its conversation ends it, or all is
+/// `over`. `most` channels at once, which end soon after it.
 pub(super) async fn inside(
-    (mut incoming, outgoing): (Incoming, Outgoing),
+    socket: (Incoming, Outgoing),
     conversation: MonitorLink,
     most: usize,
+    over: CancellationToken,
+) {
+    let channels = Channels {
+        tasks: TaskTracker::new(),
+        most,
+        over,
+    };
+    tokio::select! {
+        () = carry(socket, conversation, &channels) => channels.end().await,
+        // Whoever holds the other ends now: nothing goes on.
+        () = channels.over.cancelled() => {}
+    }
+}
+
+/// The channels of one connection, in the daemon.
+struct Channels {
+    tasks: TaskTracker,
+    most: usize,
+    over: CancellationToken,
+}
+
+impl Channels {
+    /// They end with their sessions or their client, as a rule. Who has sent both ends of one socket waits for nobody.
+    async fn end(&self) {
+        self.tasks.close();
+        drop(tokio::time::timeout(PARTING, self.tasks.wait()).await);
+        self.over.cancel();
+    }
+}
+
+async fn carry(
+    (mut incoming, outgoing): (Incoming, Outgoing),
+    conversation: MonitorLink,
+    channels: &Channels,
 ) {
     let MonitorLink { asks, mut orders } = conversation;
-    let channels = TaskTracker::new();
     let mut waiting: VecDeque<oneshot::Receiver<Answer>> = VecDeque::new();
     let carried = async {
         loop {
@@ -92,7 +130,7 @@ pub(super) async fn inside(
                     let Some(frame) = frame? else {
                         return Ok(());
                     };
-                    let (ask, link) = asked(frame, &channels, most)?;
+                    let (ask, link) = asked(frame, channels)?;
                     let (reply, answer) = oneshot::channel();
                     // There is room: no more are under way than it holds.
                     let envelope = Envelope {
@@ -121,21 +159,23 @@ async fn oldest(waiting: &mut VecDeque<oneshot::Receiver<Answer>>) -> Answer {
 }
 
 /// What is asked, and the session's end of the channel that came with it.
-fn asked(
-    mut frame: Frame,
-    channels: &TaskTracker,
-    most: usize,
-) -> io::Result<(Ask, Option<SessionLink>)> {
+fn asked(mut frame: Frame, channels: &Channels) -> io::Result<(Ask, Option<SessionLink>)> {
     let Asked(ask) = frame.message()?;
     let ask = border::ask(ask)?;
     match (&ask, frame.descriptor.take()) {
         (Ask::Open(_), Some(descriptor)) => {
-            if channels.len() >= most {
+            if channels.tasks.len() >= channels.most {
                 return Err(invalid("too many channels"));
             }
             let socket = frames::on_sent(descriptor)?;
             let (client, session) = messages::link();
-            channels.spawn(channel::inside(socket, client));
+            let over = channels.over.child_token();
+            channels.tasks.spawn(async move {
+                tokio::select! {
+                    () = channel::inside(socket, client) => {}
+                    () = over.cancelled() => {}
+                }
+            });
             Ok((ask, Some(session)))
         }
         (Ask::Open(_), None) => Err(invalid("a channel without its socket")),

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use rustix::net::sockopt::socket_type;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketType, recvmsg, sendmsg,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -79,6 +80,10 @@ pub(super) fn on_sent(descriptor: OwnedFd) -> io::Result<(Incoming, Outgoing)> {
     let socket = std::os::unix::net::UnixStream::from(descriptor);
     // Fails on anything that is no unix socket with another end.
     socket.peer_addr()?;
+    // Of another type, it has no end.
+    if socket_type(&socket)? != SocketType::STREAM {
+        return Err(invalid("no stream"));
+    }
     socket.set_nonblocking(true)?;
     Ok(on(UnixStream::from_std(socket)?))
 }
@@ -108,10 +113,6 @@ impl Incoming {
         loop {
             if let Some(frame) = self.whole()? {
                 return Ok(Some(frame));
-            }
-            if self.unread.is_empty() {
-                // Its memory goes while nothing comes.
-                self.unread = BytesMut::new();
             }
             if self.fill().await? == 0 {
                 return match self.unread.is_empty() {
@@ -177,6 +178,10 @@ impl Incoming {
                 let received = receive(&**socket, into);
                 let read = received.as_ref().map_or(0, |(read, _)| *read);
                 unread.truncate(filled + read);
+                if unread.is_empty() {
+                    // What waits holds no memory.
+                    *unread = BytesMut::new();
+                }
                 received
             })
             .await;

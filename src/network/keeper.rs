@@ -19,11 +19,12 @@ use zeroize::Zeroizing;
 
 use super::frames::{self, Incoming, Outgoing, invalid};
 use super::protocol::{Counted, MESSAGE, ToDaemon, ToNetwork};
-use super::{Confinement, border, connection, tally};
+use super::{border, connection, said, tally};
 use crate::config::NetworkSocket;
 use crate::messages::Peer;
 use crate::monitor::Monitor;
 use crate::server::{HostKeys, Rules, Turnstile as _};
+use crate::spawning::on_lasting_thread;
 
 /// What [`Supervisor`](crate::supervise::Supervisor) calls it.
 const NETWORK: &str = "network";
@@ -80,7 +81,8 @@ pub(crate) struct Start {
     /// Answers to `network`.
     pub(crate) program: PathBuf,
     pub(crate) log_json: bool,
-    pub(crate) confinement: Confinement,
+    /// The uid and gid that it takes, when this is root.
+    pub(crate) uid: Option<u32>,
     /// Where it comes to by itself; `None`: it is started.
     pub(crate) socket: Option<NetworkSocket>,
     pub(crate) host_keys: HostKeys,
@@ -235,8 +237,13 @@ impl Running {
             Some(door) => (door.next().await.map_err(NetworkError::Spawn)?, None),
             None => {
                 let (here, there) = frames::pair().map_err(NetworkError::Spawn)?;
-                let child = command(start, there).spawn();
-                (here, Some(child.map_err(NetworkError::Spawn)?))
+                let mut command = command(start, there);
+                let child = on_lasting_thread(move || command.spawn()).await;
+                let mut child = child.flatten().map_err(NetworkError::Spawn)?;
+                if let Some(log) = child.stderr.take() {
+                    tokio::spawn(said::pass_on(log, start.log_json));
+                }
+                (here, Some(child))
             }
         };
         let (incoming, outgoing) = frames::on(here);
@@ -298,6 +305,9 @@ impl Running {
         listener: &mut Option<OwnedFd>,
     ) -> io::Result<()> {
         let connections = TaskTracker::new();
+        let over = CancellationToken::new();
+        // Whatever it has done with the other ends: what it carried ends with it.
+        let _over = over.clone().drop_guard();
         let mut rules = start.rules.clone();
         let mut stopping = false;
         loop {
@@ -308,7 +318,8 @@ impl Running {
                     };
                     match (frame.message()?, frame.descriptor.take()) {
                         (ToDaemon::Connected(peer), Some(socket)) => {
-                            attend(monitor, &connections, peer, socket)?;
+                            let carried = (&connections, &over);
+                            attend(monitor, carried, peer, socket)?;
                         }
                         // Its other end is closed by now, and the connection with it.
                         (ToDaemon::Connected(peer), None) => {
@@ -344,7 +355,7 @@ impl Running {
 /// Begins the conversation with a connection.
 fn attend(
     monitor: &Arc<Monitor>,
-    connections: &TaskTracker,
+    (connections, over): (&TaskTracker, &CancellationToken),
     peer: Peer,
     socket: OwnedFd,
 ) -> io::Result<()> {
@@ -358,7 +369,8 @@ fn attend(
     let channels = sessions.saturating_add(CHANNELS);
     let socket = frames::on_sent(socket)?;
     let conversation = monitor.converse(border::peer(peer));
-    connections.spawn(connection::inside(socket, conversation, channels));
+    let over = over.child_token();
+    connections.spawn(connection::inside(socket, conversation, channels, over));
     Ok(())
 }
 
@@ -374,22 +386,19 @@ fn count(monitor: &Monitor, counted: Counted) {
 /// With an environment of its own: the daemon's may hold what opens other doors. And out of the terminal's foreground: Ctrl-C
 /// is for the daemon, which tells it.
 fn command(start: &Start, control: OwnedFd) -> Command {
-    let Confinement { uid } = start.confinement;
     let mut command = Command::new(&start.program);
     command
-        .arg("network")
+        .args(["network", "--log-json"])
         .env_clear()
         .stdin(Stdio::from(control))
         .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    if let Some(uid) = uid {
+    if let Some(uid) = start.uid {
         command.args(["--uid", &uid.to_string()]);
     }
-    if start.log_json {
-        command.arg("--log-json");
-    }
-    for kept in ["RUST_LOG", "RUST_BACKTRACE", "NO_COLOR"] {
+    for kept in ["RUST_LOG", "RUST_BACKTRACE"] {
         if let Some(value) = std::env::var_os(kept) {
             command.env(kept, value);
         }

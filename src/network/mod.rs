@@ -17,6 +17,7 @@ mod frames;
 mod keeper;
 mod process;
 mod protocol;
+mod said;
 mod tally;
 
 pub use self::border::understood;

@@ -58,6 +58,7 @@ mod shell;
 mod shipping;
 mod single_sign_on;
 mod streams;
+mod taken_over;
 mod time;
 mod tunnel;
 mod words;

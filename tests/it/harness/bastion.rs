@@ -83,12 +83,22 @@ impl Bastion {
         self.is_ordinary(WITHOUT_NAMESPACES);
     }
 
-    fn is_ordinary(&mut self, started_by: &'static str) {
-        // Where that user can reach it.
+    /// From the next start on nothing can be written to its log.
+    pub(crate) fn has_a_full_log(&mut self) {
+        self.has_a_program();
+        self.started_by = Some(r#"exec "$@" 2>/dev/full"#);
+    }
+
+    fn has_a_program(&self) {
         let program = self.path().join("bin/bastion-audit");
         std::fs::hard_link(env!("CARGO_BIN_EXE_bastion-audit"), &program)
             .or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_bastion-audit"), &program).map(drop))
             .unwrap();
+    }
+
+    fn is_ordinary(&mut self, started_by: &'static str) {
+        // Where that user can reach it.
+        self.has_a_program();
         // The cluster's own is in a directory of root's.
         let kubeconfig = self.path().join("test.kubeconfig");
         let cluster = std::fs::read_to_string(&kubeconfig).unwrap();
