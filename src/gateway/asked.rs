@@ -34,6 +34,8 @@ const METHODS: [Method; 7] = [
 /// From a request to its answer's head, where it is not in the request's nature to wait. The API server's own limit is
 /// a minute unless it was told otherwise.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// For a small body to come whole, once its head has.
+const BODY: Duration = Duration::from_secs(30);
 
 /// A request that may be forwarded.
 pub(super) struct Asked {
@@ -238,11 +240,7 @@ async fn take(
         .is_some_and(|size| size <= MAX_KEPT as u64);
     match capture {
         Some(mut capture) if small => {
-            let limited = Limited::new(body, MAX_KEPT);
-            let bytes = match limited.collect().await {
-                Ok(collected) => collected.to_bytes(),
-                Err(_) => return Err(Sorry::bad("the request's body did not come whole")),
-            };
+            let bytes = whole(session, body).await?;
             capture.feed(&bytes);
             let kept = capture.finish();
             intent.body = kept.body;
@@ -251,6 +249,22 @@ async fn take(
             Ok(AskedBody::Here(bytes))
         }
         capture => Ok(AskedBody::Passing(body, capture)),
+    }
+}
+
+/// A body of at most [`MAX_KEPT`], in time.
+async fn whole(session: &ApiSession, body: Incoming) -> Result<Bytes, Sorry> {
+    let read = async {
+        let _reading = session.reading().await;
+        Limited::new(body, MAX_KEPT).collect().await
+    };
+    match tokio::time::timeout(BODY, read).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(_)) => Err(Sorry::bad("the request's body did not come whole")),
+        Err(_) => Err(Sorry::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "the request's body did not come in time",
+        )),
     }
 }
 

@@ -30,13 +30,11 @@ pub(super) struct Exchange {
 
 impl Exchange {
     /// Puts the intent on record. Nothing is forwarded before this has returned.
-    pub(super) async fn begin(session: &Arc<ApiSession>, intent: Intent) -> Result<Self, Sorry> {
-        let place = session.place().ok_or_else(|| {
-            Sorry::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "this session has too many requests open at once; end some first",
-            )
-        })?;
+    pub(super) async fn begin(
+        session: &Arc<ApiSession>,
+        place: OwnedSemaphorePermit,
+        intent: Intent,
+    ) -> Result<Self, Sorry> {
         match session.parts().recording.intent(intent).await {
             Ok(number) => Ok(Self {
                 session: Arc::clone(session),

@@ -32,6 +32,13 @@ pub(super) async fn answer(
     admission: Admission,
     request: Result<Request<Incoming>, Violation>,
 ) -> Response<AnswerBody> {
+    // Before anything of it is read: what waits is counted too.
+    let Some(place) = session.place() else {
+        return own(&Sorry::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "this session has too many requests open at once; end some first",
+        ));
+    };
     let upgrade;
     let (asked, intent) = match request {
         Ok(mut request) => {
@@ -43,7 +50,7 @@ pub(super) async fn answer(
             Asked::none(violation)
         }
     };
-    let mut exchange = match Exchange::begin(&session, intent).await {
+    let mut exchange = match Exchange::begin(&session, place, intent).await {
         Ok(exchange) => exchange,
         Err(sorry) => return own(&sorry),
     };

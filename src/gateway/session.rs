@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::HeaderValue;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,6 +17,9 @@ use crate::session::SessionId;
 
 /// Requests of one session that are open at once. Watches are among them.
 const OPEN_REQUESTS: usize = 1024;
+
+/// Bodies of one session that are read at once before their requests go on: 64 KiB each at most.
+const READING: usize = 64;
 
 /// From the end of a request to its outcome being with the kernel. Longer than the next request of a busy client takes
 /// to come.
@@ -67,6 +70,7 @@ pub struct ApiSession {
     /// What the API server's own audit log shows.
     agent: String,
     open: Arc<Semaphore>,
+    reading: Semaphore,
     tasks: TaskTracker,
     /// Outcomes wait, and somebody sees to it that they are carried.
     carried_soon: AtomicBool,
@@ -80,6 +84,7 @@ impl ApiSession {
             parts,
             agent,
             open: Arc::new(Semaphore::new(OPEN_REQUESTS)),
+            reading: Semaphore::new(READING),
             tasks: TaskTracker::new(),
             carried_soon: AtomicBool::new(false),
         })
@@ -107,6 +112,20 @@ impl ApiSession {
     /// A place for one request more.
     pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.open).try_acquire_owned().ok()
+    }
+
+    /// How many more may be open, and read.
+    #[cfg(test)]
+    pub(super) fn place_count(&self) -> (usize, usize) {
+        (
+            self.open.available_permits(),
+            self.reading.available_permits(),
+        )
+    }
+
+    /// For as long as a body is read that is kept whole; waits for others of this session. `None` never comes: it is never closed.
+    pub(super) async fn reading(&self) -> Option<SemaphorePermit<'_>> {
+        self.reading.acquire().await.ok()
     }
 
     /// In whose name a request is that is made now.

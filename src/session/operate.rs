@@ -230,7 +230,8 @@ impl Session {
             &mut self.lease,
             &api.in_use,
             recording,
-            &renewing
+            &renewing,
+            self.grant.ttl(),
         ));
         let ended = tokio::select! {
             // In this order: whoever ends a session ends its connection next, and the record must say why.

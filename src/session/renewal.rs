@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::audit::Event;
 use crate::clock;
+use crate::config::CredentialTtl;
 use crate::mint::{Acting, Lease, Minter};
 use crate::monitor::Monitor;
 use crate::recording::OpenRecording;
@@ -22,6 +23,7 @@ pub(super) async fn renewals(
     in_use: &watch::Sender<Acting>,
     recording: &OpenRecording,
     renewing: &AtomicBool,
+    ttl: CredentialTtl,
 ) -> String {
     if let Acting::Impersonating(_) = lease.acting() {
         // There is nothing that ends before the session does.
@@ -30,7 +32,7 @@ pub(super) async fn renewals(
     // Of the token that is in use. A newer one that could not be recorded is none.
     let mut expires = lease.expires();
     loop {
-        sleep(until_renewal(expires, monitor.clock.now())).await;
+        sleep(until_renewal(expires, monitor.clock.now(), ttl)).await;
         renewing.store(true, Ordering::Relaxed);
         let renewed = renew(monitor, lease, recording).await;
         renewing.store(false, Ordering::Relaxed);
@@ -78,7 +80,25 @@ async fn renew(
         .map_err(|error| format!("its renewed credential could not be recorded: {error}"))
 }
 
-/// Two thirds through a token's remaining life, but not more often than every five seconds.
-fn until_renewal(expires: Timestamp, now: Timestamp) -> Duration {
-    (clock::remaining(expires, now) * 2 / 3).max(Duration::from_secs(5))
+/// Two thirds through a token's remaining life, but not more often than every five seconds. By a clock that is behind it would
+/// have more left than it was given.
+fn until_renewal(expires: Timestamp, now: Timestamp, ttl: CredentialTtl) -> Duration {
+    let left = clock::remaining(expires, now).min(Duration::from_secs(ttl.as_secs().into()));
+    (left * 2 / 3).max(Duration::from_secs(5))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_behind_lets_no_token_end() {
+        let ttl = CredentialTtl::from_secs(900).unwrap();
+        let expires: Timestamp = "2026-01-01T12:15:00Z".parse().unwrap();
+        let at = |now: &str| until_renewal(expires, now.parse().unwrap(), ttl).as_secs();
+        assert_eq!(at("2026-01-01T12:00:00Z"), 600);
+        assert_eq!(at("2026-01-01T11:00:00Z"), 600);
+        assert_eq!(at("2026-01-01T12:09:00Z"), 240);
+        assert_eq!(at("2026-01-01T13:00:00Z"), 5);
+    }
 }

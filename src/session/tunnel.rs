@@ -208,7 +208,8 @@ impl Tunnel {
             &mut self.lease,
             &api.in_use,
             &self.recording,
-            &renewing
+            &renewing,
+            self.grant.ttl(),
         ));
         let mut time_over = std::pin::pin!(sleep(clock::remaining(
             self.grant.ends(),

@@ -271,6 +271,33 @@ async fn what_is_proxied_is_on_record_before_it_passes() {
     );
 }
 
+/// Each holds what it has said so far.
+#[tokio::test]
+async fn bodies_that_do_not_come_whole_are_counted_and_few_are_read_at_once() {
+    let bench = Bench::new(|mut stream: ServerStream| async move {
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    })
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..100 {
+        let mut stream = bench.connect(&[], Admission::Inside).await;
+        let head = "POST /api/v1/namespaces/shop/pods HTTP/1.1\r\nhost: kubernetes\r\n\
+             content-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"kind\":";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        held.push(stream);
+    }
+    let free = || bench.session.place_count();
+    let until = tokio::time::Instant::now() + Duration::from_secs(20);
+    while free() > (1024 - 100, 0) && tokio::time::Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(
+        free(),
+        (1024 - 100, 0),
+        "a hundred are open, and as many are read as may be"
+    );
+}
+
 #[tokio::test]
 async fn requests_at_once_are_bounded() {
     let bench = Bench::new(|mut stream: ServerStream| async move {
