@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use proptest::prelude::*;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::frames::{self, Incoming, Outgoing};
 use super::protocol::{Asked, MESSAGE, ToConnection};
@@ -331,7 +332,12 @@ fn connection(most: usize) -> (Socket, mpsc::Receiver<Envelope>, mpsc::Sender<Or
         asks,
         orders: ordered,
     };
-    tokio::spawn(connection::inside(inside, link, most));
+    tokio::spawn(connection::inside(
+        inside,
+        link,
+        most,
+        CancellationToken::new(),
+    ));
     (outside, asked, orders)
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bastion_audit::clock::{Clock as _, SystemClock};
 use bastion_audit::config::{self, Name};
-use bastion_audit::daemon::{Daemon, Unserved};
+use bastion_audit::daemon::Daemon;
 use bastion_audit::messages::{Answer, Ask, Command, Offer, Open, Order, Peer, SessionEvent};
 use bastion_audit::totp::{self, Hidden};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -28,15 +28,17 @@ const SAID: &str = "TAKEN_OVER";
 /// What it does.
 const DOES: &str = "TAKEN_OVER_DOES";
 const CLAIMS: &str = "claims keys and addresses";
+const STAYS: &str = "stays when it is told to go";
 const CROSSES: &str = "holds both ends of what should have one";
 
 /// A daemon that has this test's own program speak SSH, and where that says what came of it.
 async fn served_by_another(bastion: &Bastion, does: &str) -> (Daemon, PathBuf) {
+    bastion.has_a_program();
     let said = bastion.path().join("said");
     let program = bastion.path().join("program");
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = network ] || exec {real} \"$@\"\n{SAID}={said} {DOES}='{does}' exec {own} --ignored --exact {test}\n",
-        real = env!("CARGO_BIN_EXE_bastion-audit"),
+        real = bastion.path().join("bin/bastion-audit").display(),
         said = said.display(),
         own = std::env::current_exe().unwrap().display(),
         test = "taken_over::child_that_is_somebody_elses",
@@ -98,25 +100,65 @@ async fn in_other_hands_it_claims_keys_and_addresses_and_nothing_else() {
 /// Nobody at the other end of a socket is an end; oneself at the other end is none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_it_carried_ends_with_it_whoever_holds_the_other_ends() {
-    let bastion = Bastion::prepare(|documents| documents);
+    // Its sandboxes are real ones.
+    let bastion = Bastion::prepare(|documents| {
+        documents.replace(
+            "sandbox: {",
+            "sandbox: {readOnlyPaths: [bin/bastion-audit], ",
+        )
+    });
     let (daemon, said) = served_by_another(&bastion, CROSSES).await;
     let (stop, now) = (CancellationToken::new(), CancellationToken::new());
-    let serving: tokio::task::JoinHandle<Result<(), Unserved>> =
-        tokio::spawn(daemon.serve(stop.clone(), now.clone()));
+    let serving = tokio::spawn(daemon.serve(stop.clone(), now.clone()));
     let tried = tried(said).await;
     assert_eq!(tried["one session"], "Yes");
     assert_eq!(tried["another at its other end"], "Yes");
     assert_eq!(tried["what has no end"], "ended");
     // It has ended since.
-    let bastion = tokio::task::spawn_blocking(move || {
-        eventually("the ends of both sessions", || {
-            let events = bastion.events();
-            let ended = events.iter().filter(|it| it["event"] == "session.closed");
-            (ended.count() == 2).then_some(())
+    let ended = tokio::task::spawn_blocking(move || {
+        let ended = eventually("the ends of both sessions", || {
+            let mut events = bastion.events();
+            events.retain(|it| it["event"] == "session.closed");
+            (events.len() == 2).then_some(events)
         });
+        (bastion, ended)
+    });
+    let (_bastion, ended) = ended.await.unwrap();
+    for event in ended {
+        let reason = event["ended"]["reason"].as_str();
+        assert_eq!(reason, Some("the client went away"), "{event}");
+    }
+    stop.cancel();
+    now.cancel();
+    serving.await.unwrap().unwrap();
+}
+
+/// An order to go is for the client to hear, not for whoever passes it on to obey.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_is_locked_out_is_answered_nothing_more_whoever_keeps_the_connection() {
+    let bastion = Bastion::prepare(|documents| documents);
+    let (daemon, said) = served_by_another(&bastion, STAYS).await;
+    let (stop, now) = (CancellationToken::new(), CancellationToken::new());
+    let serving = tokio::spawn(daemon.serve(stop.clone(), now.clone()));
+    let proven = tried(said.clone()).await;
+    assert_eq!(proven["proven"], "Yes");
+    let locking = tokio::task::spawn_blocking(move || {
+        let lock = [
+            "identity",
+            "operator-a",
+            "--for",
+            "1h",
+            "--reason",
+            "a test",
+        ];
+        let output = bastion.cli(&[&["lock"], &lock[..]].concat());
+        assert!(output.status.success(), "{output:?}");
         bastion
     });
-    drop(bastion.await.unwrap());
+    let _bastion = locking.await.unwrap();
+    let after = tried(after(&said)).await;
+    assert_eq!(after["told"], "an order");
+    assert_eq!(after["after that"], "ended");
     stop.cancel();
     now.cancel();
     serving.await.unwrap().unwrap();
@@ -265,10 +307,11 @@ fn child_that_is_somebody_elses() {
         drop((&control).read_to_end(&mut Vec::new()));
         return;
     }
-    if std::env::var(DOES).unwrap() == CROSSES {
-        return tell(&said, &crosses(&control, &keys));
+    match std::env::var(DOES).unwrap().as_str() {
+        CROSSES => return tell(&said, &crosses(&control, &keys)),
+        STAYS => stays(&control, &keys, &said),
+        _ => tell(&said, &claims(&control, &keys)),
     }
-    tell(&said, &claims(&control, &keys));
     // Until the daemon is gone.
     drop((&control).read_to_end(&mut Vec::new()));
     drop(io::stderr().flush());
@@ -278,6 +321,19 @@ fn tell(said: &Path, tried: &BTreeMap<&str, String>) {
     let whole = said.with_extension("part");
     std::fs::write(&whole, serde_json::to_string(tried).unwrap()).unwrap();
     std::fs::rename(whole, said).unwrap();
+}
+
+fn stays(control: &UnixStream, keys: &Path, said: &Path) {
+    let claimed = Claimed::new(control);
+    let proven = claimed.claims(&keys.join("operator-a.pub"), "viewer");
+    tell(said, &BTreeMap::from([("proven", proven)]));
+    let told = claimed.answer();
+    let tried = BTreeMap::from([("told", told), ("after that", claimed.answer())]);
+    tell(&after(said), &tried);
+}
+
+fn after(said: &Path) -> PathBuf {
+    said.with_file_name("said-after-that")
 }
 
 fn crosses(control: &UnixStream, keys: &Path) -> BTreeMap<&'static str, String> {

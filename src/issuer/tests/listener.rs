@@ -181,7 +181,8 @@ async fn who_comes_a_hundred_times_keeps_nobody_else_out() {
     for _ in 0..200 {
         silent.push(from(1).await.unwrap());
     }
-    let asked = tokio::time::timeout(Duration::from_secs(3), served.asked(&get("/b/jwks.json")));
+    let document = get("/b/jwks.json");
+    let asked = tokio::time::timeout(Duration::from_secs(3), served.asked(&document));
     let answer = asked.await.expect("it had to wait");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     // And who is too many is not kept waiting, nor who does not get on with the handshake.

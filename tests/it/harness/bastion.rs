@@ -89,7 +89,8 @@ impl Bastion {
         self.started_by = Some(r#"exec "$@" 2>/dev/full"#);
     }
 
-    fn has_a_program(&self) {
+    /// A copy where sandboxes can be shown it.
+    pub(crate) fn has_a_program(&self) {
         let program = self.path().join("bin/bastion-audit");
         std::fs::hard_link(env!("CARGO_BIN_EXE_bastion-audit"), &program)
             .or_else(|_| std::fs::copy(env!("CARGO_BIN_EXE_bastion-audit"), &program).map(drop))
