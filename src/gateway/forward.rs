@@ -50,9 +50,18 @@ pub(super) async fn answer(
             Asked::none(violation)
         }
     };
-    let mut exchange = match Exchange::begin(&session, place, intent).await {
-        Ok(exchange) => exchange,
-        Err(sorry) => return own(&sorry),
+    // On a task of its own: a client that goes now leaves no intent without an outcome.
+    let begin = {
+        let session = Arc::clone(&session);
+        async move { Exchange::begin(&session, place, intent).await }
+    };
+    let mut exchange = match session.tasks().spawn(begin).await {
+        Ok(Ok(exchange)) => exchange,
+        Ok(Err(sorry)) => return own(&sorry),
+        Err(_) => {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            return own(&Sorry::new(status, "the request could not be begun"));
+        }
     };
     let answered = match asked {
         Ok(mut asked) => match (asked.stream.take(), upgrade) {

@@ -121,7 +121,8 @@ impl PodStream {
         Ok(Self {
             journal: Journal::new(parts.session.clone(), parts.request),
             agreed,
-            tty: ask.tty,
+            // What an attach says of itself is no reason not to look.
+            tty: ask.tty && ask.kind == StreamKind::Exec,
             child,
             parts,
         })

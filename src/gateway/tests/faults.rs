@@ -271,6 +271,23 @@ async fn what_is_proxied_is_on_record_before_it_passes() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_that_ask_and_go_leave_no_intent_without_an_outcome() {
+    let bench = Bench::new(|mut stream: ServerStream| async move {
+        drop(stream.read_to_end(&mut Vec::new()).await);
+    })
+    .await;
+    for _ in 0..200 {
+        let mut stream = bench.connect(&[], Admission::Inside).await;
+        let ask = b"GET /api HTTP/1.1\r\nhost: kubernetes\r\n\r\n";
+        stream.write_all(ask).await.unwrap();
+        stream.flush().await.unwrap();
+    }
+    // The last of them is served by then.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!bench.record().await.is_empty());
+}
+
 /// Each holds what it has said so far.
 #[tokio::test]
 async fn bodies_that_do_not_come_whole_are_counted_and_few_are_read_at_once() {

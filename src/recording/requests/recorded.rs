@@ -9,7 +9,8 @@ use super::line::{
     Answered, Asked, Done, First, Noted, VERSION, check_length, file_size, forward_size, line,
     portion, shorten,
 };
-use super::{Child, Intent, Note, Outcome, Parent, RequestNumber};
+use super::{Child, Intent, Note, Outcome, Parent, PodStream, RequestNumber};
+use crate::config::RecordInput;
 use crate::recording::writing::{Inner, Writing};
 use crate::recording::{Kind, OpenRecording, RecordingError, code};
 use crate::session::SessionId;
@@ -198,11 +199,12 @@ impl OpenRecording {
         metadata.terminal = child
             .tty
             .then(|| terminal(metadata.terminal.take(), child.size));
-        let recording = self
-            .0
-            .recorder
-            .open(metadata, self.0.keeping.clone())
-            .await?;
+        let mut keeping = self.0.keeping.clone();
+        // A client may say what it likes: a kubelet attaches by what the container has.
+        if child.stream == PodStream::PodAttach && keeping.record_input == RecordInput::Auto {
+            keeping.record_input = RecordInput::Always;
+        }
+        let recording = self.0.recorder.open(metadata, keeping).await?;
         self.note(child.request, Note::Child(id)).await?;
         Ok(recording)
     }

@@ -208,6 +208,26 @@ async fn an_index_that_a_crash_left_is_closed_with_its_recording_and_its_streams
     }
 }
 
+/// A kubelet attaches by what the container has, whatever a client says of a terminal.
+#[tokio::test]
+async fn what_is_typed_into_an_attach_is_kept_whatever_it_says_of_itself() {
+    let store = FaultyStore::new(Fault::None);
+    let recording = begin(&store).await;
+    let asked = asks("create", &[Mark::Exec]);
+    recording.intent(asked).await.unwrap();
+    for (stream, kept) in [(PodStream::PodAttach, true), (PodStream::PodExec, false)] {
+        let asked = Child {
+            stream,
+            tty: true,
+            ..exec()
+        };
+        let child = recording.child(asked).await.unwrap();
+        child.input(b"rm -rf /\n").await.unwrap();
+        let cast = String::from_utf8(store.cast(child.id()).unwrap()).unwrap();
+        assert_eq!(cast.contains("rm -rf"), kept, "{cast}");
+    }
+}
+
 #[tokio::test]
 async fn an_index_that_lies_is_not_believed() {
     let first = "{\"version\":1,\"session\":\"01M85QXXW06MENMG336WC0DT93\"}\n";
