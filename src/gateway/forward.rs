@@ -9,6 +9,7 @@ use http::header::{HOST, HeaderName, HeaderValue, USER_AGENT};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use tokio::sync::oneshot;
 
 use super::acting::authorize;
 use super::answer::{AnswerBody, Answering, BodyError, RequestBody, whole};
@@ -18,7 +19,7 @@ use super::front::Violation;
 use super::headers::{onward, strip_hop_by_hop};
 use super::session::{Admission, ApiSession};
 use super::status::Sorry;
-use super::streams::{Ask, PodStream, StreamParts};
+use super::streams::{Agreed, Ask, PodStream, StreamParts};
 use super::upstream::{Arriving, AskError};
 use crate::causes::causes;
 use crate::recording::requests::{Note, RecordedBody, RequestNumber};
@@ -55,7 +56,7 @@ pub(super) async fn answer(
         let session = Arc::clone(&session);
         async move { Exchange::begin(&session, place, intent).await }
     };
-    let mut exchange = match session.tasks().spawn(begin).await {
+    let exchange = match session.tasks().spawn(begin).await {
         Ok(Ok(exchange)) => exchange,
         Ok(Err(sorry)) => return own(&sorry),
         Err(_) => {
@@ -63,28 +64,29 @@ pub(super) async fn answer(
             return own(&Sorry::new(status, "the request could not be begun"));
         }
     };
-    let answered = match asked {
-        Ok(mut asked) => match (asked.stream.take(), upgrade) {
-            (Some(ask), Some(upgrade)) => {
-                stream(&session, asked, ask, upgrade, &mut exchange).await
-            }
-            _ => forward(&session, asked, &exchange)
-                .await
-                .map(Answered::Goes),
-        },
-        Err(sorry) => Err(sorry),
+    let mut asked = match asked {
+        Ok(asked) => asked,
+        Err(sorry) => return refused(exchange, &sorry),
     };
-    match answered {
-        Ok(Answered::Goes(answer)) => {
-            exchange.answered(answer.status());
-            answer.map(|body| Answering::new(body, exchange).boxed_unsync())
-        }
-        Ok(Answered::Leaves(answer)) => answer.map(|()| whole(Bytes::new())),
-        Err(sorry) => {
-            exchange.refused(&sorry);
-            own(&sorry)
-        }
+    match (asked.stream.take(), upgrade) {
+        (Some(ask), Some(upgrade)) => stream(&session, asked, ask, upgrade, exchange).await,
+        _ => match forward(&session, asked, &exchange).await {
+            Ok(answer) => goes(answer, exchange),
+            Err(sorry) => refused(exchange, &sorry),
+        },
     }
+}
+
+/// By the API server.
+fn goes(answer: Response<Arriving>, mut exchange: Exchange) -> Response<AnswerBody> {
+    exchange.answered(answer.status());
+    answer.map(|body| Answering::new(body, exchange).boxed_unsync())
+}
+
+/// By ourselves.
+fn refused(exchange: Exchange, sorry: &Sorry) -> Response<AnswerBody> {
+    exchange.refused(sorry);
+    own(sorry)
 }
 
 /// Answers a request for which there is no session; whoever has no business here does not even learn why.
@@ -98,14 +100,6 @@ pub(super) fn refuse(
         Ok(Err(stranger)) => own(&stranger),
         Err(violation) => own(&Sorry::bad(violation.to_string())),
     }
-}
-
-/// How a request is answered.
-enum Answered {
-    /// By the API server.
-    Goes(Response<Arriving>),
-    /// 101: the connection is a stream's from here on.
-    Leaves(Response<()>),
 }
 
 async fn forward(
@@ -132,11 +126,8 @@ async fn stream(
     asked: Asked,
     ask_for: Ask,
     client: hyper::upgrade::OnUpgrade,
-    exchange: &mut Exchange,
-) -> Result<Answered, Sorry> {
-    let refused =
-        |refused: super::streams::Refused| Sorry::new(refused.status(), refused.to_string());
-    let opening = ask_for.upstream().map_err(refused)?;
+    exchange: Exchange,
+) -> Response<AnswerBody> {
     let parts = StreamParts {
         session: session.parts().recording.clone(),
         request: exchange.number(),
@@ -145,36 +136,80 @@ async fn stream(
         over: session.over().clone(),
         unrecorded: session.parts().unrecorded.clone(),
     };
+    let agreed = match agree(session, asked, &ask_for, &exchange).await {
+        Ok(Agreement::Reached(agreed)) => agreed,
+        Ok(Agreement::Declined(answer)) => return goes(answer, exchange),
+        Err(sorry) => return refused(exchange, &sorry),
+    };
+    let AgreedUpon {
+        agreed,
+        headers,
+        upstream,
+    } = agreed;
+    let (tell, opened) = oneshot::channel();
+    // From here on whatever becomes of the client: what is opened is sealed.
+    session.tasks().spawn(async move {
+        let stream = PodStream::open(parts, &ask_for, agreed).await;
+        let Ok(stream) = stream else {
+            let sorry = Sorry::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "this stream could not be recorded, so it was not opened, and the session ends",
+            );
+            drop(tell.send(refused(exchange, &sorry)));
+            return;
+        };
+        let mut exchange = exchange;
+        let _place = exchange.taken_over();
+        let mut response = Response::new(whole(Bytes::new()));
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *response.headers_mut() = headers;
+        drop(tell.send(response));
+        let client = async { client.await.map(hyper_util::rt::TokioIo::new) };
+        let upstream = async { upstream.await.map(hyper_util::rt::TokioIo::new) };
+        stream.run(client, upstream).await;
+    });
+    opened.await.unwrap_or_else(|_| {
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        own(&Sorry::new(status, "this stream could not be opened"))
+    })
+}
+
+/// What the API server makes of a stream that is asked for.
+enum Agreement {
+    Reached(AgreedUpon),
+    /// It answers like any other request.
+    Declined(Response<Arriving>),
+}
+
+struct AgreedUpon {
+    agreed: Agreed,
+    /// Of the answer to the client.
+    headers: http::HeaderMap,
+    upstream: hyper::upgrade::OnUpgrade,
+}
+
+async fn agree(
+    session: &Arc<ApiSession>,
+    asked: Asked,
+    ask_for: &Ask,
+    exchange: &Exchange,
+) -> Result<Agreement, Sorry> {
+    let refused =
+        |refused: super::streams::Refused| Sorry::new(refused.status(), refused.to_string());
+    let opening = ask_for.upstream().map_err(refused)?;
     let mut request = onwards(session, asked, exchange).await?;
     request.headers_mut().extend(opening.headers().clone());
     let mut answer = ask(session, request, None).await?;
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         strip_hop_by_hop(answer.headers_mut());
-        return Ok(Answered::Goes(answer));
+        return Ok(Agreement::Declined(answer));
     }
     let agreed = opening.answered(answer.headers()).map_err(refused)?;
-    let headers = ask_for.answer(agreed).map_err(refused)?;
-    let unrecorded = |_| {
-        Sorry::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "this stream could not be recorded, so it was not opened, and the session ends",
-        )
-    };
-    let stream = PodStream::open(parts, &ask_for, agreed)
-        .await
-        .map_err(unrecorded)?;
-    let upstream = hyper::upgrade::on(&mut answer);
-    let place = exchange.taken_over();
-    session.tasks().spawn(async move {
-        let client = async { client.await.map(hyper_util::rt::TokioIo::new) };
-        let upstream = async { upstream.await.map(hyper_util::rt::TokioIo::new) };
-        stream.run(client, upstream).await;
-        drop(place);
-    });
-    let mut response = Response::new(());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    *response.headers_mut() = headers;
-    Ok(Answered::Leaves(response))
+    Ok(Agreement::Reached(AgreedUpon {
+        agreed,
+        headers: ask_for.answer(agreed).map_err(refused)?,
+        upstream: hyper::upgrade::on(&mut answer),
+    }))
 }
 
 /// The request to the API server: the client's, in the session's name.
