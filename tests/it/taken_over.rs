@@ -125,7 +125,7 @@ async fn what_it_carried_ends_with_it_whoever_holds_the_other_ends() {
     });
     let (_bastion, ended) = ended.await.unwrap();
     for event in ended {
-        let reason = event["ended"]["reason"].as_str();
+        let reason = event["ended"]["cut"]["reason"].as_str();
         assert_eq!(reason, Some("the client went away"), "{event}");
     }
     stop.cancel();
