@@ -162,9 +162,10 @@ impl Daemon {
         storage::keep(&room, bastion.recordings.reserve).await;
         let strangers = Strangers::default();
         let attempts = Attempts::default();
+        let providers = Providers::new(Arc::clone(&clock));
         let pages = LoginPages {
             attempts: attempts.clone(),
-            providers: Providers::new(Arc::clone(&clock)),
+            providers: providers.clone(),
             in_force: reloads.in_force.clone(),
             audit: audit.clone(),
             strangers: strangers.clone(),
@@ -210,6 +211,7 @@ impl Daemon {
             locking,
             codes,
             attempts,
+            providers,
             sign_ons,
             taking_back: tokio::sync::Mutex::default(),
             audit,

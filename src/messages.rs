@@ -47,6 +47,10 @@ pub enum Ask {
     Code(Hidden),
     /// The client is ready to be given a link to sign in by, after [`Answer::SignOn`] only.
     Link,
+    /// The client would rather type a code at the provider, after an [`Answer::Link`] that says that it may.
+    Device,
+    /// The client waits until somebody has typed it, after [`Answer::Device`] and [`Answer::NotYet`] only.
+    Wait,
     /// A session channel asks to run something. Goes with a [`SessionLink`].
     Open(Open),
     /// Something that is not a session was refused here: say so in the audit log.
@@ -93,8 +97,22 @@ pub enum Answer {
         settled: bool,
     },
     /// To [`Ask::Link`]: where to sign in. Ask for the code that is shown there.
-    Link(String),
-    /// To [`Ask::Code`] and [`Ask::Link`]: no, and another try is of no use. The client, whose key has signed, may read why.
+    Link {
+        /// The link.
+        to: String,
+        /// Whether [`Ask::Device`] is an answer to it.
+        or_device: bool,
+    },
+    /// To [`Ask::Device`]: what is to be typed where.
+    Device {
+        /// The provider's page, printable ASCII.
+        at: String,
+        /// The code, printable ASCII.
+        code: Hidden,
+    },
+    /// To [`Ask::Wait`]: nobody has typed it yet. Ask again.
+    NotYet,
+    /// To [`Ask::Code`], [`Ask::Link`], [`Ask::Device`] and [`Ask::Wait`]: no, and another try is of no use. The client, whose key has signed, may read why.
     NoBecause(String),
 }
 

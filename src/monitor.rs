@@ -1,5 +1,6 @@
 //! The side that decides: one conversation with each connection, one task for each session.
 
+mod device;
 mod sign_on;
 
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use crate::messages::{
     Answer, Ask, Command, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink,
 };
 use crate::mint::Leases;
-use crate::oidc::{Attempts, SignOnStore, Ticket};
+use crate::oidc::{Attempts, Providers, SignOnStore, Ticket};
 use crate::policy;
 use crate::recording::{Recorder, Recordings};
 use crate::revoke;
@@ -59,6 +60,8 @@ pub struct Monitor {
     pub codes: Codes,
     /// Who is about to sign in in a browser.
     pub attempts: Attempts,
+    /// Whom to ask about those who sign in without one.
+    pub providers: Providers,
     /// Keeps what providers have said; what counts stands in the configuration.
     pub sign_ons: SignOnStore,
     /// Held by whoever takes back what is no longer allowed.
@@ -192,6 +195,8 @@ struct Awaiting {
     wanted: Wanted,
     /// Of a link that was given.
     ticket: Option<Ticket>,
+    /// Of a code that was given instead of using it.
+    device: Option<device::Waiting>,
     typed: u32,
 }
 
@@ -281,6 +286,8 @@ impl Conversation {
             Ask::Authenticate(offer) => return self.authenticate(offer).await,
             Ask::Code(code) => return self.typed(&code).await,
             Ask::Link => return self.link().await,
+            Ask::Device => return self.device_code().await,
+            Ask::Wait => return self.wait().await,
             Ask::Open(open) => self.open(open, link),
             Ask::Ending(ending) => {
                 self.cut_own(&ending.to_string());
@@ -399,6 +406,7 @@ impl Conversation {
             identity: Some(identity),
             wanted,
             ticket: None,
+            device: None,
             typed: 0,
         });
         answer
@@ -413,6 +421,7 @@ impl Conversation {
             fingerprint: identity.proof().fingerprint(),
             certificate: identity.proof().certificate_facts(),
             factors: &identity.factors(),
+            device_flow: identity.device().map(|word| word.provider()),
             principal: &session::shown_principal(&offer.principal),
         };
         if let Err(error) = self.monitor.audit.emit(event).await {
@@ -514,11 +523,7 @@ impl Conversation {
         match awaiting.wanted {
             Wanted::Code => self.tell_code_refused(awaiting, "no code was typed").await,
             Wanted::SignOn => {
-                let asked = self.asked(awaiting);
-                let why = match awaiting.ticket {
-                    Some(_) => "no code was typed",
-                    None => "nobody has asked for a link",
-                };
+                let (asked, why) = (self.asked(awaiting), sign_on::unfinished(awaiting));
                 self.tell_not_signed_on(&asked, why.to_owned()).await;
             }
         }
@@ -560,7 +565,7 @@ impl Conversation {
         let now = self.monitor.clock.now();
         match identity::identify_again(&config, offer, &self.peer, now, identity) {
             Ok(again) if again.name() == identity.name() => {
-                *identity = again.with_code(identity.passed().copied());
+                *identity = again.with_the_rest_of(identity);
                 let locked_out = policy::locked_out(&config, identity, now).err();
                 if let Some(denial) = &locked_out {
                     self.disconnect(denial.to_string());

@@ -19,6 +19,6 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         Some(Ask::Probe(offer) | Ask::Authenticate(offer)) => {
             assert!(offer.principal.len() <= bytes.len());
         }
-        Some(Ask::Code(_) | Ask::Link | Ask::Ending(_)) | None => {}
+        Some(Ask::Code(_) | Ask::Link | Ask::Device | Ask::Wait | Ask::Ending(_)) | None => {}
     }
 });

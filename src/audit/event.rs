@@ -79,6 +79,8 @@ pub enum Event<'a> {
         /// All that was proven: `key` or `certificate`, `totp` if a one-time code was accepted now or is remembered, and `oidc` if a provider has said who it
         /// is, now or a while ago.
         factors: &'a [Factor],
+        /// By whose device flow they have signed in, for this connection and the role of the login name only.
+        device_flow: Option<&'a Name>,
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
     },

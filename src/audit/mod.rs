@@ -22,5 +22,5 @@ pub use chain::Link;
 pub use ended::{Act, Ended};
 pub use event::Event;
 pub use log::{Audit, AuditError};
-pub use sign_on::SignOnEvent;
+pub use sign_on::{SignOnEvent, SignOnFlow};
 pub use verify::{AuditFault, Fault, Verified, verify};

@@ -10,11 +10,21 @@ use crate::config::Name;
 use crate::identity::Group;
 use crate::messages::Peer;
 
+/// How somebody signs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SignOnFlow {
+    /// The authorization code flow, by a link of the daemon's.
+    Code,
+    /// The device flow (RFC 8628), which is weaker.
+    Device,
+}
+
 /// One of them; as for [`Event`](super::Event), names are stable within `v: 1`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all_fields = "camelCase")]
 pub enum SignOnEvent<'a> {
-    /// Somebody whose key has signed was given a link to sign in by.
+    /// Somebody whose key has signed was given a link to sign in by, or has asked for a code of the provider's instead.
     #[serde(rename = "sign-on.begun")]
     Begun {
         /// Who connects.
@@ -25,8 +35,11 @@ pub enum SignOnEvent<'a> {
         fingerprint: &'a str,
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
+        /// By a link, or by a code of the provider's.
+        flow: SignOnFlow,
     },
-    /// A provider has said who holds the key, and its code was typed into the ssh that it was for. Written before it counts.
+    /// A provider has said who holds the key. By a link, and the code that came of it was typed into the ssh that it was for; or by the device flow, for one
+    /// connection and the role of its login name. Written before it counts.
     #[serde(rename = "sign-on.accepted")]
     Accepted {
         /// Who connects.
@@ -37,17 +50,19 @@ pub enum SignOnEvent<'a> {
         fingerprint: &'a str,
         /// The login name that was asked for, escaped and cut to 256 characters.
         principal: &'a str,
+        /// By a link, or by a code of the provider's.
+        flow: SignOnFlow,
         /// Which provider.
         provider: &'a Name,
         /// Its `sub`.
         subject: &'a str,
         /// What its `usernameClaim` said.
         username: &'a str,
-        /// The groups that it named.
+        /// The groups that it put them into; none by the device flow.
         groups: &'a BTreeSet<Group>,
-        /// Where the browser was.
-        browser: IpAddr,
-        /// From then on it counts no more.
+        /// Where the browser was; none by the device flow, where nobody can say.
+        browser: Option<IpAddr>,
+        /// From then on it counts no more, and by the device flow no longer than its connection.
         counts_until: Timestamp,
     },
     /// Somebody whose key has signed did not sign in, or not as somebody who counts here.

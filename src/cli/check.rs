@@ -14,8 +14,9 @@ use bastion_audit::config::{
 };
 use bastion_audit::issuer::{DocumentServer, Issuer};
 use bastion_audit::launch::confine::supported_landlock_abi;
+use bastion_audit::mapping::told;
 use bastion_audit::mint::check::{Level, check_cluster};
-use bastion_audit::oidc::LoginServer;
+use bastion_audit::oidc::{LoginServer, Providers};
 use bastion_audit::policy::{Somebody, Supposed, available_to};
 use bastion_audit::server::{HostCertificates, HostKeys};
 use bastion_audit::store::s3::Bucket;
@@ -228,6 +229,9 @@ fn notes(config: &Config) -> Vec<String> {
         ));
     }
     for role in config.roles.keys() {
+        if let Some(weaker) = told::weaker(config, role) {
+            notes.push(format!("the role {role} is {weaker}"));
+        }
         if !config
             .bindings
             .values()
@@ -363,6 +367,9 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
             )?;
         }
     }
+    for (role, endpoint) in device_flows(config)? {
+        say(&format!("device flow of {role}"), endpoint)?;
+    }
     if let Some(s3) = &config.bastion.recordings.s3 {
         let bucket = Bucket::open(s3, Arc::new(SystemClock));
         let opened = bucket.map(|_| format!("bucket {}, not asked for", s3.bucket));
@@ -379,6 +386,32 @@ fn machine(out: &mut impl Write, path: &Path, config: &Config) -> anyhow::Result
         say("tool", program(tool))?;
     }
     Ok(fine)
+}
+
+/// Whether roles that opt in have a provider that takes part. Asked of the providers, for no document of ours says it.
+fn device_flows(config: &Config) -> anyhow::Result<Vec<(&Name, Result<String, String>)>> {
+    let asked = config.roles.values().filter_map(|role| {
+        let provider = config.providers.get(role.device_flow.as_ref()?)?;
+        Some((&role.name, provider))
+    });
+    let asked: Vec<_> = asked.collect();
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (runtime, providers) = (runtime()?, Providers::new(Arc::new(SystemClock)));
+    let mut found = Vec::new();
+    for (role, provider) in asked {
+        let endpoint = runtime.block_on(providers.device_endpoint(provider));
+        found.push((role, endpoint.map_err(|error| error.to_string())));
+    }
+    Ok(found)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")
 }
 
 /// Asked of the kernel: that it is enabled shows only so.
@@ -463,10 +496,7 @@ fn check_clusters(
     if let (true, Some(name)) = (chosen.is_empty(), name) {
         anyhow::bail!("no Cluster '{}' is defined", name.escape_debug());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
+    let runtime = runtime()?;
     let mut fine = true;
     for cluster in chosen {
         let report = runtime.block_on(check_cluster(cluster, config));

@@ -341,6 +341,8 @@ pub struct Role {
     pub access: RoleAccess,
     /// What must have been proven on a connection, all of it; empty: what proves an identity is enough.
     pub require: BTreeSet<Factor>,
+    /// The provider by whose device flow (RFC 8628) `oidc` may be proven too, for this role and one connection; `None`: not at all.
+    pub device_flow: Option<Name>,
 }
 
 /// What can be proven on a connection.

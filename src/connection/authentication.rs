@@ -10,7 +10,7 @@ use russh::server::Auth;
 use tokio::sync::watch;
 
 use super::Progress;
-use super::interactive::{Interactive, ask_for_code, or_sign_on, over};
+use super::interactive::{Interactive, Typed, ask_for_code, or_sign_on, over};
 use super::monitor::Monitor;
 use super::wire::Wire;
 use crate::messages::{Answer, Ask, Offer};
@@ -19,6 +19,8 @@ use crate::server::algorithms;
 
 /// How long the deciding side may take to answer about a key.
 const KEY_ANSWER: Duration = Duration::from_secs(10);
+/// And with a code of a provider's, which it asks for meanwhile.
+const DEVICE_ANSWER: Duration = Duration::from_secs(15);
 
 /// Keys asked about on one connection. russh does not count an offer that is accepted.
 const OFFERS: u32 = 20;
@@ -121,22 +123,35 @@ impl Authentication {
             None => interactive.begin(user),
             Some(answers) => match interactive.typed(user, answers) {
                 Err(auth) => auth,
-                Ok(code) => {
-                    self.tried();
-                    let answer = self.monitor.ask(Ask::Code(code), None, KEY_ANSWER).await;
-                    match answer {
-                        Answer::Yes => return Some(self.proven()),
-                        Answer::Code => return Some(self.more(Interactive::of(user))),
-                        Answer::SignOn { .. } => {
-                            return Some(self.more(Interactive::to_sign_on(user)));
-                        }
-                        answer => interactive.judged(answer),
+                Ok(typed) => match self.heard(typed).await {
+                    Answer::Yes => return Some(self.proven()),
+                    Answer::Code => return Some(self.more(Interactive::of(user))),
+                    Answer::SignOn { .. } => {
+                        return Some(self.more(Interactive::to_sign_on(user)));
                     }
-                }
+                    Answer::Device { at, code } => {
+                        interactive.shows_code(at, code);
+                        interactive.begin(user)
+                    }
+                    answer => interactive.judged(answer),
+                },
             },
         };
         self.interactive = Some(interactive);
         Some(auth)
+    }
+
+    /// What the deciding side makes of an answer.
+    async fn heard(&self, typed: Typed) -> Answer {
+        let (ask, within) = match typed {
+            Typed::Code(code) => {
+                self.tried();
+                (Ask::Code(code), KEY_ANSWER)
+            }
+            Typed::Device => (Ask::Device, DEVICE_ANSWER),
+            Typed::Waits => (Ask::Wait, KEY_ANSWER),
+        };
+        self.monitor.ask(ask, None, within).await
     }
 
     async fn proves(&mut self, offer: Offer) -> Auth {
@@ -154,7 +169,11 @@ impl Authentication {
                     .get_or_insert_with(|| Interactive::to_sign_on(&user));
                 or_sign_on()
             }
-            Answer::No | Answer::NoBecause(_) | Answer::Link(_) => Auth::reject(),
+            Answer::No
+            | Answer::NoBecause(_)
+            | Answer::Link { .. }
+            | Answer::Device { .. }
+            | Answer::NotYet => Auth::reject(),
         }
     }
 
@@ -169,8 +188,8 @@ impl Authentication {
     /// Asks for a link to sign in by. Whose key is nobody's stays among those on whom nobody is proven, and has its link for itself.
     async fn link(&mut self, interactive: &mut Interactive, user: &str) -> Auth {
         match self.monitor.ask(Ask::Link, None, KEY_ANSWER).await {
-            Answer::Link(link) => {
-                interactive.shows(link);
+            Answer::Link { to, or_device } => {
+                interactive.shows(to, or_device);
                 self.progress.send_replace(Progress::SigningOn);
                 interactive.begin(user)
             }

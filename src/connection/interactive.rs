@@ -14,6 +14,8 @@ use crate::totp::Hidden;
 const ANSWERS: u32 = 3;
 /// How often it is asked. russh does not count what is only begun.
 const PROMPTS: u32 = 6;
+/// How often a client is asked for nothing while it waits: more often than there are [`NotYet`](Answer::NotYet)s in an attempt's life.
+const WAITS: u32 = 100;
 /// Longest answer, in bytes.
 const LONGEST: usize = 64;
 
@@ -23,6 +25,10 @@ const PROMPT: &str = "One-time code: ";
 const SIGN_IN: &str = "To log in, open this link in a browser, see that the address and the key on it are yours, and sign in. \
 Then type the code that it shows. Never open such a link that somebody else has sent you.";
 
+/// What is said before a code of the provider's.
+const BY_DEVICE: &str = "To log in, open this page in a browser, type that code there, sign in, and press Enter here. It counts for this login alone. \
+Never type such a code that somebody else has sent you: they would be let in as you.";
+
 /// What is going on with a client that has to type a code.
 #[derive(Debug)]
 pub(super) struct Interactive {
@@ -30,6 +36,7 @@ pub(super) struct Interactive {
     user: String,
     prompts: u32,
     answers: u32,
+    waits: u32,
     asks: Asks,
     /// It was told something that ends it, and only has to say that it has heard.
     told: bool,
@@ -42,8 +49,21 @@ enum Asks {
     Code,
     /// The code that a browser shows, for which there is no link yet,
     Link,
-    /// or this one.
-    SignOn(String),
+    /// or this one; or, where it may, for nothing, which is to say that a code of the provider's is wanted instead.
+    SignOn { link: String, or_device: bool },
+    /// That somebody says that they have typed this code there. From then on the client is asked for nothing, so that it shows that it is there.
+    Device { at: String, code: Hidden },
+}
+
+/// What an answer means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Typed {
+    /// A code, whichever was asked for.
+    Code(Hidden),
+    /// That a code of the provider's is wanted.
+    Device,
+    /// That the client waits.
+    Waits,
 }
 
 /// What a client is told about a key that proves nobody, where somebody may say who holds it: its other keys come first.
@@ -72,6 +92,15 @@ pub(super) fn over() -> Auth {
     }
 }
 
+/// Something to read, and nothing to type.
+fn nothing_asked(instructions: Cow<'static, str>) -> Auth {
+    Auth::Partial {
+        name: Cow::Borrowed(""),
+        instructions,
+        prompts: Cow::Borrowed(&[]),
+    }
+}
+
 fn again() -> Auth {
     Auth::Reject {
         proceed_with_methods: Some(MethodSet::from(&[MethodKind::KeyboardInteractive][..])),
@@ -85,6 +114,7 @@ impl Interactive {
             user: user.to_owned(),
             prompts: 0,
             answers: 0,
+            waits: 0,
             asks: Asks::Code,
             told: false,
         }
@@ -104,8 +134,13 @@ impl Interactive {
     }
 
     /// This is it.
-    pub(super) fn shows(&mut self, link: String) {
-        self.asks = Asks::SignOn(link);
+    pub(super) fn shows(&mut self, link: String, or_device: bool) {
+        self.asks = Asks::SignOn { link, or_device };
+    }
+
+    /// This is to be typed there.
+    pub(super) fn shows_code(&mut self, at: String, code: Hidden) {
+        self.asks = Asks::Device { at, code };
     }
 
     /// The prompt, if this may ask for one: under another name it would be another login.
@@ -118,7 +153,22 @@ impl Interactive {
             Asks::Code => ("", Cow::Borrowed(PROMPT), false),
             Asks::Link => return over(),
             // In the prompt: instructions are not shown by every client, nor at every log level. What is typed is good for nobody else.
-            Asks::SignOn(link) => (SIGN_IN, Cow::Owned(format!("Code from {link} : ")), true),
+            Asks::SignOn { link, or_device } => {
+                let or = match or_device {
+                    true => "(or Enter alone, to type a code at the provider instead) ",
+                    false => "",
+                };
+                (
+                    SIGN_IN,
+                    Cow::Owned(format!("Code from {link} {or}: ")),
+                    true,
+                )
+            }
+            Asks::Device { at, code } => {
+                let code = code.expose();
+                let prompt = format!("Type the code {code} at {at} , then press Enter: ");
+                (BY_DEVICE, Cow::Owned(prompt), true)
+            }
         };
         Auth::Partial {
             name: Cow::Borrowed(""),
@@ -127,14 +177,22 @@ impl Interactive {
         }
     }
 
-    /// The code that was typed; what to say where there is none.
+    /// What was typed; what to say where that is nothing.
     pub(super) fn typed(
         &mut self,
         user: &str,
         mut answers: impl Iterator<Item = Bytes>,
-    ) -> Result<Hidden, Auth> {
+    ) -> Result<Typed, Auth> {
         // What was never asked for is not answered either.
-        if user != self.user || self.told || self.prompts == 0 || self.answers >= ANSWERS {
+        if user != self.user || self.told || self.prompts == 0 {
+            return Err(over());
+        }
+        if matches!(self.asks, Asks::Device { .. }) && self.waits < WAITS {
+            // Whatever it is: it was asked for Enter, and then for nothing.
+            self.waits += 1;
+            return Ok(Typed::Waits);
+        }
+        if self.answers >= ANSWERS || self.waits > 0 {
             return Err(over());
         }
         self.answers += 1;
@@ -143,23 +201,36 @@ impl Interactive {
             _ => return Err(self.wrong()),
         };
         match std::str::from_utf8(&typed) {
-            Ok(text) if !text.trim().is_empty() => Ok(Hidden::new(text)),
+            Ok(text) if !text.trim().is_empty() => Ok(Typed::Code(Hidden::new(text))),
+            Ok(_) if self.may_be_device() => Ok(Typed::Device),
             _ => Err(self.wrong()),
         }
+    }
+
+    fn may_be_device(&self) -> bool {
+        matches!(
+            self.asks,
+            Asks::SignOn {
+                or_device: true,
+                ..
+            }
+        )
     }
 
     /// What to say to the answer of the deciding side.
     pub(super) fn judged(&mut self, answer: Answer) -> Auth {
         match answer {
             Answer::Yes => Auth::Accept,
-            Answer::No | Answer::Code | Answer::SignOn { .. } | Answer::Link(_) => self.wrong(),
+            // Clients answer this by themselves, and say nothing of it.
+            Answer::NotYet => nothing_asked(Cow::Borrowed("")),
+            Answer::No
+            | Answer::Code
+            | Answer::SignOn { .. }
+            | Answer::Link { .. }
+            | Answer::Device { .. } => self.wrong(),
             Answer::NoBecause(sentence) => {
                 self.told = true;
-                Auth::Partial {
-                    name: Cow::Borrowed(""),
-                    instructions: Cow::Owned(sentence),
-                    prompts: Cow::Borrowed(&[]),
-                }
+                nothing_asked(Cow::Owned(sentence))
             }
         }
     }
@@ -179,8 +250,10 @@ mod tests {
 
     fn typed(interactive: &mut Interactive, user: &str, answers: &[&[u8]]) -> Option<String> {
         let answers = answers.iter().map(|one| Bytes::copy_from_slice(one));
-        let typed = interactive.typed(user, answers).ok()?;
-        Some(typed.expose().to_owned())
+        match interactive.typed(user, answers).ok()? {
+            Typed::Code(code) => Some(code.expose().to_owned()),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn asks(auth: &Auth) -> bool {
@@ -248,5 +321,57 @@ mod tests {
             }
         }
         assert_eq!(passed_on, 3);
+    }
+
+    fn enter(interactive: &mut Interactive) -> Option<Typed> {
+        let nothing = std::iter::once(Bytes::new());
+        interactive.typed("editor", nothing).ok()
+    }
+
+    #[test]
+    fn enter_alone_asks_for_a_providers_code_where_it_may_and_nowhere_else() {
+        for (or_device, expected) in [(false, None), (true, Some(Typed::Device))] {
+            let mut interactive = Interactive::to_sign_on("editor");
+            interactive.shows("https://b.example/login/x".to_owned(), or_device);
+            let Auth::Partial { prompts, .. } = interactive.begin("editor") else {
+                panic!("it asks");
+            };
+            let told = prompts[0].0.contains("Enter alone");
+            assert_eq!((told, enter(&mut interactive)), (or_device, expected));
+        }
+        let mut code = Interactive::of("editor");
+        code.begin("editor");
+        assert_eq!(enter(&mut code), None);
+    }
+
+    #[test]
+    fn who_waits_for_a_provider_is_asked_for_nothing_a_bounded_number_of_times() {
+        let mut interactive = Interactive::to_sign_on("editor");
+        interactive.shows("https://b.example/login/x".to_owned(), true);
+        interactive.begin("editor");
+        let (at, code) = ("https://idp.example/d".to_owned(), Hidden::new("WDJB-MJHT"));
+        interactive.shows_code(at, code);
+        let Auth::Partial { prompts, .. } = interactive.begin("editor") else {
+            panic!("it asks");
+        };
+        assert!(prompts[0].0.contains("WDJB-MJHT at https://idp.example/d "));
+        // Whatever is answered to that, it is no code.
+        let many = (0..1000).map(|_| Bytes::from("x"));
+        assert_eq!(interactive.typed("editor", many).ok(), Some(Typed::Waits));
+        let mut waited = 1;
+        while interactive.typed("editor", std::iter::empty()).is_ok() {
+            waited += 1;
+            let Auth::Partial {
+                prompts,
+                instructions,
+                ..
+            } = interactive.judged(Answer::NotYet)
+            else {
+                panic!("it goes on");
+            };
+            assert!(prompts.is_empty() && instructions.is_empty());
+        }
+        assert_eq!(waited, 100);
+        assert!(interactive.typed("viewer", std::iter::empty()).is_err());
     }
 }

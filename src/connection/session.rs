@@ -132,7 +132,9 @@ impl SessionChannel {
             Answer::No
             | Answer::Code
             | Answer::SignOn { .. }
-            | Answer::Link(_)
+            | Answer::Link { .. }
+            | Answer::Device { .. }
+            | Answer::NotYet
             | Answer::NoBecause(_) => self.refuse().await?,
             Answer::Yes => {
                 let deliver = async {

@@ -15,7 +15,7 @@ pub use provider::{
 pub(crate) use provider::{any_key, fingerprint, identify_again};
 
 use crate::config::{Config, Factor, Name};
-use crate::oidc::SignOn;
+use crate::oidc::{DeviceWord, SignOn};
 use crate::totp::Passed;
 use certificate::{CertificateFacts, Certified};
 
@@ -28,6 +28,7 @@ pub struct Identity {
     source: IpAddr,
     passed: Option<Passed>,
     signed_on: Option<Box<SignOn>>,
+    device: Option<Box<DeviceWord>>,
 }
 
 /// What proved an identity.
@@ -136,6 +137,11 @@ impl Identity {
         self.signed_on.as_deref()
     }
 
+    /// What a provider said by the device flow: on this connection, for one role. It is none of [`factors`](Self::factors), which count for all roles.
+    pub fn device(&self) -> Option<&DeviceWord> {
+        self.device.as_deref()
+    }
+
     /// What was proven, in the order in which roles name it.
     pub fn factors(&self) -> Vec<Factor> {
         let by = match self.proof {
@@ -163,6 +169,21 @@ impl Identity {
     /// The same with a one-time code, or without one.
     pub(crate) fn with_code(self, passed: Option<Passed>) -> Self {
         Self { passed, ..self }
+    }
+
+    /// The same with what a provider said by the device flow.
+    pub(crate) fn with_device(self, word: DeviceWord) -> Self {
+        let device = Some(Box::new(word));
+        Self { device, ..self }
+    }
+
+    /// The same, when a key or certificate has proven it once more on one connection, with all that was proven there besides.
+    pub(crate) fn with_the_rest_of(self, before: &Self) -> Self {
+        Self {
+            passed: before.passed,
+            device: before.device.clone(),
+            ..self
+        }
     }
 }
 

@@ -121,6 +121,7 @@ fn by_key(
         source: peer.address.ip(),
         passed: None,
         signed_on: None,
+        device: None,
     })
 }
 
@@ -153,6 +154,7 @@ fn by_sign_on(
         source: peer.address.ip(),
         passed: None,
         signed_on: None,
+        device: None,
     })
 }
 

@@ -311,14 +311,15 @@ fn with_requirement(mut aspects: Aspects, config: &Config, thing: &Thing) -> Asp
     let (Thing::Role { role, .. } | Thing::Recordings { role }) = thing else {
         return aspects;
     };
-    let required = config.roles.get(role).map(|role| &role.require);
-    let required: Vec<String> = required
-        .into_iter()
-        .flatten()
-        .map(ToString::to_string)
-        .collect();
+    let Some(role) = config.roles.get(role) else {
+        return aspects;
+    };
+    let required: Vec<String> = role.require.iter().map(ToString::to_string).collect();
     if !required.is_empty() {
         aspects.insert("requires", required.join(", "));
+    }
+    if let Some(provider) = &role.device_flow {
+        aspects.insert("device flow", format!("of {provider}"));
     }
     aspects
 }

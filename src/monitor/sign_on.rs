@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{Awaiting, Conversation, Wanted};
-use crate::audit::{Event, SignOnEvent};
-use crate::config::Config;
+use crate::audit::{Event, SignOnEvent, SignOnFlow};
+use crate::config::{Config, Name};
 use crate::identity::{self, Identity};
 use crate::messages::{Answer, Offer};
 use crate::oidc::{Asked, Begun, Said, SignOn, Typed, meant};
@@ -22,6 +22,7 @@ impl Conversation {
             identity: None,
             wanted: Wanted::SignOn,
             ticket: None,
+            device: None,
             typed: 0,
         });
         Answer::SignOn { settled: false }
@@ -29,7 +30,8 @@ impl Conversation {
 
     /// The link to sign in by. Asks no provider: whoever opens it does.
     pub(super) async fn link(&mut self) -> Answer {
-        let Some(mut awaiting) = self.awaiting.take_if(|it| it.wanted == Wanted::SignOn) else {
+        let may = |it: &mut Awaiting| it.wanted == Wanted::SignOn && it.device.is_none();
+        let Some(mut awaiting) = self.awaiting.take_if(may) else {
             return Answer::No;
         };
         let config = self.monitor.config();
@@ -52,13 +54,15 @@ impl Conversation {
                 identity: asked.identity.as_ref(),
                 fingerprint: &asked.fingerprint,
                 principal: &asked.principal,
+                flow: SignOnFlow::Code,
             });
             self.monitor.audit.tell(event).await;
         }
         let to = format!("{}/login/{}", login.public_url, link.expose());
+        let or_device = self.may_use_device_flow(&awaiting).is_some();
         awaiting.ticket = Some(ticket);
         self.awaiting = Some(awaiting);
-        Answer::Link(to)
+        Answer::Link { to, or_device }
     }
 
     /// What was typed as the code that a browser shows.
@@ -97,6 +101,7 @@ impl Conversation {
             identity: &sign_on.identity,
             fingerprint: &sign_on.fingerprint,
             principal: &asked.principal,
+            flow: SignOnFlow::Code,
             provider: &sign_on.provider,
             subject: &sign_on.subject,
             username: &sign_on.username,
@@ -136,7 +141,7 @@ impl Conversation {
         let identity = identity::identify(&config, &awaiting.offer, &self.peer, now).ok()?;
         match &awaiting.identity {
             Some(before) if before.name() != identity.name() => None,
-            Some(before) => Some(identity.with_code(before.passed().copied())),
+            Some(before) => Some(identity.with_the_rest_of(before)),
             None => Some(identity),
         }
     }
@@ -159,6 +164,15 @@ impl Conversation {
     }
 
     pub(super) async fn tell_not_signed_on(&self, asked: &Asked, reason: String) {
+        self.tell_refused(asked, None, reason).await;
+    }
+
+    pub(super) async fn tell_refused(
+        &self,
+        asked: &Asked,
+        provider: Option<&Name>,
+        reason: String,
+    ) {
         if asked.identity.is_none() && !self.may_tell("sign-on.refused") {
             return;
         }
@@ -167,10 +181,19 @@ impl Conversation {
             identity: asked.identity.as_ref(),
             fingerprint: &asked.fingerprint,
             principal: &asked.principal,
-            provider: None,
+            provider,
             reason,
         });
         self.monitor.audit.tell(event).await;
+    }
+}
+
+/// Why nothing has come of an attempt whose connection is over.
+pub(super) fn unfinished(awaiting: &Awaiting) -> &'static str {
+    match (&awaiting.device, &awaiting.ticket) {
+        (Some(_), _) => "nobody has signed in by the code while it was waited for",
+        (None, Some(_)) => "no code was typed",
+        (None, None) => "nobody has asked for a link",
     }
 }
 

@@ -37,7 +37,7 @@ pub(super) fn ask(ask: Ask) -> io::Result<Ask> {
             let what = printable(what.get(..end).unwrap_or_default().as_bytes());
             Ask::Refused { what }
         }
-        ask @ (Ask::Code(_) | Ask::Link | Ask::Ending(_)) => ask,
+        ask @ (Ask::Code(_) | Ask::Link | Ask::Device | Ask::Wait | Ask::Ending(_)) => ask,
     })
 }
 

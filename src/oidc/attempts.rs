@@ -23,6 +23,10 @@ const MOST: usize = 1024;
 /// Of those whose key is nobody's: what is left is for others.
 const MOST_OF_STRANGERS: usize = 256;
 const MOST_OF_A_SOURCE: usize = 16;
+/// By the device flow, where each asks a provider every few seconds,
+const MOST_BY_DEVICE: usize = 128;
+/// and of one identity.
+const MOST_BY_DEVICE_OF_ONE: usize = 4;
 /// From the link to the code.
 pub(crate) const LIFE: Duration = Duration::from_secs(5 * 60);
 /// How often a link leads to a provider.
@@ -58,6 +62,12 @@ pub enum Full {
     /// From there.
     #[error("too many people are about to sign in from where you are; try again in a few minutes")]
     Source,
+    /// By the same identity, by the device flow.
+    #[error("you are about to sign in too often; end the other logins, or try again in a few minutes")]
+    Identity,
+    /// It is too late for anything.
+    #[error("the time to sign in is over; log in again")]
+    Late,
     /// No link can be drawn.
     #[error(transparent)]
     NoRandomness(#[from] NoRandomness),
@@ -101,6 +111,8 @@ pub(super) enum Closed {
     TooOften,
     #[error("this link has shown its code already")]
     Done,
+    #[error("ssh waits for a code that is typed at the provider, and no more for this link")]
+    AnotherWay,
     #[error("this was not begun here, or was used already")]
     NoState,
     #[error("this was begun in another browser")]
@@ -158,6 +170,8 @@ enum Stage {
     Back,
     /// It shows a code.
     Said { code: Hidden, said: Box<Said> },
+    /// The link is not used: a code of the provider's is, which a connection waits for itself.
+    Device,
 }
 
 impl std::fmt::Debug for Attempt {
@@ -234,6 +248,7 @@ impl Attempts {
         match attempt.stage {
             Stage::Waiting | Stage::Sent { .. } => {}
             Stage::Back | Stage::Said { .. } => return Err(Closed::Done),
+            Stage::Device => return Err(Closed::AnotherWay),
         }
         if attempt.sends >= SENDS {
             return Err(Closed::TooOften);
@@ -350,6 +365,30 @@ impl Ticket {
         let said = said.clone();
         open.all.remove(&self.id);
         Typed::Right(said)
+    }
+
+    /// Signs in by the device flow instead: the link is of no use from now on. When the attempt ends.
+    pub(crate) fn by_device(&self) -> Result<Instant, Full> {
+        let mut open = self.attempts.open();
+        let identity = match open.standing(self.id) {
+            Some(attempt) => attempt.asked.identity.clone(),
+            None => return Err(Full::Late),
+        };
+        let now = clock::monotonic();
+        let others = open.all.values().filter(|one| now < one.ends);
+        let others: Vec<&Attempt> = others
+            .filter(|one| matches!(one.stage, Stage::Device))
+            .collect();
+        if others.len() >= MOST_BY_DEVICE {
+            return Err(Full::All);
+        }
+        let own = others.iter().filter(|one| one.asked.identity == identity);
+        if own.count() >= MOST_BY_DEVICE_OF_ONE {
+            return Err(Full::Identity);
+        }
+        let attempt = open.standing(self.id).ok_or(Full::Late)?;
+        attempt.stage = Stage::Device;
+        Ok(attempt.ends)
     }
 }
 

@@ -9,15 +9,17 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use openidconnect::core::{
-    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreErrorResponseType,
-    CoreGenderClaim, CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm,
-    CoreProviderMetadata, CoreRevocableToken, CoreRevocationErrorResponse,
-    CoreTokenIntrospectionResponse, CoreTokenType,
+    CoreAuthDisplay, CoreAuthPrompt, CoreAuthenticationFlow, CoreClaimName, CoreClaimType,
+    CoreClientAuthMethod, CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJsonWebKey,
+    CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm, CoreJwsSigningAlgorithm,
+    CoreResponseMode, CoreResponseType, CoreRevocableToken, CoreRevocationErrorResponse,
+    CoreSubjectIdentifierType, CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AdditionalClaims, AuthorizationCode, Client, ClientId, ClientSecret, CsrfToken, DiscoveryError,
-    EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl,
-    Nonce, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RequestTokenError, Scope,
+    AdditionalClaims, AdditionalProviderMetadata, AuthorizationCode, Client, ClientId,
+    ClientSecret, CsrfToken, DiscoveryError, EmptyExtraTokenFields, EndpointMaybeSet,
+    EndpointNotSet, EndpointSet, IdTokenFields, IssuerUrl, Nonce, NonceVerifier, PkceCodeChallenge,
+    PkceCodeVerifier, ProviderMetadata, RedirectUrl, RequestTokenError, Scope,
     StandardErrorResponse, StandardTokenResponse, TokenResponse as _,
 };
 use serde::{Deserialize, Serialize};
@@ -35,7 +37,7 @@ use crate::identity::Group;
 use crate::totp::Hidden;
 
 /// What a provider publishes of itself is good for so long,
-const GOOD_FOR: Duration = Duration::from_secs(3600);
+pub(super) const GOOD_FOR: Duration = Duration::from_secs(3600);
 /// and is not asked for again sooner, whatever a token says.
 const NOT_AGAIN_WITHIN: Duration = Duration::from_secs(30);
 /// A provider that did not answer is not asked again sooner.
@@ -75,27 +77,75 @@ struct Known {
     settings: IdentityProvider,
     http: Arc<Http>,
     looked: Instant,
-    published: Result<Arc<CoreProviderMetadata>, String>,
+    published: Result<Arc<Published>, String>,
+}
+
+/// What a provider publishes of itself.
+pub(super) type Published = ProviderMetadata<
+    Beyond,
+    CoreAuthDisplay,
+    CoreClientAuthMethod,
+    CoreClaimName,
+    CoreClaimType,
+    CoreGrantType,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJweKeyManagementAlgorithm,
+    CoreJsonWebKey,
+    CoreResponseMode,
+    CoreResponseType,
+    CoreSubjectIdentifierType,
+>;
+
+/// What it publishes beyond OpenID Connect.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub(super) struct Beyond {
+    /// RFC 8628, 4. Whatever it is: one that is no URL is no reason against the rest.
+    #[serde(default)]
+    pub(super) device_authorization_endpoint: Option<Value>,
+}
+
+impl AdditionalProviderMetadata for Beyond {}
+
+/// What makes a token the answer to a question, and not to another.
+#[derive(Clone, Copy)]
+pub(super) enum Question<'a> {
+    /// The nonce that a browser was sent away with.
+    Nonce(&'a Hidden),
+    /// A code of the device flow, where there is no nonce: the token is fetched by a secret that nobody else has ever had, and is not older than that.
+    DeviceCode {
+        /// When the code was given.
+        since: jiff::Timestamp,
+    },
+}
+
+impl NonceVerifier for Question<'_> {
+    fn verify(self, said: Option<&Nonce>) -> Result<(), String> {
+        match self {
+            Self::Nonce(sent) => Nonce::new(sent.expose().to_owned()).verify(said),
+            Self::DeviceCode { .. } if said.is_none() => Ok(()),
+            Self::DeviceCode { .. } => Err("it has a nonce, and none was sent".to_owned()),
+        }
+    }
 }
 
 /// What a provider says of somebody.
 #[derive(Debug)]
-pub(super) struct Word {
-    pub(super) subject: String,
-    pub(super) username: String,
+pub(crate) struct Word {
+    pub(crate) subject: String,
+    pub(crate) username: String,
     pub(super) groups: BTreeSet<Group>,
 }
 
 /// Claims that OpenID Connect does not define.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-struct Further {
+pub(super) struct Further {
     #[serde(flatten)]
     claims: BTreeMap<String, Value>,
 }
 
 impl AdditionalClaims for Further {}
 
-type Tokens = StandardTokenResponse<
+pub(super) type Tokens = StandardTokenResponse<
     IdTokenFields<
         Further,
         EmptyExtraTokenFields,
@@ -106,7 +156,7 @@ type Tokens = StandardTokenResponse<
     CoreTokenType,
 >;
 
-type OidcClient = Client<
+pub(super) type OidcClient = Client<
     Further,
     CoreAuthDisplay,
     CoreGenderClaim,
@@ -133,6 +183,10 @@ impl Providers {
             known: Arc::default(),
             clock,
         }
+    }
+
+    pub(super) fn now(&self) -> jiff::Timestamp {
+        self.clock.now()
     }
 
     /// Where a browser is sent.
@@ -185,23 +239,35 @@ impl Providers {
             .request_async(&*http)
             .await;
         let tokens = asked.map_err(|error| not_exchanged(provider, error))?;
-        match self.judge(provider, &published, &tokens, nonce) {
+        let question = Question::Nonce(nonce);
+        self.judged(provider, &published, &tokens, question).await
+    }
+
+    /// What these tokens say, by the keys that the provider publishes now.
+    pub(super) async fn judged(
+        &self,
+        provider: &IdentityProvider,
+        published: &Published,
+        tokens: &Tokens,
+        question: Question<'_>,
+    ) -> Result<Word, ProviderError> {
+        match self.judge(provider, published, tokens, question) {
             Err(Unverified::UnknownKey(_)) => {
                 let (_, published) = self.published(provider, NOT_AGAIN_WITHIN).await?;
-                self.judge(provider, &published, &tokens, nonce)
+                self.judge(provider, &published, tokens, question)
             }
             judged => judged,
         }
         .map_err(|unverified| unverified.error(provider))
     }
 
-    /// Everything that makes an ID token good: who signed it and how, for whom and when, and for this very attempt.
+    /// Everything that makes an ID token good: who signed it and how, for whom and when, and as an answer to what.
     fn judge(
         &self,
         provider: &IdentityProvider,
-        published: &CoreProviderMetadata,
+        published: &Published,
         tokens: &Tokens,
-        nonce: &Hidden,
+        question: Question<'_>,
     ) -> Result<Word, Unverified> {
         let token = tokens
             .id_token()
@@ -212,20 +278,30 @@ impl Providers {
             None,
         );
         let now = utc(self.clock.now());
-        let latest = now.map(|now| now + chrono::TimeDelta::seconds(AHEAD));
-        let (Some(now), Some(latest)) = (now, latest) else {
+        let ahead = chrono::TimeDelta::seconds(AHEAD);
+        let Some((now, latest)) = now.map(|now| (now, now + ahead)) else {
             return Err(Unverified::No("the clock says no time".to_owned()));
+        };
+        let earliest = match question {
+            Question::Nonce(_) => None,
+            Question::DeviceCode { since } => utc(since).map(|since| since - ahead),
         };
         let verifier = client
             .id_token_verifier()
             .set_allowed_algs(ALGORITHMS)
             .set_time_fn(move || now)
-            .set_issue_time_verifier_fn(move |issued| match issued <= latest {
-                true => Ok(()),
-                false => Err("it is of a time to come".to_owned()),
+            .set_issue_time_verifier_fn(move |issued| {
+                if issued > latest {
+                    return Err("it is of a time to come".to_owned());
+                }
+                match earliest {
+                    Some(earliest) if issued < earliest => {
+                        Err("it is older than what was asked".to_owned())
+                    }
+                    _ => Ok(()),
+                }
             });
-        let nonce = Nonce::new(nonce.expose().to_owned());
-        let claims = token.claims(&verifier, &nonce).map_err(|error| {
+        let claims = token.claims(&verifier, question).map_err(|error| {
             use openidconnect::ClaimsVerificationError::SignatureVerification;
             use openidconnect::SignatureVerificationError::{CryptoError, NoMatchingKey};
             let why = causes(&error);
@@ -243,11 +319,11 @@ impl Providers {
     }
 
     /// What the provider publishes, not older than that.
-    async fn published(
+    pub(super) async fn published(
         &self,
         provider: &IdentityProvider,
         good_for: Duration,
-    ) -> Result<(Arc<Http>, Arc<CoreProviderMetadata>), ProviderError> {
+    ) -> Result<(Arc<Http>, Arc<Published>), ProviderError> {
         let slot = {
             let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(known.entry(provider.name.clone()).or_default())
@@ -283,9 +359,9 @@ impl Providers {
     }
 }
 
-async fn look_up(provider: &IdentityProvider, http: &Http) -> Result<CoreProviderMetadata, String> {
+async fn look_up(provider: &IdentityProvider, http: &Http) -> Result<Published, String> {
     let issuer = IssuerUrl::new(provider.issuer.clone()).map_err(|error| error.to_string())?;
-    let found = CoreProviderMetadata::discover_async(issuer, http).await;
+    let found = Published::discover_async(issuer, http).await;
     found.map_err(|error| match error {
         // Not its body, which is whatever a server likes.
         DiscoveryError::Response(_, _, why) => why,
@@ -298,7 +374,7 @@ async fn look_up(provider: &IdentityProvider, http: &Http) -> Result<CoreProvide
 fn client(
     provider: &IdentityProvider,
     callback: &str,
-    published: &CoreProviderMetadata,
+    published: &Published,
     secret: Option<&Hidden>,
 ) -> Result<OidcClient, ProviderError> {
     let redirect = RedirectUrl::new(callback.to_owned())
@@ -310,7 +386,9 @@ fn client(
 }
 
 /// Read each time: whoever changes it replaces its file.
-async fn client_secret(provider: &IdentityProvider) -> Result<Option<Hidden>, ProviderError> {
+pub(super) async fn client_secret(
+    provider: &IdentityProvider,
+) -> Result<Option<Hidden>, ProviderError> {
     let Some(path) = provider.client_secret.clone() else {
         return Ok(None);
     };
@@ -405,7 +483,7 @@ fn group(provider: &IdentityProvider, name: &str) -> Option<Group> {
     Group::from_provider(&provider.name, name).ok()
 }
 
-fn down(provider: &IdentityProvider, why: &str) -> ProviderError {
+pub(super) fn down(provider: &IdentityProvider, why: &str) -> ProviderError {
     ProviderError::Down {
         provider: provider.name.clone(),
         why: why.to_owned(),

@@ -32,6 +32,26 @@ pub enum ProviderError {
         /// Its word for it (RFC 6749, 5.2).
         error: String,
     },
+    /// It gives no code for the device flow, or none that could be used.
+    #[error("the provider {provider} gives no code to sign in by: {why}")]
+    NoDeviceFlow {
+        /// Which.
+        provider: Name,
+        /// Why.
+        why: String,
+    },
+    /// Nobody has typed its code in time.
+    #[error("nobody has signed in with {provider} by that code in time")]
+    DeviceLate {
+        /// Which.
+        provider: Name,
+    },
+    /// Whoever has typed it has said no.
+    #[error("{provider} says that it was declined")]
+    DeviceDenied {
+        /// Which.
+        provider: Name,
+    },
     /// There is no ID token, or it is not good.
     #[error("the ID token of {provider} is not accepted: {why}")]
     Token {

@@ -62,7 +62,7 @@ impl Http {
     }
 
     /// Redirects are answers like others, and none that is of use.
-    async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+    pub(super) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         if request.uri().scheme_str() != Some("https") {
             return Err(HttpError::NotHttps(request.uri().to_string()));
         }

@@ -4,13 +4,17 @@
 //! ([`Attempts`]), and counts where that code is typed: into the ssh that the link was made for. So a link that somebody else passed on is of no use to
 //! them: they do not see the code. What was said is kept with the key's fingerprint ([`SignOnStore`]), so that the next logins need the key alone, and is a
 //! part of the [`Config`] in force, as locks and enrolments are.
+//!
+//! The device flow (`device.rs`) is another way, weaker and for roles that opt in: what it proves is kept by nobody but its connection.
 
 mod attempts;
 mod client;
+mod device;
 mod error;
 mod file;
 mod http;
 mod pages;
+mod polling;
 mod secret;
 mod site;
 mod store;
@@ -26,6 +30,9 @@ use std::collections::BTreeSet;
 pub(crate) use attempts::LIFE;
 pub use attempts::{Asked, Attempts, Begun, Full, Ticket, Typed};
 pub use client::Providers;
+pub(crate) use client::Word;
+pub use device::DeviceWord;
+pub(crate) use device::{DeviceCode, Outcome};
 pub use error::{NotMeant, ProviderError};
 pub use file::{FILE, SignOnFile, SignOnFileError};
 pub use site::{LoginPages, LoginServer};
@@ -95,8 +102,8 @@ pub struct Said {
     pub username: String,
     /// The groups that it named.
     pub groups: BTreeSet<Group>,
-    /// Where the browser was.
-    pub browser: IpAddr,
+    /// Where the browser was; `None`: by the device flow, where nobody can say.
+    pub browser: Option<IpAddr>,
 }
 
 /// Whom a provider's word means, for who asked.

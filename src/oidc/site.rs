@@ -222,7 +222,7 @@ impl LoginPages {
             subject: word.subject,
             username: word.username,
             groups: word.groups,
-            browser: from,
+            browser: Some(from),
         };
         // By what is in force now: a provider takes its time.
         let who = meant(&self.in_force.config(), &returned.asked, &said);

@@ -198,6 +198,13 @@ pub enum Denial {
         /// How clients call us.
         host: HostPort,
     },
+    /// A credential was asked for by somebody who has signed in for one connection.
+    NotByDevice {
+        /// The role.
+        role: Name,
+        /// How clients call us.
+        host: HostPort,
+    },
     /// No standing binding gives an open session's role any more.
     NoLongerBound {
         /// The role.
@@ -436,6 +443,13 @@ impl fmt::Display for Denial {
             } => write!(
                 f,
                 "The role {role} requires a one-time code, which counts for a while. Log in in its name to be asked for one: ssh{} {login}@{}.",
+                port_option(host),
+                host.host
+            ),
+            Self::NotByDevice { role, host } => write!(
+                f,
+                "You have signed in for this connection alone, and a credential of the role {role} would outlive it. Open the link instead that \
+                 you are given at login: ssh{} {role}@{}.",
                 port_option(host),
                 host.host
             ),

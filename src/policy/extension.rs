@@ -48,6 +48,8 @@ pub fn extend(
     }
     let latest = later(grant.first_end(), role.max_extension);
     let latest = until.map_or(latest, |until| until.min(latest));
+    let word = factors::by_device(config, grant.role(), identity, now);
+    let latest = word.map_or(latest, |word| word.until().min(latest));
     let end = later(ends, by).min(latest);
     if end <= ends {
         return Err(Denial::LastsNoLonger { ends });

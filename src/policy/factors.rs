@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::conditions::gives_now;
-use super::judge::kubernetes_choices;
+use super::judge::{kubernetes_choices, role_named};
 use super::{Denial, Somebody, Supposed};
-use crate::config::{Config, Factor, Name, Role, Subject};
+use crate::config::{Config, Factor, IdentityProvider, Name, Role, Subject};
 use crate::identity::{self, Identity, Proof};
+use crate::oidc::DeviceWord;
 
 /// What is held of somebody's proof.
 #[derive(Clone, Copy)]
@@ -21,6 +22,8 @@ pub(super) struct Held<'a> {
     pub(super) fingerprint: &'a str,
     /// The enrolment of a one-time code that was accepted, by when it began.
     pub(super) enrolment: Option<Timestamp>,
+    /// What a provider said by the device flow.
+    pub(super) device: Option<&'a DeviceWord>,
 }
 
 /// What proved somebody, before anything else.
@@ -45,6 +48,7 @@ impl<'a> Held<'a> {
             },
             fingerprint: identity.proof().fingerprint(),
             enrolment: identity.passed().map(|passed| passed.enrolment()),
+            device: identity.device(),
         }
     }
 }
@@ -100,12 +104,52 @@ pub(super) fn missing(
             Factor::Totp => {
                 held.enrolment.is_some() && held.enrolment == config.enrolled.since(held.identity)
             }
-            Factor::Oidc => config
-                .signed_on_groups(held.identity, held.fingerprint, now)
-                .is_some(),
+            Factor::Oidc => {
+                let signed_on = config.signed_on_groups(held.identity, held.fingerprint, now);
+                let by_device = |word: &DeviceWord| word.counts(config, role, held.identity, now);
+                signed_on.is_some() || held.device.is_some_and(by_device)
+            }
         };
         !proven
     })
+}
+
+/// The word by the device flow that lets an identity have a role that it would not have without.
+pub(super) fn by_device<'i>(
+    config: &Config,
+    role: &Name,
+    identity: &'i Identity,
+    now: Timestamp,
+) -> Option<&'i DeviceWord> {
+    let (name, key) = (identity.name(), identity.proof().fingerprint());
+    if config.signed_on_groups(name, key, now).is_some() {
+        return None;
+    }
+    let role = config.roles.get(role)?;
+    let word = identity.device()?;
+    (role.require.contains(&Factor::Oidc) && word.counts(config, role, name, now)).then_some(word)
+}
+
+/// For which role, and by which provider, a login may sign in by the device flow: its name says that role and nothing else, a binding gives it to them without
+/// any provider's groups, the role's administrator has opted in, and nothing else is to be proven first.
+pub fn device_flow(
+    config: &Config,
+    identity: &Identity,
+    login: &str,
+    from: IpAddr,
+    now: Timestamp,
+) -> Option<(Name, IdentityProvider)> {
+    let somebody = Somebody::who_asks(config, identity, now).ok()?;
+    let supposed = Supposed {
+        now,
+        from: Some(from),
+    };
+    let role = config
+        .roles
+        .get(&role_named(config, somebody.who(), login, supposed)?)?;
+    let provider = config.providers.get(role.device_flow.as_ref()?)?;
+    let missing = missing(config, role, Held::of(identity), now);
+    (missing == Some(Factor::Oidc)).then(|| (role.name.clone(), provider.clone()))
 }
 
 fn denial(config: &Config, role: &Role, login: String, held: Held<'_>, missing: Factor) -> Denial {

@@ -32,6 +32,9 @@ pub struct Grant {
     factors: Vec<Factor>,
     #[serde(skip)]
     enrolment: Option<Timestamp>,
+    /// By the device flow of which provider its holder has signed in, if that is what gives it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_flow: Option<Name>,
 }
 
 /// Whom a grant stands for in the cluster.
@@ -107,6 +110,15 @@ impl Grant {
             extended: None,
             factors: identity.factors(),
             enrolment: identity.passed().map(|passed| passed.enrolment()),
+            device_flow: None,
+        }
+    }
+
+    /// The same, had by the device flow of that provider.
+    pub(super) fn by_device(self, provider: Option<Name>) -> Self {
+        Self {
+            device_flow: provider,
+            ..self
         }
     }
 

@@ -112,6 +112,29 @@ pub(super) fn judge(
     asked.grantable(role, cluster, request.kind)
 }
 
+/// The role that a login name says in so many words and can be had by. Their own name says none, whatever it stands for.
+pub(super) fn role_named(
+    config: &Config,
+    who: Who<'_>,
+    login: &str,
+    supposed: Supposed,
+) -> Option<Name> {
+    if login == who.name.as_str() {
+        return None;
+    }
+    let own: Vec<&Binding> = config.bindings_of(who.name, who.groups).collect();
+    let asked = Asked {
+        config,
+        who,
+        own: &own,
+        principal: login,
+        supposed,
+        open: &[],
+    };
+    let (role, _) = asked.role_and_cluster().ok()?;
+    Some(role.clone())
+}
+
 /// Every Kubernetes role that a standing binding gives there, everywhere it gives it.
 pub(super) fn kubernetes_choices<'c>(
     config: &'c Config,

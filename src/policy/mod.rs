@@ -25,7 +25,7 @@ pub use conditions::{Circumstances, OpenSession, Supposed};
 pub use denial::{Denial, ShownPrincipal};
 pub use egress::{NotReached, has_egress, may_connect};
 pub use extension::extend;
-pub use factors::{asks_for_code, asks_to_sign_on, may_sign_on};
+pub use factors::{asks_for_code, asks_to_sign_on, device_flow, may_sign_on};
 pub use grant::{Grant, KubernetesSubject};
 pub use judge::Decision;
 pub use locked::locked_out;
@@ -36,6 +36,8 @@ pub use standing::{
     Held, may_hold, next_end, still_allowed, terminal_allowed, tunnel_allowed, within_number,
 };
 pub use subjects::{InNamespace, ServiceAccounts, Unlisted, service_accounts};
+
+use jiff::Timestamp;
 
 use crate::config::{Config, Name, SessionKind};
 use crate::identity::Identity;
@@ -62,7 +64,7 @@ pub fn decide(
 ) -> Result<Grant, Denial> {
     let somebody = Somebody::who_asks(config, identity, circumstances.now)?;
     let supposed = circumstances.into();
-    let decision = judge::judge(
+    let mut decision = judge::judge(
         config,
         somebody.who(),
         request,
@@ -71,7 +73,28 @@ pub fn decide(
     )?;
     let login = (&decision.role, decision.login());
     factors::proven(config, login, identity, circumstances.now)?;
-    Ok(Grant::new(decision, identity, config, circumstances.from))
+    let word = factors::by_device(config, &decision.role, identity, circumstances.now);
+    if let Some(word) = word {
+        within_connection(config, &mut decision, word.until())?;
+    }
+    let grant = Grant::new(decision, identity, config, circumstances.from);
+    Ok(grant.by_device(word.map(|word| word.provider().clone())))
+}
+
+/// What was proven for one connection opens nothing that lasts longer.
+fn within_connection(
+    config: &Config,
+    decision: &mut Decision,
+    until: Timestamp,
+) -> Result<(), Denial> {
+    if decision.kind == SessionKind::Credential {
+        return Err(Denial::NotByDevice {
+            role: decision.role.clone(),
+            host: config.bastion.advertise.clone(),
+        });
+    }
+    decision.ends = decision.ends.min(until);
+    Ok(())
 }
 
 /// As whom somebody of that name would be in a cluster by a role, whether they may take it or not; `None` if the role is not there.

@@ -173,6 +173,8 @@ pub fn may_hold(config: &Config, held: Held<'_>, now: Timestamp) -> bool {
         },
         fingerprint: key,
         enrolment: held.enrolment,
+        // Nothing is handed out by that.
+        device: None,
     };
     let proven = config
         .roles

@@ -20,6 +20,7 @@ mod certificates;
 mod clients;
 mod confined;
 mod credential;
+mod device_flow;
 mod documents;
 mod egress;
 mod evidence;

@@ -180,6 +180,9 @@ fn about(
         if !role.requires.is_empty() {
             writeln!(out, "          requires {}", told::required(&role.requires))?;
         }
+        if let Some(weaker) = told::weaker(config, &role.role) {
+            writeln!(out, "          {weaker}")?;
+        }
         writeln!(
             out,
             "          by the binding {}{}",

@@ -29,6 +29,7 @@ pub(in crate::config) struct RawRole {
     pub(in crate::config) egress: Option<At<Vec<At<HostPort>>>>,
     pub(in crate::config) audit: Option<At<RawAudit>>,
     pub(in crate::config) require: Option<At<Vec<At<Factor>>>>,
+    pub(in crate::config) device_flow: Option<At<Name>>,
 }
 
 #[derive(Debug)]
@@ -88,8 +89,10 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
         }),
         audit: spec.optional("audit", audit_access),
         require: spec.optional("require", require),
+        device_flow: spec.optional("deviceFlow", |g, n| parsed(g, n, scalar::name)),
     };
     spec.close();
+    device_flow_has_a_meaning(gathered, &raw, audit);
     if audit && !kubernetes {
         for (key, at) in [
             (
@@ -116,6 +119,26 @@ pub(in crate::config) fn role(gathered: &Gathered, node: &Node) -> Option<RawRol
         }
     }
     Some(raw)
+}
+
+/// Another way to prove one thing, and so only where that is asked for.
+fn device_flow_has_a_meaning(gathered: &Gathered, raw: &RawRole, audit: bool) {
+    let Some(at) = raw.device_flow.as_ref().map(|provider| &provider.at) else {
+        return;
+    };
+    let required = raw.require.iter().flat_map(|listed| &listed.value);
+    if !required.into_iter().any(|at| at.value == Factor::Oidc) {
+        gathered.report(
+            at,
+            "the device flow is a weaker way to prove 'oidc', and the role does not require that; write 'require: [oidc]', or remove 'deviceFlow'",
+        );
+    }
+    if audit {
+        gathered.report(
+            at,
+            "what others have done is not read by a sign-in that somebody can be talked into; remove 'deviceFlow'",
+        );
+    }
 }
 
 fn require(gathered: &Gathered, node: &Node) -> Option<Vec<At<Factor>>> {

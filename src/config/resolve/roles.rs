@@ -33,10 +33,17 @@ impl Documents<'_> {
                     name: name.clone(),
                     access,
                     require,
+                    device_flow: self.device_flow(spec),
                 };
                 Some((name, role))
             })
             .collect()
+    }
+
+    fn device_flow(&self, spec: &RawRole) -> Option<Name> {
+        let asked = spec.device_flow.as_ref()?;
+        let known = self.check_reference(Kind::IdentityProvider, asked);
+        known.then(|| asked.value.clone())
     }
 
     fn role_access(

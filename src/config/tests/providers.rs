@@ -170,3 +170,46 @@ fn a_role_requires_a_provider_s_word_only_where_there_is_a_provider() {
     assert!(found.contains("there is no IdentityProvider"), "{found}");
     assert_eq!(problems(&[role, provider("")]), "");
 }
+
+#[test]
+fn a_role_opts_in_to_the_device_flow_of_a_provider_where_that_has_a_meaning() {
+    let role = |spec: &str| {
+        let access = "kubernetes: {clusters: [prod], serviceAccount: {namespace: v, name: editor}}";
+        doc("Role", "editor", &format!("{{{spec}, {access}}}"))
+    };
+    let with = |spec: &str| loaded(&[role(spec), provider("")]);
+    let opted_in = |config: Config| {
+        config.roles[&Name::new("editor").unwrap()]
+            .device_flow
+            .clone()
+    };
+    assert_eq!(
+        opted_in(with("require: [oidc]").unwrap()),
+        None,
+        "by default"
+    );
+    let corp = Name::new("corp").unwrap();
+    for require in ["oidc", "key, oidc", "totp, oidc"] {
+        let config = with(&format!("require: [{require}], deviceFlow: corp")).unwrap();
+        assert_eq!(opted_in(config), Some(corp.clone()));
+    }
+    for (spec, expected) in [
+        ("deviceFlow: corp", "the role does not require that"),
+        (
+            "require: [key, totp], deviceFlow: corp",
+            "the role does not require that",
+        ),
+        ("require: [oidc], deviceFlow: crop", "did you mean 'corp'?"),
+        ("require: [oidc], deviceFlow: true", "expected text"),
+        ("require: [oidc], deviceFlow: [corp]", "expected text"),
+    ] {
+        let found = with(spec).map(|_| ()).unwrap_err().to_string();
+        assert!(found.contains(expected), "{spec}: {found}");
+    }
+    let spec = "{require: [oidc], deviceFlow: corp, audit: {clusters: ['*'], identities: ['*']}}";
+    let found = problems(&[doc("Role", "reader", spec), provider("")]);
+    assert!(
+        found.contains("what others have done is not read"),
+        "{found}"
+    );
+}

@@ -155,6 +155,7 @@ pub(super) fn identify(
         source: address,
         passed: None,
         signed_on: None,
+        device: None,
     })
 }
 

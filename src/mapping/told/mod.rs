@@ -5,7 +5,7 @@ mod rules;
 
 use jiff::Timestamp;
 
-use crate::config::{Config, Factor, SessionKind, show_duration};
+use crate::config::{Config, Factor, Name, SessionKind, show_duration};
 use crate::policy::{Decision, Denial, KubernetesSubject};
 
 pub use rights::{BEYOND, beyond_means, rights};
@@ -73,6 +73,7 @@ fn yes(config: &Config, decision: &Decision, now: Timestamp) -> String {
             "if they have proven what it requires: {}",
             required(&decision.requires)
         ));
+        lines.extend(weaker(config, &decision.role));
     }
     lines.join(BREAK)
 }
@@ -88,6 +89,14 @@ pub fn why(until: Option<Timestamp>, reason: Option<&str>) -> String {
 pub fn required(factors: &[Factor]) -> String {
     let factors: Vec<String> = factors.iter().map(ToString::to_string).collect();
     factors.join(" and ")
+}
+
+/// By what less a role can be had, if its administrator has said so.
+pub fn weaker(config: &Config, role: &Name) -> Option<String> {
+    let provider = config.roles.get(role)?.device_flow.as_ref()?;
+    Some(format!(
+        "weaker: for one connection, oidc is proven by the device flow of {provider} too, so by whoever has their key and talks them into typing a code"
+    ))
 }
 
 fn means(decision: &Decision) -> String {

@@ -174,3 +174,58 @@ async fn nothing_shows_what_is_secret() {
         assert!(!shown.contains(secret.expose()), "{shown}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_signs_in_by_the_device_flow_has_no_link_any_more_and_as_long_as_before() {
+    let attempts = Attempts::default();
+    let begun = begin(&attempts);
+    let (_, sending) = attempts.send(begun.link.expose(), &name("corp")).unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let ends = begun.ticket.by_device().unwrap();
+    let left = ends.duration_since(crate::clock::monotonic());
+    assert_eq!(left, Duration::from_secs(240));
+    let again = attempts.send(begun.link.expose(), &name("corp"));
+    assert!(matches!(again, Err(Closed::AnotherWay)));
+    // Nor has a browser that is away by it.
+    let back = attempts.returned(sending.state.expose(), sending.browser.expose());
+    assert!(matches!(back, Err(Closed::NoState)));
+    assert_eq!(
+        begun.ticket.typed(&Hidden::new("BBBB-BBBB")),
+        Typed::TooEarly
+    );
+    let other = begin(&attempts);
+    let returned = self::back(&attempts, &other);
+    other.ticket.by_device().unwrap();
+    assert!(attempts.said(returned.id, word()).is_none());
+    tokio::time::advance(Duration::from_secs(241)).await;
+    assert_eq!(begin(&attempts).ticket.by_device().err(), None);
+    assert_eq!(begun.ticket.by_device().err(), Some(Full::Late));
+}
+
+#[tokio::test]
+async fn few_at_once_sign_in_by_the_device_flow_and_fewer_of_one_identity() {
+    let attempts = Attempts::default();
+    let begin = |number: usize, who: &str| {
+        let from = source(&format!("192.0.{}.{}", number / 200, number % 200));
+        attempts.begin(asked(Some(who)), from).unwrap().ticket
+    };
+    let mut held = Vec::new();
+    for number in 0..4 {
+        let ticket = begin(number, "jane");
+        ticket.by_device().unwrap();
+        held.push(ticket);
+    }
+    let one_more = begin(4, "jane");
+    assert_eq!(one_more.by_device().err(), Some(Full::Identity));
+    for number in 5..129 {
+        let ticket = begin(number, &format!("p{number}"));
+        ticket.by_device().unwrap();
+        held.push(ticket);
+    }
+    assert_eq!(held.len(), 128);
+    let another = begin(130, "john");
+    assert_eq!(another.by_device().err(), Some(Full::All));
+    // What ends makes room.
+    held.remove(0);
+    another.by_device().unwrap();
+}

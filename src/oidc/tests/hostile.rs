@@ -31,6 +31,7 @@ pub(super) struct Says {
     pub(super) discovery: Value,
     pub(super) keys: Value,
     pub(super) token: Answer,
+    pub(super) device: Answer,
     /// Everything is answered with a redirect to this.
     pub(super) elsewhere: Option<String>,
     /// Each path that was asked for.
@@ -56,6 +57,7 @@ impl Site for Hostile {
             "/.well-known/openid-configuration" => (StatusCode::OK, says.discovery.clone()),
             "/jwks" => (StatusCode::OK, says.keys.clone()),
             "/token" => says.token.clone(),
+            "/device" => says.device.clone(),
             _ => (StatusCode::NOT_FOUND, Value::Null),
         };
         says.asked.push(path);
@@ -98,6 +100,7 @@ impl Running {
             discovery: Value::Null,
             keys: json!({"keys": [key.public()]}),
             token: (StatusCode::OK, Value::Null),
+            device: (StatusCode::OK, Value::Null),
             elsewhere: None,
             asked: Vec::new(),
         })));
@@ -152,6 +155,7 @@ pub(super) fn discovery(issuer: &str) -> Value {
         "authorization_endpoint": format!("{issuer}/authorize"),
         "token_endpoint": format!("{issuer}/token"),
         "jwks_uri": format!("{issuer}/jwks"),
+        "device_authorization_endpoint": format!("{issuer}/device"),
         "response_types_supported": ["code"],
         "subject_types_supported": ["public"],
         // Whatever it claims to sign by: what is accepted is ours to say.

@@ -13,12 +13,12 @@ use crate::clock::ManualClock;
 use crate::config::IdentityProvider;
 use crate::totp::Hidden;
 
-const NONCE: &str = "n-1";
+pub(super) const NONCE: &str = "n-1";
 const CALLBACK: &str = "https://b.example/callback";
 /// Too much even for a token's text.
-const SECRET: &str = "a-secret-that-is-shared-with-the-provider";
+pub(super) const SECRET: &str = "a-secret-that-is-shared-with-the-provider";
 
-fn providers() -> Providers {
+pub(super) fn providers() -> Providers {
     Providers::new(Arc::new(ManualClock::new(now())))
 }
 

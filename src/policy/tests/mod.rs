@@ -1,5 +1,6 @@
 //! What the tests of decisions share.
 
+mod by_device;
 mod cases;
 mod certified;
 mod conditions;

@@ -12,7 +12,7 @@ use crate::oidc::{SignOn, SignOns};
 const PROVIDER: &str = "---\napiVersion: bastion-audit.dev/v1alpha1\nkind: IdentityProvider\nmetadata: {name: corp}\n\
      spec: {issuer: 'https://id.example', clientId: b, groupsClaim: groups}\n";
 
-fn documents(require: &str) -> String {
+pub(super) fn documents(require: &str) -> String {
     let plain = base().concat();
     let changed = plain
         .replace("maxSession: 1h, ", &format!("{require}maxSession: 1h, "))
@@ -46,7 +46,7 @@ fn said(mut config: Config, fingerprint: &str) -> Config {
     config
 }
 
-fn signed_on(config: Config) -> Config {
+pub(super) fn signed_on(config: Config) -> Config {
     let fingerprint = proven(&config).proof().fingerprint().to_owned();
     said(config, &fingerprint)
 }

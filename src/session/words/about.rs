@@ -36,6 +36,17 @@ pub(super) fn whoami(config: &Config, caller: &Caller) -> String {
             format!("with {}, which counts until {until}", sign_on.provider),
         );
     }
+    if let Some(word) = identity.device() {
+        row(
+            &mut text,
+            "signed in",
+            format!(
+                "with {} by the device flow, for the role {} and this connection alone",
+                word.provider(),
+                word.role()
+            ),
+        );
+    }
     if let Some(passed) = identity.passed() {
         let until = crate::clock::to_the_second(passed.until());
         row(
@@ -85,7 +96,7 @@ pub(super) fn roles(config: &Config, caller: &Caller, now: Timestamp) -> String 
                 .map(ToString::to_string)
                 .collect::<Vec<_>>()
                 .join(","),
-            why(choice.role),
+            why(config, choice.role),
         ]);
     }
     for audit in available
@@ -98,13 +109,13 @@ pub(super) fn roles(config: &Config, caller: &Caller, now: Timestamp) -> String 
             "-".into(),
             "-".into(),
             words.into(),
-            why(audit),
+            why(config, audit),
         ]);
     }
     table(&rows)
 }
 
-fn why(one: &Available) -> String {
+fn why(config: &Config, one: &Available) -> String {
     let mut why = one.binding.to_string();
     if let Some(reason) = &one.reason {
         why = format!("{why}: {reason}");
@@ -118,6 +129,10 @@ fn why(one: &Available) -> String {
     if !one.requires.is_empty() {
         let requires: Vec<String> = one.requires.iter().map(ToString::to_string).collect();
         why = format!("{why}, requires {}", requires.join(" and "));
+    }
+    let role = config.roles.get(&one.role);
+    if let Some(provider) = role.and_then(|role| role.device_flow.as_ref()) {
+        why = format!("{why} (for one connection, by the device flow of {provider} too)");
     }
     why
 }

@@ -191,7 +191,7 @@ impl Conversation {
                     answer
                 }
                 // Nobody here is sent to a provider.
-                Ask::Link => Answer::No,
+                Ask::Link | Ask::Device | Ask::Wait => Answer::No,
                 Ask::Ending(_) => Answer::Yes,
                 Ask::Refused { what } => {
                     self.inner.see(Seen::Refused(what));

@@ -46,6 +46,15 @@ impl Browser {
         self.curl(&args)
     }
 
+    /// Types a code at a page of the provider's, and then presses that button, `confirm` or `abort`.
+    pub(crate) fn type_code(&self, at: &str, code: &str, button: &str) -> Page {
+        let code = format!("user_code={code}");
+        let page = self.get(at);
+        let page = self.post(at, &[&format!("xsrf={}", page.field("xsrf")), &code]);
+        let xsrf = format!("xsrf={}", page.field("xsrf"));
+        self.post(at, &[&xsrf, &code, &format!("{button}=yes")])
+    }
+
     /// From a page of the provider's on: signs in, and says yes to everything.
     pub(crate) fn sign_in(&self, page: &Page, who: &str) -> Page {
         assert!(page.text.contains("name=\"login\""), "{page:?}");
@@ -104,6 +113,13 @@ impl Page {
         let link = link.unwrap_or_else(|| panic!("no link with {part}: {self:?}"));
         let host: Vec<&str> = self.url.splitn(4, '/').take(3).collect();
         format!("{}{link}", host.join("/"))
+    }
+
+    /// What a field of its form holds.
+    fn field(&self, name: &str) -> String {
+        let rest = self.text.split(&format!("name=\"{name}\" value=\"")).nth(1);
+        let rest = rest.unwrap_or_else(|| panic!("no field {name}: {self:?}"));
+        rest.split('"').next().unwrap().to_owned()
     }
 
     /// The code on it.

@@ -91,6 +91,16 @@ pub(crate) fn prepared(spec: &str) -> (Bastion, Provider) {
     (bastion, provider)
 }
 
+/// The same, and the role editor has opted in to the provider's device flow.
+pub(crate) fn opted_in(spec: &str) -> (Bastion, Provider) {
+    let (bastion, provider) = prepared(spec);
+    let documents = bastion.config();
+    let changed = documents.replace("require: [oidc]", "require: [oidc]\n  deviceFlow: corp");
+    assert_ne!(changed, documents);
+    bastion.write_config(&changed);
+    (bastion, provider)
+}
+
 fn of_provider(issuer: &str, spec: &str) -> String {
     format!(
         r#"---
@@ -150,6 +160,8 @@ impl Signing {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         std::fs::set_permissions(&askpass, mode).unwrap();
         let ssh = with_argument(&bastion.ssh(who, login), "BatchMode=yes", "BatchMode=no");
+        // As people have it: they are told what is no prompt, too.
+        let ssh = with_argument(&ssh, "LogLevel=ERROR", "LogLevel=INFO");
         let mut client = Command::new("ssh")
             .args(ssh.get_args())
             .arg(command)
@@ -186,6 +198,23 @@ impl Signing {
         let prompt = self.prompt();
         let words = prompt.split(' ').find(|word| word.starts_with("https://"));
         words.unwrap_or_else(|| panic!("{prompt}")).to_owned()
+    }
+
+    /// The code to be typed at a provider, and where.
+    pub(crate) fn code(&self) -> (String, String) {
+        let prompt = self.prompt();
+        let rest = prompt.split("Type the code ").nth(1);
+        let rest = rest.unwrap_or_else(|| panic!("{prompt}"));
+        let (code, rest) = rest.split_once(" at ").unwrap();
+        let at = rest.split(' ').next().unwrap();
+        (code.to_owned(), at.to_owned())
+    }
+
+    /// Asks for such a code instead of the link, and lets nobody wait for it yet.
+    pub(crate) fn wants_code(&mut self) -> (String, String) {
+        assert!(self.prompt().contains("Enter alone"), "{}", self.prompt());
+        self.types("");
+        self.code()
     }
 
     pub(crate) fn types(&mut self, text: &str) {
