@@ -23,7 +23,7 @@ use crate::messages::{
     Answer, Ask, Command, Envelope, MonitorLink, Offer, Open, Order, Peer, SessionLink,
 };
 use crate::mint::Leases;
-use crate::oidc::{Attempts, Providers, SignOnStore, Ticket};
+use crate::oidc::{Attempts, NotSignedOn, Providers, SignOnStore, Ticket};
 use crate::policy;
 use crate::recording::{Recorder, Recordings};
 use crate::revoke;
@@ -524,7 +524,8 @@ impl Conversation {
             Wanted::Code => self.tell_code_refused(awaiting, "no code was typed").await,
             Wanted::SignOn => {
                 let (asked, why) = (self.asked(awaiting), sign_on::unfinished(awaiting));
-                self.tell_not_signed_on(&asked, why.to_owned()).await;
+                self.tell_not_signed_on(&asked, NotSignedOn::Unfinished, why.to_owned())
+                    .await;
             }
         }
     }

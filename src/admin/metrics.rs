@@ -5,6 +5,7 @@ use std::fmt::Display;
 
 use crate::log::Standing;
 use crate::monitor::Monitor;
+use crate::oidc::Attempts;
 use crate::store::Space;
 use crate::store::room::{Measure, Room, Trouble};
 use crate::strangers::Strangers;
@@ -46,6 +47,7 @@ pub(super) async fn text(monitor: &Monitor) -> String {
         "One-time codes that were not, after a verified signature.",
         refused,
     );
+    signing_on(&mut metrics, &monitor.attempts);
     storage(&mut metrics, &monitor.room);
     if monitor.custody.ships() {
         metrics.gauge(
@@ -110,6 +112,45 @@ fn strangers(metrics: &mut Metrics, strangers: &Strangers) {
         "Events about strangers that are in the audit log as numbers only.",
         strangers.untold(),
     );
+}
+
+/// Who signs in with a provider, and who would have.
+fn signing_on(metrics: &mut Metrics, attempts: &Attempts) {
+    metrics.gauge(
+        "sign_ons_open",
+        "Attempts to sign in with an identity provider that are under way.",
+        attempts.count(),
+    );
+    let counts = attempts.counts();
+    metrics.head(
+        "sign_ons_begun_total",
+        "Links, and codes of providers, that were given to sign in by.",
+        "counter",
+    );
+    for (flow, begun, _) in counts.flows() {
+        let flow = flow.as_str();
+        metrics.line(&format!("sign_ons_begun_total{{flow=\"{flow}\"}}"), begun);
+    }
+    metrics.head(
+        "sign_ons_accepted_total",
+        "How often somebody has signed in.",
+        "counter",
+    );
+    for (flow, _, accepted) in counts.flows() {
+        let flow = flow.as_str();
+        let name = format!("sign_ons_accepted_total{{flow=\"{flow}\"}}");
+        metrics.line(&name, accepted);
+    }
+    metrics.head(
+        "sign_ons_refused_total",
+        "How often somebody has not, and why.",
+        "counter",
+    );
+    for (why, times) in counts.refusals() {
+        let why = why.as_str();
+        let name = format!("sign_ons_refused_total{{reason=\"{why}\"}}");
+        metrics.line(&name, times);
+    }
 }
 
 /// What is known of the disk without asking it.

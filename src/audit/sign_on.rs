@@ -20,6 +20,16 @@ pub enum SignOnFlow {
     Device,
 }
 
+impl SignOnFlow {
+    /// As events and metrics call it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Device => "device",
+        }
+    }
+}
+
 /// One of them; as for [`Event`](super::Event), names are stable within `v: 1`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all_fields = "camelCase")]

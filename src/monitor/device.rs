@@ -10,7 +10,9 @@ use crate::audit::{Event, SignOnEvent, SignOnFlow};
 use crate::config::{IdentityProvider, Name};
 use crate::identity::Identity;
 use crate::messages::Answer;
-use crate::oidc::{Asked, DeviceCode, DeviceWord, Outcome, ProviderError, Said, Word, meant};
+use crate::oidc::{
+    Asked, DeviceCode, DeviceWord, NotSignedOn, Outcome, ProviderError, Said, Word, meant,
+};
 use crate::policy;
 
 /// For so long a client hears nothing while it waits.
@@ -36,13 +38,15 @@ impl Conversation {
         let opted_in = self.may_use_device_flow(&awaiting);
         let (Some((role, provider)), Some(ticket)) = (opted_in, &awaiting.ticket) else {
             let why = "this login may not sign in by a code of the provider's";
-            self.tell_not_signed_on(&asked, why.to_owned()).await;
+            self.tell_not_signed_on(&asked, NotSignedOn::NotAllowed, why.to_owned())
+                .await;
             return Answer::NoBecause(why.to_owned());
         };
         let ends = match ticket.by_device() {
             Ok(ends) => ends,
             Err(full) => {
-                self.tell_not_signed_on(&asked, full.to_string()).await;
+                self.tell_not_signed_on(&asked, full.into(), full.to_string())
+                    .await;
                 return Answer::NoBecause(full.to_string());
             }
         };
@@ -50,6 +54,7 @@ impl Conversation {
             Ok(code) => code,
             Err(error) => return self.not_by_device(&asked, &provider.name, error).await,
         };
+        self.monitor.attempts.counts().begun(SignOnFlow::Device);
         self.tell_device_begun(&asked).await;
         let (at, shown) = (code.address(), code.user_code());
         awaiting.device = Some(Waiting::of(code, role, &provider));
@@ -120,9 +125,9 @@ impl Conversation {
         let (identity, word) = match judged {
             Ok(judged) => judged,
             Err(why) => {
-                self.tell_refused(asked, Some(&said.provider), why.clone())
-                    .await;
-                return Answer::NoBecause(why);
+                let told = why.1.clone();
+                self.tell_refused(asked, Some(&said.provider), why).await;
+                return Answer::NoBecause(told);
             }
         };
         let event = Event::SignOn(SignOnEvent::Accepted {
@@ -138,13 +143,16 @@ impl Conversation {
             browser: said.browser,
             counts_until: word.until(),
         });
+        let counts = self.monitor.attempts.counts();
         if let Err(error) = self.monitor.audit.emit(event).await {
+            counts.refused(NotSignedOn::NotKept);
             tracing::error!("{error}");
             return Answer::NoBecause(
                 "you have signed in, but that cannot be written down, so it does not count; tell your administrator"
                     .to_owned(),
             );
         }
+        counts.accepted(SignOnFlow::Device);
         self.next(awaiting.offer, identity.with_device(word)).await
     }
 
@@ -155,28 +163,26 @@ impl Conversation {
         asked: &Asked,
         role: &Name,
         said: &Said,
-    ) -> Result<(Identity, DeviceWord), String> {
+    ) -> Result<(Identity, DeviceWord), (NotSignedOn, String)> {
         let (config, now) = (self.monitor.config(), self.monitor.clock.now());
-        meant(&config, asked, said).map_err(|error| error.to_string())?;
+        meant(&config, asked, said).map_err(|error| (NotSignedOn::Identity, error.to_string()))?;
+        let not_now = |why: &str| (NotSignedOn::NotAllowed, why.to_owned());
         let identity = self.as_it_is_now(awaiting);
-        let identity = identity.ok_or("the key proves nobody any more")?;
+        let identity = identity.ok_or_else(|| not_now("the key proves nobody any more"))?;
         let (_, provider) = self
             .device_flow_of(awaiting, &identity)
             .filter(|(for_now, provider)| for_now == role && provider.name == said.provider)
-            .ok_or("this login may not sign in by a code of the provider's any more")?;
+            .ok_or_else(|| {
+                not_now("this login may not sign in by a code of the provider's any more")
+            })?;
         let word = DeviceWord::new(role.clone(), &provider, &said.username, now);
         Ok((identity, word))
     }
 
-    async fn not_by_device(
-        &self,
-        asked: &Asked,
-        provider: &Name,
-        error: ProviderError,
-    ) -> Answer {
-        let why = error.to_string();
-        self.tell_refused(asked, Some(provider), why.clone()).await;
-        Answer::NoBecause(why)
+    async fn not_by_device(&self, asked: &Asked, provider: &Name, error: ProviderError) -> Answer {
+        let why = (NotSignedOn::from(&error), error.to_string());
+        self.tell_refused(asked, Some(provider), why).await;
+        Answer::NoBecause(error.to_string())
     }
 
     async fn tell_device_begun(&self, asked: &Asked) {

@@ -7,7 +7,7 @@ use crate::audit::{Event, SignOnEvent, SignOnFlow};
 use crate::config::{Config, Name};
 use crate::identity::{self, Identity};
 use crate::messages::{Answer, Offer};
-use crate::oidc::{Asked, Begun, Said, SignOn, Typed, meant};
+use crate::oidc::{Asked, Begun, NotSignedOn, Said, SignOn, Typed, meant};
 use crate::policy;
 use crate::server::Source;
 use crate::session;
@@ -44,10 +44,12 @@ impl Conversation {
         let Begun { ticket, link } = match begun {
             Ok(begun) => begun,
             Err(full) => {
-                self.tell_not_signed_on(&asked, full.to_string()).await;
+                self.tell_not_signed_on(&asked, full.into(), full.to_string())
+                    .await;
                 return Answer::NoBecause(full.to_string());
             }
         };
+        self.monitor.attempts.counts().begun(SignOnFlow::Code);
         if asked.identity.is_some() || self.may_tell("sign-on.begun") {
             let event = Event::SignOn(SignOnEvent::Begun {
                 peer: &self.peer,
@@ -77,11 +79,13 @@ impl Conversation {
             Typed::Wrong => "the code is wrong",
             Typed::Over => {
                 let why = "the code is wrong, or its time is over; log in again for a new link";
-                self.tell_not_signed_on(&asked, why.to_owned()).await;
+                self.tell_not_signed_on(&asked, NotSignedOn::Code, why.to_owned())
+                    .await;
                 return Answer::NoBecause(why.to_owned());
             }
         };
-        self.tell_not_signed_on(&asked, why.to_owned()).await;
+        self.tell_not_signed_on(&asked, NotSignedOn::Code, why.to_owned())
+            .await;
         self.awaiting = Some(awaiting);
         Answer::No
     }
@@ -92,7 +96,8 @@ impl Conversation {
         let sign_on = match sign_on(&config, asked, said.clone(), now) {
             Ok(sign_on) => sign_on,
             Err(why) => {
-                self.tell_not_signed_on(asked, why.clone()).await;
+                self.tell_not_signed_on(asked, NotSignedOn::Identity, why.clone())
+                    .await;
                 return Answer::NoBecause(why);
             }
         };
@@ -109,11 +114,14 @@ impl Conversation {
             browser: said.browser,
             counts_until: sign_on.until,
         });
+        let counts = self.monitor.attempts.counts();
         if let Err(error) = self.monitor.audit.emit(event).await {
+            counts.refused(NotSignedOn::NotKept);
             tracing::error!("{error}");
             return Answer::No;
         }
         if let Err(error) = self.monitor.sign_ons.bind(sign_on, now).await {
+            counts.refused(NotSignedOn::NotKept);
             tracing::error!("a provider's word does not count: {error}");
             return Answer::NoBecause(
                 "you have signed in, but that cannot be written down, so it does not count; tell your administrator"
@@ -121,10 +129,12 @@ impl Conversation {
             );
         }
         let Some(identity) = self.as_it_is_now(&awaiting) else {
-            self.tell_not_signed_on(asked, "the key proves nobody all the same".to_owned())
+            let why = "the key proves nobody all the same";
+            self.tell_not_signed_on(asked, NotSignedOn::NotAllowed, why.to_owned())
                 .await;
             return Answer::No;
         };
+        counts.accepted(SignOnFlow::Code);
         if !self.told {
             self.told = true;
             self.tell_opened().await;
@@ -163,16 +173,17 @@ impl Conversation {
         }
     }
 
-    pub(super) async fn tell_not_signed_on(&self, asked: &Asked, reason: String) {
-        self.tell_refused(asked, None, reason).await;
+    pub(super) async fn tell_not_signed_on(&self, asked: &Asked, why: NotSignedOn, reason: String) {
+        self.tell_refused(asked, None, (why, reason)).await;
     }
 
     pub(super) async fn tell_refused(
         &self,
         asked: &Asked,
         provider: Option<&Name>,
-        reason: String,
+        (why, reason): (NotSignedOn, String),
     ) {
+        self.monitor.attempts.counts().refused(why);
         if asked.identity.is_none() && !self.may_tell("sign-on.refused") {
             return;
         }

@@ -10,8 +10,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Said;
 use super::secret::{self, Key, NoRandomness};
+use super::{Said, SignOnCounts};
 use crate::clock;
 use crate::config::Name;
 use crate::messages::Peer;
@@ -49,9 +49,12 @@ pub struct Asked {
     pub began: Timestamp,
 }
 
-/// Attempts under way. Cheap to clone.
+/// Attempts under way, and what came of those before. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Attempts(Arc<Mutex<Open>>);
+pub struct Attempts {
+    open: Arc<Mutex<Open>>,
+    counts: SignOnCounts,
+}
 
 /// No more attempts can be begun now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,7 +66,9 @@ pub enum Full {
     #[error("too many people are about to sign in from where you are; try again in a few minutes")]
     Source,
     /// By the same identity, by the device flow.
-    #[error("you are about to sign in too often; end the other logins, or try again in a few minutes")]
+    #[error(
+        "you are about to sign in too often; end the other logins, or try again in a few minutes"
+    )]
     Identity,
     /// It is too late for anything.
     #[error("the time to sign in is over; log in again")]
@@ -229,6 +234,11 @@ impl Attempts {
         open.all.values().filter(|one| now < one.ends).count()
     }
 
+    /// What came of all of them since the start.
+    pub fn counts(&self) -> &SignOnCounts {
+        &self.counts
+    }
+
     /// For whom a link is.
     pub(super) fn of_link(&self, link: &str) -> Result<Asked, Closed> {
         self.open().by_link(link).map(|one| one.asked.clone())
@@ -322,7 +332,7 @@ impl Attempts {
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod attempts;
 mod client;
+mod counts;
 mod device;
 mod error;
 mod file;
@@ -31,6 +32,7 @@ pub(crate) use attempts::LIFE;
 pub use attempts::{Asked, Attempts, Begun, Full, Ticket, Typed};
 pub use client::Providers;
 pub(crate) use client::Word;
+pub use counts::{NotSignedOn, SignOnCounts};
 pub use device::DeviceWord;
 pub(crate) use device::{DeviceCode, Outcome};
 pub use error::{NotMeant, ProviderError};

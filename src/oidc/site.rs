@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use openidconnect::url::form_urlencoded;
 
 use super::attempts::{Closed, Returned};
-use super::{Asked, Attempts, Providers, Said, meant, pages};
+use super::{Asked, Attempts, NotSignedOn, Providers, Said, meant, pages};
 use crate::audit::{Audit, Event, SignOnEvent};
 use crate::config::watch::InForce;
 use crate::config::{Config, LoginSettings, Name};
@@ -149,9 +149,10 @@ impl LoginPages {
         match to {
             Ok(to) => Answer::to(&to, &sending.browser),
             Err(error) => {
-                self.refused(&asked, Some(&provider.name), error.to_string())
-                    .await;
-                Answer::page(StatusCode::BAD_GATEWAY, pages::sorry(&error.to_string()))
+                let why = (NotSignedOn::from(&error), error.to_string());
+                let page = pages::sorry(&why.1);
+                self.refused(&asked, Some(&provider.name), why).await;
+                Answer::page(StatusCode::BAD_GATEWAY, page)
             }
         }
     }
@@ -177,7 +178,7 @@ impl LoginPages {
             },
             Err(why) => {
                 self.attempts.not_said(returned.id);
-                let page = pages::sorry(&why);
+                let page = pages::sorry(&why.1);
                 self.refused(&returned.asked, Some(&returned.provider), why)
                     .await;
                 Answer::page(StatusCode::FORBIDDEN, page)
@@ -193,29 +194,31 @@ impl LoginPages {
         returned: &Returned,
         back: &Back,
         from: IpAddr,
-    ) -> Result<(Name, Said), String> {
+    ) -> Result<(Name, Said), (NotSignedOn, String)> {
         let name = &returned.provider;
         let provider = config.providers.get(name);
-        let provider = provider.ok_or_else(|| format!("the provider {name} was removed"))?;
+        let removed = || format!("the provider {name} was removed");
+        let provider = provider.ok_or_else(|| (NotSignedOn::NotAllowed, removed()))?;
         // RFC 9207: another provider may have answered than was asked.
         if let Some(issuer) = &back.issuer
             && *issuer != provider.issuer
         {
-            return Err(format!("this is not an answer of {name}"));
+            let why = format!("this is not an answer of {name}");
+            return Err((NotSignedOn::Token, why));
         }
         if let Some(error) = &back.error {
-            return Err(format!("{name} has not signed you in: {error}"));
+            let why = format!("{name} has not signed you in: {error}");
+            return Err((NotSignedOn::Declined, why));
         }
-        let code = back
-            .code
-            .as_ref()
-            .ok_or_else(|| format!("{name} has answered nothing"))?;
+        let nothing = || format!("{name} has answered nothing");
+        let code = back.code.as_ref();
+        let code = code.ok_or_else(|| (NotSignedOn::Token, nothing()))?;
         let bound_to = (&returned.nonce, &returned.verifier);
         let word = self
             .providers
             .word(provider, &login.callback(), code, bound_to)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| (NotSignedOn::from(&error), error.to_string()))?;
         let said = Said {
             provider: name.clone(),
             terms: provider.terms(),
@@ -226,10 +229,17 @@ impl LoginPages {
         };
         // By what is in force now: a provider takes its time.
         let who = meant(&self.in_force.config(), &returned.asked, &said);
-        Ok((who.map_err(|error| error.to_string())?, said))
+        let who = who.map_err(|error| (NotSignedOn::Identity, error.to_string()))?;
+        Ok((who, said))
     }
 
-    async fn refused(&self, asked: &Asked, provider: Option<&Name>, reason: String) {
+    async fn refused(
+        &self,
+        asked: &Asked,
+        provider: Option<&Name>,
+        (why, reason): (NotSignedOn, String),
+    ) {
+        self.attempts.counts().refused(why);
         let config = self.in_force.config();
         let source = Source::of(asked.peer.address.ip(), &config.bastion.admission);
         if asked.identity.is_none() && !self.strangers.may_tell("sign-on.refused", source) {

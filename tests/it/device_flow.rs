@@ -43,7 +43,10 @@ fn refused(bastion: &Bastion, reason: &str) -> Value {
 
 fn cli(bastion: &Bastion, args: &[&str]) -> Ran {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bastion-audit"));
-    command.args(args).arg("--config").arg(bastion.config_path());
+    command
+        .args(args)
+        .arg("--config")
+        .arg(bastion.config_path());
     Ran::from(command.output().unwrap())
 }
 
@@ -54,7 +57,11 @@ fn who_types_a_code_at_the_provider_is_let_in_once_and_nothing_of_it_is_kept() {
     bastion.run();
     let mut signing = Signing::start(&bastion, "operator-a", "editor", "bastion whoami");
     let link = signing.link();
-    assert_eq!(asked(&bastion, &provider), [], "before anybody wants a code");
+    assert_eq!(
+        asked(&bastion, &provider),
+        [],
+        "before anybody wants a code"
+    );
     let (code, at) = signing.wants_code();
     assert_eq!(at, format!("{}/device", provider.issuer));
     let begun = bastion.event("sign-on.begun", |event| event["flow"] == "device");
@@ -76,16 +83,34 @@ fn who_types_a_code_at_the_provider_is_let_in_once_and_nothing_of_it_is_kept() {
     let ran = signing.wait();
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(
-        ran.stdout.contains("with corp by the device flow, for the role editor and this connection alone"),
+        ran.stdout.contains(
+            "with corp by the device flow, for the role editor and this connection alone"
+        ),
         "{ran:?}"
     );
     assert!(!ran.stdout.contains("oidc/corp"), "no groups: {ran:?}");
-    assert!(ran.stderr.contains("It counts for this login alone"), "{ran:?}");
+    assert!(
+        ran.stderr.contains("It counts for this login alone"),
+        "{ran:?}"
+    );
     let accepted = bastion.event("sign-on.accepted", |event| event["flow"] == "device");
     assert_eq!(accepted["identity"], "operator-a");
-    assert_eq!((&accepted["browser"], &accepted["groups"]), (&Value::Null, &serde_json::json!([])));
+    assert_eq!(
+        (&accepted["browser"], &accepted["groups"]),
+        (&Value::Null, &serde_json::json!([]))
+    );
     let proven = bastion.event("authentication.ok", |event| event["deviceFlow"] == "corp");
     assert_eq!(proven["factors"], serde_json::json!(["key"]));
+
+    let counted = |line: &str| {
+        eventually(line, || {
+            let metrics = String::from_utf8(bastion.cli(&["metrics"]).stdout).unwrap();
+            let line = format!("bastion_audit_{line}\n");
+            metrics.contains(&line).then_some(())
+        });
+    };
+    counted("sign_ons_accepted_total{flow=\"device\"} 1");
+    counted("sign_ons_open 0");
 
     // The key is bound to nothing: the next login is asked again, by any name.
     let listed = cli(&bastion, &["oidc", "list"]);
@@ -95,16 +120,23 @@ fn who_types_a_code_at_the_provider_is_let_in_once_and_nothing_of_it_is_kept() {
     let mut again = Signing::start(&bastion, "operator-a", "editor", "sleep 300");
     let (another, _) = again.wants_code();
     assert_ne!(another, code);
+    counted("sign_ons_open 1");
+    counted("sign_ons_begun_total{flow=\"device\"} 2");
     signs_in(&bastion, &again, "operator-a");
     again.types("");
     // What it opens says so, and ends when the role opts out.
-    let granted = bastion.event("policy.granted", |event| event["grant"]["deviceFlow"] == "corp");
+    let granted = bastion.event("policy.granted", |event| {
+        event["grant"]["deviceFlow"] == "corp"
+    });
     assert_eq!(granted["grant"]["factors"], serde_json::json!(["key"]));
     let mut stays = Running::start(&bastion, "operator-a", "viewer", "cat");
     let documents = bastion.config();
     bastion.write_config(&documents.replace("  deviceFlow: corp\n", ""));
     let ended = again.wait();
-    assert!(ended.stderr.contains("requires that you sign in"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("requires that you sign in"),
+        "{ended:?}"
+    );
     stays.close_stdin();
     assert_eq!(stays.wait().code, Some(0));
 
@@ -134,7 +166,10 @@ fn a_role_that_has_not_opted_in_and_a_key_that_is_nobodys_are_never_offered_it()
     bastion.run();
     let mut stranger = Signing::start(&bastion, "nobody-a", "editor", "true");
     let prompt = stranger.prompt();
-    assert!(prompt.contains("/login/") && !prompt.contains("Enter alone"), "{prompt}");
+    assert!(
+        prompt.contains("/login/") && !prompt.contains("Enter alone"),
+        "{prompt}"
+    );
     stranger.types("");
     assert!(stranger.prompt().contains("/login/"));
     drop(stranger);
@@ -145,7 +180,11 @@ fn a_role_that_has_not_opted_in_and_a_key_that_is_nobodys_are_never_offered_it()
     signs_in(&bastion, &own, "operator-a");
     own.types("");
     let ran = own.wait();
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "inside\n"), "{ran:?}");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "inside\n"),
+        "{ran:?}"
+    );
 }
 
 #[test]
@@ -178,12 +217,35 @@ fn who_declines_or_is_somebody_else_or_comes_too_late_lets_nobody_in() {
     assert!(before.prompt().contains("Enter alone"));
     told(before, "the provider corp cannot be asked");
     let left = bastion.events();
-    assert!(left.iter().all(|event| event["event"] != "sign-on.accepted"));
+    assert!(
+        left.iter()
+            .all(|event| event["event"] != "sign-on.accepted")
+    );
+    // And counted for what it was.
+    let metrics = String::from_utf8(bastion.cli(&["metrics"]).stdout).unwrap();
+    for line in [
+        "sign_ons_begun_total{flow=\"code\"} 4",
+        "sign_ons_begun_total{flow=\"device\"} 3",
+        "sign_ons_accepted_total{flow=\"device\"} 0",
+        "sign_ons_refused_total{reason=\"declined\"} 1",
+        "sign_ons_refused_total{reason=\"identity\"} 1",
+        "sign_ons_refused_total{reason=\"unreachable\"} 2",
+        "sign_ons_refused_total{reason=\"unfinished\"} 0",
+    ] {
+        let line = format!("bastion_audit_{line}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
     drop(bastion);
 
     for (client, sentence) in [
-        ("hasty", "nobody has signed in with corp by that code in time"),
-        ("browsers", "the provider corp gives no code to sign in by: invalid_request"),
+        (
+            "hasty",
+            "nobody has signed in with corp by that code in time",
+        ),
+        (
+            "browsers",
+            "the provider corp gives no code to sign in by: invalid_request",
+        ),
     ] {
         let (mut bastion, _provider) = opted_in(&OWN_KEYS.replace("public", client));
         bastion.run();
@@ -218,10 +280,17 @@ fn a_provider_that_says_slow_down_is_asked_more_seldom() {
     let page = browser.type_code(&at, &code, "confirm");
     browser.sign_in(&page, "operator-a");
     let ran = signing.wait();
-    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "inside\n"), "{ran:?}");
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (Some(0), "inside\n"),
+        "{ran:?}"
+    );
     let tokens = tokens();
     assert_eq!(tokens.len(), 2, "{tokens:?}");
-    assert!(tokens[1] - tokens[0] >= 9_900, "not after five seconds: {tokens:?}");
+    assert!(
+        tokens[1] - tokens[0] >= 9_900,
+        "not after five seconds: {tokens:?}"
+    );
 }
 
 #[test]
@@ -232,17 +301,25 @@ fn an_administrator_is_told_what_is_weaker_and_whether_the_provider_takes_part()
     assert!(explained.stdout.contains(weaker), "{explained:?}");
     let explained = cli(&bastion, &["explain", "operator-a", "viewer"]);
     let (of_them, of_this) = explained.stdout.split_once("login as").unwrap();
-    assert!(of_them.contains(weaker) && !of_this.contains(weaker), "{explained:?}");
+    assert!(
+        of_them.contains(weaker) && !of_this.contains(weaker),
+        "{explained:?}"
+    );
     let checked = cli(&bastion, &["check"]);
     let note = format!("note: the role editor is {weaker}");
     assert!(checked.stdout.contains(&note), "{checked:?}");
-    let found = format!("ok    device flow of editor: {}/device/auth", provider.issuer);
+    let found = format!(
+        "ok    device flow of editor: {}/device/auth",
+        provider.issuer
+    );
     assert!(checked.stdout.contains(&found), "{checked:?}");
     provider.stop();
     let checked = cli(&bastion, &["check"]);
     assert_eq!(checked.code, Some(1), "{checked:?}");
     assert!(
-        checked.stdout.contains("FAIL  device flow of editor: the provider corp cannot be asked"),
+        checked
+            .stdout
+            .contains("FAIL  device flow of editor: the provider corp cannot be asked"),
         "{checked:?}"
     );
     let offline = cli(&bastion, &["check", "--offline"]);

@@ -88,6 +88,17 @@ fn whoever_a_provider_knows_gets_in_by_a_key_that_was_nobodys() {
     });
     assert_eq!(proven["factors"], serde_json::json!(["oidc"]));
 
+    let metrics = String::from_utf8(bastion.cli(&["metrics"]).stdout).unwrap();
+    for line in [
+        "sign_ons_accepted_total{flow=\"code\"} 1",
+        "sign_ons_accepted_total{flow=\"device\"} 0",
+        "sign_ons_refused_total{reason=\"code\"} 1",
+        "sign_ons_open 0",
+    ] {
+        let line = format!("bastion_audit_{line}\n");
+        assert!(metrics.contains(&line), "{line}{metrics}");
+    }
+
     // From then on the key is enough, whether the provider is there or not, over a restart.
     provider.stop();
     bastion.stop();
