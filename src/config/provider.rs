@@ -48,9 +48,9 @@ pub struct LoginSettings {
 }
 
 impl LoginSettings {
-    /// Where providers send browsers back to.
-    pub fn callback(&self) -> String {
-        format!("{}/callback", self.public_url)
+    /// Where a provider sends browsers back to: each to a page of its own, so that what one has said is never taken for another's (RFC 9700, 4.4.2.2).
+    pub fn callback(&self, provider: &Name) -> String {
+        format!("{}/callback/{provider}", self.public_url)
     }
 }
 

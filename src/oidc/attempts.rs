@@ -274,13 +274,22 @@ impl Attempts {
         Ok((attempt.asked.clone(), sending))
     }
 
-    /// A browser is back. Its state is used up, whatever comes of it.
-    pub(super) fn returned(&self, state: &str, browser: &str) -> Result<Returned, Closed> {
+    /// A browser is back at a provider's page. Its state is used up, whatever comes of it; at another provider's it is none.
+    pub(super) fn returned(
+        &self,
+        state: &str,
+        browser: &str,
+        at: &str,
+    ) -> Result<Returned, Closed> {
         let (wanted, now) = (Key::of(state), clock::monotonic());
         let mut open = self.open();
         let found = open.all.iter_mut().find(|(_, attempt)| {
             now < attempt.ends
-                && matches!(&attempt.stage, Stage::Sent { state, .. } if state.is(&wanted))
+                && matches!(
+                    &attempt.stage,
+                    Stage::Sent { state, provider, .. }
+                        if state.is(&wanted) && provider.as_str() == at
+                )
         });
         let (id, attempt) = found.ok_or(Closed::NoState)?;
         let stage = std::mem::replace(&mut attempt.stage, Stage::Waiting);
@@ -322,8 +331,15 @@ impl Attempts {
         Some(code)
     }
 
-    /// It has not: the link may be tried again.
-    pub(super) fn not_said(&self, id: u64) {
+    /// As long as this is held the provider is asked. Then the link may be tried again, unless it has said who it is.
+    pub(super) fn asking(&self, id: u64) -> Asking {
+        Asking {
+            attempts: self.clone(),
+            id,
+        }
+    }
+
+    fn not_said(&self, id: u64) {
         if let Some(attempt) = self.open().standing(id)
             && matches!(attempt.stage, Stage::Back)
         {
@@ -348,6 +364,18 @@ impl Open {
     fn standing(&mut self, id: u64) -> Option<&mut Attempt> {
         let now = clock::monotonic();
         self.all.get_mut(&id).filter(|one| now < one.ends)
+    }
+}
+
+/// A provider is asked who has come back.
+pub(super) struct Asking {
+    attempts: Attempts,
+    id: u64,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        self.attempts.not_said(self.id);
     }
 }
 

@@ -62,8 +62,8 @@ impl Site for LoginPages {
         let answer = match parts.as_slice() {
             ["login", link] => self.begin(&config, link, from),
             ["login", link, provider] => self.send(&config, login, link, provider).await,
-            ["callback"] => {
-                let back = Back::read(&request);
+            ["callback", provider] => {
+                let back = Back::read(&request, provider);
                 self.back(&config, login, back, from).await
             }
             _ => Answer::no_such_page(),
@@ -80,11 +80,16 @@ struct Back {
     error: Option<String>,
     issuer: Option<String>,
     browser: Hidden,
+    /// Whose page it has come to.
+    provider: String,
 }
 
 impl Back {
-    fn read(request: &Request<Incoming>) -> Self {
-        let mut back = Self::default();
+    fn read(request: &Request<Incoming>, provider: &str) -> Self {
+        let mut back = Self {
+            provider: provider.to_owned(),
+            ..Self::default()
+        };
         let query = request.uri().query().unwrap_or_default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
@@ -141,7 +146,7 @@ impl LoginPages {
             Ok(sent) => sent,
             Err(closed) => return Answer::closed(closed),
         };
-        let callback = login.callback();
+        let callback = login.callback(&provider.name);
         let to = self
             .providers
             .authorization_url(provider, &callback, &sending)
@@ -164,10 +169,13 @@ impl LoginPages {
         back: Back,
         from: IpAddr,
     ) -> Answer {
-        let returned = match self.attempts.returned(&back.state, back.browser.expose()) {
+        let (state, browser) = (&back.state, back.browser.expose());
+        let returned = match self.attempts.returned(state, browser, &back.provider) {
             Ok(returned) => returned,
             Err(closed) => return Answer::closed(closed),
         };
+        // A browser that leaves while the provider is asked ends this here: its link may be tried again.
+        let asking = self.attempts.asking(returned.id);
         match self.said(config, login, &returned, &back, from).await {
             Ok((who, said)) => match self.attempts.said(returned.id, said) {
                 Some(code) => {
@@ -177,7 +185,7 @@ impl LoginPages {
                 None => Answer::closed(Closed::NoLink),
             },
             Err(why) => {
-                self.attempts.not_said(returned.id);
+                drop(asking);
                 let page = pages::sorry(&why.1);
                 self.refused(&returned.asked, Some(&returned.provider), why)
                     .await;
@@ -216,7 +224,7 @@ impl LoginPages {
         let bound_to = (&returned.nonce, &returned.verifier);
         let word = self
             .providers
-            .word(provider, &login.callback(), code, bound_to)
+            .word(provider, &login.callback(name), code, bound_to)
             .await
             .map_err(|error| (NotSignedOn::from(&error), error.to_string()))?;
         let said = Said {

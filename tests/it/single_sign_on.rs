@@ -219,9 +219,15 @@ fn a_role_that_requires_it_is_had_by_its_own_owner_and_a_link_that_was_passed_on
     assert_eq!((page.status, page.code()), (410, None), "{page:?}");
     assert!(page.text.contains("another browser"), "{page:?}");
     drop(second);
-    let made_up = format!("{}/callback?code=x&state=y", link_host(&thief));
-    let page = thiefs.get(&made_up);
-    assert_eq!((page.status, page.code()), (410, None), "{page:?}");
+    for (at, status) in [
+        ("callback/corp", 410),
+        ("callback/other", 410),
+        ("callback", 404),
+    ] {
+        let made_up = format!("{}/{at}?code=x&state=y", link_host(&thief));
+        let page = thiefs.get(&made_up);
+        assert_eq!((page.status, page.code()), (status, None), "{page:?}");
+    }
     for guess in ["BCDF-GHJK", "CDFG-HJKL", "DFGH-JKLM"] {
         thief.types(guess);
     }

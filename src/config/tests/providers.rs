@@ -56,7 +56,10 @@ fn a_provider_is_what_its_document_says_and_safe_by_default() {
     );
     assert_eq!(meant(&config, "jane.doe@y"), None);
     let login = config.bastion.login.unwrap();
-    assert_eq!(login.callback(), "https://b.example:8443/callback");
+    assert_eq!(
+        login.callback(&Name::new("corp").unwrap()),
+        "https://b.example:8443/callback/corp"
+    );
 }
 
 #[test]

@@ -20,7 +20,9 @@ fn begin(attempts: &Attempts) -> Begun {
 fn back(attempts: &Attempts, begun: &Begun) -> Returned {
     let (_, sending) = attempts.send(begun.link.expose(), &name("corp")).unwrap();
     let state = sending.state.expose();
-    attempts.returned(state, sending.browser.expose()).unwrap()
+    attempts
+        .returned(state, sending.browser.expose(), "corp")
+        .unwrap()
 }
 
 fn word() -> Said {
@@ -69,7 +71,7 @@ async fn a_state_is_good_once_in_the_browser_that_was_sent_with_it() {
     let (_, first) = attempts.send(begun.link.expose(), &name("corp")).unwrap();
     let (_, second) = attempts.send(begun.link.expose(), &name("corp")).unwrap();
     let returned = |state: &Hidden, browser: &Hidden| {
-        let returned = attempts.returned(state.expose(), browser.expose());
+        let returned = attempts.returned(state.expose(), browser.expose(), "corp");
         returned.map(|returned| returned.id)
     };
     // The newest is waited for, and no other.
@@ -81,6 +83,10 @@ async fn a_state_is_good_once_in_the_browser_that_was_sent_with_it() {
         Err(Closed::NoState)
     );
     let (_, third) = attempts.send(begun.link.expose(), &name("corp")).unwrap();
+    // What another provider has said is no answer to it, and uses nothing up.
+    let (state, browser) = (third.state.expose(), third.browser.expose());
+    let elsewhere = attempts.returned(state, browser, "other");
+    assert!(matches!(elsewhere, Err(Closed::NoState)));
     let id = returned(&third.state, &third.browser).unwrap();
     assert_eq!(returned(&third.state, &third.browser), Err(Closed::NoState));
     let again = attempts.send(begun.link.expose(), &name("corp"));
@@ -88,14 +94,14 @@ async fn a_state_is_good_once_in_the_browser_that_was_sent_with_it() {
     // Only who is back is said anything of, once.
     assert!(attempts.said(id, word()).is_some());
     assert!(attempts.said(id, word()).is_none());
-    attempts.not_said(id);
+    drop(attempts.asking(id));
     assert!(matches!(
         attempts.send(begun.link.expose(), &name("corp")),
         Err(Closed::Done)
     ));
     for (state, browser) in [("", ""), ("x", "x")] {
         assert!(matches!(
-            attempts.returned(state, browser),
+            attempts.returned(state, browser, "corp"),
             Err(Closed::NoState)
         ));
     }
@@ -107,7 +113,7 @@ async fn a_link_leads_to_a_provider_a_few_times() {
     let begun = begin(&attempts);
     for _ in 0..5 {
         let returned = back(&attempts, &begun);
-        attempts.not_said(returned.id);
+        drop(attempts.asking(returned.id));
     }
     let once_more = attempts.send(begun.link.expose(), &name("corp"));
     assert!(matches!(once_more, Err(Closed::TooOften)));
@@ -187,7 +193,8 @@ async fn who_signs_in_by_the_device_flow_has_no_link_any_more_and_as_long_as_bef
     let again = attempts.send(begun.link.expose(), &name("corp"));
     assert!(matches!(again, Err(Closed::AnotherWay)));
     // Nor has a browser that is away by it.
-    let back = attempts.returned(sending.state.expose(), sending.browser.expose());
+    let (state, browser) = (sending.state.expose(), sending.browser.expose());
+    let back = attempts.returned(state, browser, "corp");
     assert!(matches!(back, Err(Closed::NoState)));
     assert_eq!(
         begun.ticket.typed(&Hidden::new("BBBB-BBBB")),

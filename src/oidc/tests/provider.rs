@@ -14,7 +14,7 @@ use crate::config::IdentityProvider;
 use crate::totp::Hidden;
 
 pub(super) const NONCE: &str = "n-1";
-const CALLBACK: &str = "https://b.example/callback";
+const CALLBACK: &str = "https://b.example/callback/corp";
 /// Too much even for a token's text.
 pub(super) const SECRET: &str = "a-secret-that-is-shared-with-the-provider";
 
@@ -279,7 +279,7 @@ async fn a_browser_is_sent_with_a_challenge_and_nothing_that_it_must_not_know() 
         "nonce=the-nonce",
         "code_challenge_method=S256",
         "scope=openid",
-        "redirect_uri=https%3A%2F%2Fb.example%2Fcallback",
+        "redirect_uri=https%3A%2F%2Fb.example%2Fcallback%2Fcorp",
     ] {
         assert!(to.contains(part), "{part}: {to}");
     }

@@ -85,7 +85,7 @@ pub(crate) fn prepared(spec: &str) -> (Bastion, Provider) {
         &bastion.path().join("client-secret"),
         "s3cret-of-the-client\n",
     );
-    let provider = Provider::start(bastion.path(), &format!("{public}/callback"));
+    let provider = Provider::start(bastion.path(), &format!("{public}/callback/corp"));
     let documents = bastion.config();
     bastion.write_config(&documents.replace("https://issuer.test", &provider.issuer));
     (bastion, provider)
