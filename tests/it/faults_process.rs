@@ -429,7 +429,7 @@ async fn a_clock_that_goes_back_harms_nothing() {
     .unwrap();
     stop.cancel();
     now.cancel();
-    serving.await.unwrap();
+    serving.await.unwrap().unwrap();
     drop(bastion);
 }
 
