@@ -6,6 +6,7 @@ use aws_lc_rs::digest::{self, SHA256};
 use tokio::io::{AsyncReadExt, BufReader};
 
 use super::error::ReadError;
+use super::link::Link;
 use super::manifest::Manifest;
 use super::moved::moved;
 use super::statement::{Checkpoint, Checkpoints, Extent, Standing, sha256};
@@ -110,6 +111,11 @@ pub enum Problem {
         /// The file's name.
         file: String,
     },
+    /// Its packing breaks off: a daemon puts a packed recording in its place when all of it is signed, and never before.
+    #[error(
+        "checkpoint {0} is over a part of what was packed, and none follows that covers all of it"
+    )]
+    HalfPacked(u64),
     /// The manifest is not the one that was signed.
     #[error("manifest.json was changed or exchanged")]
     Manifest,
@@ -289,11 +295,15 @@ async fn statements(
         checked.last = Some(checkpoint);
         checked.checkpoints = checked.checkpoints.saturating_add(1);
     }
-    let packed = checked.last.as_ref().map(|last| &last.statement.standing);
-    if let Some(sequence) = skipped
-        && !matches!(packed, Some(Standing::Packed { .. }))
-    {
+    let last = checked.last.as_ref().map(|last| &last.statement);
+    let half = last.filter(|last| matches!(last.standing, Standing::Packing { .. }));
+    let half = half.map(|last| last.sequence);
+    let packed = last.is_some_and(|last| matches!(last.standing, Standing::Packed { .. }));
+    if let Some(sequence) = skipped.filter(|_| !packed) {
         checked.add(Problem::Unlinked { sequence });
+    }
+    if let Some(sequence) = half {
+        checked.add(Problem::HalfPacked(sequence));
     }
     let torn = bytes.saturating_sub(read);
     if torn > 0 {
@@ -312,65 +322,11 @@ async fn statements(
     Ok(extents)
 }
 
-/// How a checkpoint stands to the one before it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Link {
-    Next,
-    /// Those of the spool are left out: a packed recording keeps its first one and the one that sealed it.
-    Skipped,
-    Broken,
-}
-
-impl Link {
-    fn between(last: Option<&Checkpoint>, next: &Checkpoint) -> Self {
-        let statement = &next.statement;
-        let Some(last) = last else {
-            let begins = statement.sequence == 0 && statement.previous.is_none();
-            return match begins && is_opening(next) {
-                true => Self::Next,
-                false => Self::Broken,
-            };
-        };
-        if !may_follow(&last.statement.standing, &statement.standing) {
-            return Self::Broken;
-        }
-        let after = last.statement.sequence.saturating_add(1);
-        if statement.previous.as_ref() == Some(&last.digest) && statement.sequence == after {
-            Self::Next
-        } else if is_opening(last)
-            && matches!(statement.standing, Standing::Sealed { .. })
-            && statement.sequence > after
-        {
-            Self::Skipped
-        } else {
-            Self::Broken
-        }
-    }
-}
-
-fn may_follow(last: &Standing, next: &Standing) -> bool {
-    use Standing::{Interrupted, Live, Opened, Packed, Packing, Sealed};
-    matches!(
-        (last, next),
-        (
-            Opened { .. } | Live { .. },
-            Live { .. } | Sealed { .. } | Interrupted { .. }
-        ) | (
-            Sealed { .. } | Packing { .. },
-            Packing { .. } | Packed { .. } // Whose seal was not finished, is closed after the next start.
-        ) | (Sealed { .. } | Interrupted { .. }, Interrupted { .. })
-    )
-}
-
 fn is_later(standing: &Standing) -> bool {
     matches!(
         standing,
         Standing::Interrupted { .. } | Standing::Packing { .. } | Standing::Packed { .. }
     )
-}
-
-fn is_opening(checkpoint: &Checkpoint) -> bool {
-    matches!(checkpoint.statement.standing, Standing::Opened { .. })
 }
 
 fn is_closed(checked: &Checked) -> bool {
@@ -473,15 +429,8 @@ async fn file(
 }
 
 async fn manifest(files: &dyn StoredFiles, checked: &mut Checked) -> Result<(), ReadError> {
-    let said = checked
-        .last
-        .as_ref()
-        .and_then(|last| match &last.statement.standing {
-            Standing::Sealed { manifest }
-            | Standing::Interrupted { manifest, .. }
-            | Standing::Packed { manifest } => Some(manifest.clone()),
-            Standing::Opened { .. } | Standing::Live { .. } | Standing::Packing { .. } => None,
-        });
+    let last = checked.last.as_ref().map(|last| &last.statement.standing);
+    let said = last.and_then(Standing::manifest).map(str::to_owned);
     let there = read_manifest(files).await?;
     checked.log_head = there.as_deref().and_then(Manifest::log_head_of);
     match (said, there) {

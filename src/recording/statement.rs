@@ -109,6 +109,18 @@ pub enum Standing {
     },
 }
 
+impl Standing {
+    /// SHA-256 (hex) of the manifest that it means, if it closes or packs the recording.
+    pub(crate) fn manifest(&self) -> Option<&str> {
+        match self {
+            Self::Sealed { manifest }
+            | Self::Interrupted { manifest, .. }
+            | Self::Packed { manifest } => Some(manifest),
+            Self::Opened { .. } | Self::Live { .. } | Self::Packing { .. } => None,
+        }
+    }
+}
+
 /// What of a recording is encrypted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

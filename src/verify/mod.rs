@@ -334,8 +334,12 @@ fn against_log(
         (None, Some(entry)) => findings.push(Finding::Reopened(entry.position)),
         (None, None) => {}
     }
+    // In the sealed form it may be there all the same: packed again after a crash. Of half of a packed one the log knows nothing.
     if let Some(last) = &checked.last
-        && matches!(last.statement.standing, Standing::Packed { .. })
+        && matches!(
+            last.statement.standing,
+            Standing::Packed { .. } | Standing::Packing { .. }
+        )
         && !in_log.packed.iter().any(|note| is_note(last, note))
     {
         findings.push(Finding::OtherPacking);

@@ -1,6 +1,6 @@
 //! Whoever writes the store: every byte, every end, every file.
 
-use super::world::{Files, Memory, SORTS, World, read_log};
+use super::world::{Files, Memory, SORTS, World, files, read_log};
 use crate::recording::Identities;
 use crate::recording::check::Problem;
 use crate::recording::{Recorder, Recordings};
@@ -153,6 +153,58 @@ async fn every_end_that_is_cut_off_is_found_and_its_file_is_named() {
             assert!(problems(&verdict).contains(&&stranger), "{verdict:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_packed_recording_that_breaks_off_is_not_what_was_sealed() {
+    let world = World::new();
+    world.start().await;
+    // A live checkpoint would give it away: on a slow machine one may come in between.
+    let mut id = world.sealed_at_once().await;
+    while !is_second_sealed(&files(&world.directory(id))) {
+        id = world.sealed_at_once().await;
+    }
+    let honest = Memory::of(&world, &[id]);
+    let log = world.entries();
+    let (said, _, _) =
+        crate::recording::statement::read_whole(honest.0[&id]["checkpoints"].as_slice()).unwrap();
+    let signed = notes(&honest.0[&id]["checkpoints"]);
+    assert!(signed.len() > 5, "{said:?}");
+    for kept in 2..signed.len() {
+        // Everything that a checkpoint behind these covers goes with it.
+        let mut memory = honest.clone();
+        let files = memory.0.get_mut(&id).unwrap();
+        files.insert("checkpoints".to_owned(), signed[..kept].concat());
+        let covers = |name: &str| {
+            let extents = said[2..kept].iter().flat_map(|it| &it.statement.files);
+            let ends = extents.filter(|it| it.file == name).map(|it| it.to);
+            ends.max().unwrap_or(0) as usize
+        };
+        for (name, bytes) in files.iter_mut() {
+            if name != "checkpoints" {
+                bytes.truncate(covers(name));
+            }
+        }
+        files.retain(|_, bytes| !bytes.is_empty());
+        for log in [None, Some(&log)] {
+            let verdict = memory.verdict(&world, log, id).await;
+            assert!(!verdict.problems.is_empty(), "{kept} kept: {verdict:?}");
+            if kept > 2 {
+                let half = Problem::HalfPacked(said[kept - 1].statement.sequence);
+                assert!(problems(&verdict).contains(&&half), "{verdict:?}");
+                let named = verdict.problems.contains(&Finding::OtherPacking);
+                assert_eq!(named, log.is_some(), "{verdict:?}");
+            }
+        }
+    }
+    let verdict = honest.verdict(&world, Some(&log), id).await;
+    assert_eq!((verdict.state, verdict.problems), (State::Complete, vec![]));
+}
+
+fn is_second_sealed(files: &Files) -> bool {
+    let bytes = files["checkpoints"].as_slice();
+    let (notes, _, _) = crate::recording::statement::read_whole(bytes).unwrap();
+    notes[1].statement.sequence == 1
 }
 
 /// A file's stretches by checkpoints, as far as they are of this file.

@@ -172,6 +172,30 @@ impl World {
         recording.id()
     }
 
+    /// One in clear that is sealed before it has any checkpoint but its first, and packed in several frames.
+    pub(super) async fn sealed_at_once(&self) -> SessionId {
+        let (sealed, packs) = mpsc::channel(1);
+        let recorder = Recorder::new(Arc::new(self.store.clone()), self.notary.clone());
+        let mut about = metadata(false);
+        about.session = SessionId::new(about.opened);
+        let keeping = Keeping::clear(RecordInput::Always);
+        let recorder = recorder.with_packer(sealed);
+        let recording = recorder.open(about, keeping).await.unwrap();
+        for line in 0..40 {
+            let text = format!("line {line} of what is shown all at once\n");
+            recording
+                .output(Stream::Stdout, text.as_bytes())
+                .await
+                .unwrap();
+        }
+        recording.intent(request()).await.unwrap();
+        recording.seal(Ending::Exit(0)).await.unwrap();
+        let packer = Packer::new(self.store.clone(), self.notary.clone());
+        let packer = packer.with_frames_of(FRAME);
+        packer.pack(to_pack(packs)).await.unwrap();
+        recording.id()
+    }
+
     /// One that a daemon left behind that was killed.
     pub(super) async fn left(&self, sort: Sort) -> SessionId {
         leave(self.open(sort).await).await
