@@ -12,6 +12,7 @@ use crate::audit::{Audit, AuditError, Event};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::log::{EvidenceLog, Leaf};
+use crate::recording::Notary;
 use crate::replay::Marks;
 use crate::session::SessionId;
 use crate::store::retention::{self, Deleted, Evidence, Holds, KeepError, Keeper, Remote};
@@ -81,6 +82,7 @@ impl Custody {
         config: &Config,
         local: &FsStore,
         log: &EvidenceLog,
+        notary: &Arc<dyn Notary>,
         audit: &Audit,
         clock: &Arc<dyn Clock>,
     ) -> Result<(Self, Arc<dyn RecordingStore>), CustodyError> {
@@ -112,6 +114,7 @@ impl Custody {
         };
         let evidence = Arc::new(OnRecord {
             log: log.clone(),
+            notary: Arc::clone(notary),
             audit: audit.clone(),
         });
         let keeper = Keeper::new(
@@ -237,6 +240,7 @@ fn check_reason(reason: &str) -> Result<(), CustodyError> {
 #[derive(Debug)]
 struct OnRecord {
     log: EvidenceLog,
+    notary: Arc<dyn Notary>,
     audit: Audit,
 }
 
@@ -258,5 +262,9 @@ impl Evidence for OnRecord {
         };
         let emitted = self.audit.emit(event).await;
         emitted.map_err(|error| error.to_string())
+    }
+
+    fn is_ours(&self, note: &str) -> bool {
+        self.notary.is_ours(note)
     }
 }

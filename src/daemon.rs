@@ -138,7 +138,7 @@ impl Daemon {
                 .await?;
         }
         // When everything is closed that an earlier daemon left open.
-        let (custody, reading) = Custody::open(&now, &store, &log, &audit, &clock).await?;
+        let (custody, reading) = Custody::open(&now, &store, &log, &notary, &audit, &clock).await?;
         let leases = Leases::open(
             state_dir,
             bastion.name.clone(),

@@ -15,7 +15,9 @@ use crate::audit::Audit;
 use crate::clock::{Clock, ManualClock};
 use crate::config::{RecordInput, S3};
 use crate::recording::roundtrip::metadata;
-use crate::recording::{Ending, Metadata, OpenRecording, Stream, testing};
+use crate::recording::{
+    Ending, Metadata, Notary as _, OpenRecording, Standing, Stream, statement, testing,
+};
 use crate::session::SessionId;
 
 pub(crate) fn at(text: &str) -> Timestamp {
@@ -103,7 +105,9 @@ impl State {
         // As recovery leaves it, which is at rest whatever packs the others.
         manifest["state"] = "interrupted".into();
         manifest["closed"] = self.clock.now().to_string().into();
-        std::fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let json = serde_json::to_vec(&manifest).unwrap();
+        sign_again(&directory, statement::sha256(&json)).await;
+        std::fs::write(&path, json).unwrap();
         if large > 0 {
             write(&directory.join(Part::CastPacked.name()), &noise(large));
         }
@@ -144,6 +148,23 @@ impl State {
     pub(crate) fn store(&self, bucket: &Arc<Bucket>) -> S3Store {
         S3Store::new(self.local.clone(), Arc::clone(bucket))
     }
+}
+
+/// Has a sealed recording's last checkpoint say that it was interrupted, with this manifest.
+async fn sign_again(directory: &Path, manifest: String) {
+    let path = directory.join(Part::Checkpoints.name());
+    let (mut notes, _, _) = statement::read_whole(std::fs::File::open(&path).unwrap()).unwrap();
+    let said = notes.pop().unwrap().statement;
+    let mut chain = statement::Chain::after(notes.last().unwrap());
+    let standing = Standing::Interrupted {
+        manifest,
+        reason: "the daemon ended before the session did".to_owned(),
+        missing: Vec::new(),
+    };
+    let text = chain.text(said.at, said.files, standing).unwrap();
+    let note = chain.signed(&testing::TestNotary::new().sign(text).await.unwrap());
+    let kept: Vec<String> = notes.iter().map(|it| format!("{}\n", it.note)).collect();
+    std::fs::write(&path, [kept.concat().as_bytes(), &note].concat()).unwrap();
 }
 
 /// Bytes that no two parts have in common.

@@ -50,4 +50,12 @@ pub enum NotDeleted {
     /// The bucket does not have it.
     #[error("{0} is not shipped yet; it can be deleted when the object store has acknowledged it")]
     NotShipped(SessionId),
+    /// Nothing proves that what it says of itself, its age, its role and what it is part of, is what the daemon wrote.
+    #[error("{session} stays as evidence, see `verify`: {why}")]
+    Unproven {
+        /// Which one.
+        session: SessionId,
+        /// What is wrong with it.
+        why: String,
+    },
 }

@@ -7,6 +7,7 @@
 mod deletion;
 mod error;
 mod hold;
+mod proof;
 #[cfg(test)]
 mod tests;
 
@@ -37,11 +38,14 @@ pub const TASK: &str = "retention";
 /// How often ages are looked at.
 const EVERY: Duration = Duration::from_secs(3600);
 
-/// Puts deletions on record, for good, before they are done.
+/// Puts deletions on record, for good, before they are done, and knows what the daemon signed.
 #[async_trait]
 pub trait Evidence: Send + Sync + std::fmt::Debug {
     /// When this returns, the record survives a power cut. If it fails, nothing is deleted.
     async fn deleted(&self, deleted: &Deleted) -> Result<(), String>;
+
+    /// Whether one of this daemon's keys, the present one or an earlier one, signed this checkpoint.
+    fn is_ours(&self, note: &str) -> bool;
 }
 
 /// A recording that goes.
@@ -157,6 +161,9 @@ impl Keeper {
             );
             match self.delete(session, "retention", &why).await {
                 Ok(()) => gone = gone.saturating_add(1),
+                Err(KeepError::Not(reason @ NotDeleted::Unproven { .. })) => {
+                    tracing::error!("{reason}");
+                }
                 Err(KeepError::Not(reason)) => tracing::debug!(%session, "it stays: {reason}"),
                 Err(error) => tracing::warn!(%session, "it could not be deleted: {error}"),
             }
@@ -179,6 +186,10 @@ impl Keeper {
             }
             Ok(None) => Ok(None),
             Err(KeepError::Read(ReadError::Store(StoreError::NotFound(_)))) => Ok(None),
+            Err(KeepError::Not(reason)) => {
+                tracing::error!("{reason}");
+                Ok(None)
+            }
             Err(KeepError::Read(error @ ReadError::Manifest(_))) => {
                 // Whoever cannot be asked how old it is, stays.
                 tracing::warn!(%session, "it stays: {error}");
@@ -188,9 +199,16 @@ impl Keeper {
         }
     }
 
+    /// What the daemon signed, of a recording that has come to rest.
     async fn manifest(&self, session: SessionId) -> Result<Option<Manifest>, KeepError> {
         let files = self.store.open(session).await.map_err(ReadError::from)?;
-        Ok(settled(&*files, self.started, self.clock.now()).await?)
+        match settled(&*files, self.started, self.clock.now()).await? {
+            // Read anew: what is obeyed is what was proven.
+            Some(_) => proof::proven(session, &*files, &*self.evidence)
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
     }
 
     fn ages(&self) -> std::sync::MutexGuard<'_, std::collections::BTreeMap<SessionId, Age>> {

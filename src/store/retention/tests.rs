@@ -7,8 +7,9 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::config::Name;
-use crate::recording::Metadata;
 use crate::recording::requests::{Parent, RequestNumber};
+use crate::recording::testing::TestNotary;
+use crate::recording::{Metadata, Notary as _};
 use crate::store::s3::testing::{Fault, Server};
 use crate::store::ship::Pace;
 use crate::store::testing::State;
@@ -32,6 +33,10 @@ impl Evidence for Witness {
         let there = self.recordings.lock().unwrap()[&deleted.session].exists();
         self.told.lock().unwrap().push((deleted.clone(), there));
         Ok(())
+    }
+
+    fn is_ours(&self, note: &str) -> bool {
+        TestNotary::new().is_ours(note)
     }
 }
 
@@ -196,6 +201,97 @@ async fn what_is_held_stays_with_its_streams_until_it_is_released() {
     assert!(bench.keeper.hold(nobody, "uid 0", "x").await.is_err());
 }
 
+/// A manifest with another value under a key.
+fn edited(manifest: &[u8], key: &[&str], value: serde_json::Value) -> Vec<u8> {
+    let mut manifest: serde_json::Value = serde_json::from_slice(manifest).unwrap();
+    let place = key.iter().fold(&mut manifest, |it, key| &mut it[key]);
+    *place = value;
+    serde_json::to_vec(&manifest).unwrap()
+}
+
+#[tokio::test]
+async fn what_somebody_else_wrote_into_a_manifest_deletes_nothing() {
+    let bench = Bench::new();
+    let id = bench.closed(under("prod-admin")).await;
+    let other = bench.closed(under("viewer")).await;
+    bench.days(31);
+    let rules = rules(Some(30), &[("prod-admin", 3650)]);
+    let file = |id, name: &str| std::fs::read(bench.state.directory(id).join(name)).unwrap();
+    let (manifest, signed) = (file(id, "manifest.json"), file(id, "checkpoints"));
+    let role = edited(&manifest, &["session", "role"], "viewer".into());
+    let closed = edited(&manifest, &["closed"], "2001-01-01T00:00:00Z".into());
+    let of_old = edited(&role, &["version"], 1.into());
+    let (foreign, by_foreign) = (file(other, "manifest.json"), file(other, "checkpoints"));
+    let forged = String::from_utf8(by_foreign.clone()).unwrap();
+    let forged = forged.replace(&other.to_string(), &id.to_string());
+    let torn = [signed.as_slice(), b"torn"].concat();
+    // Before anybody has read what was there.
+    for (harm, manifest, checkpoints) in [
+        ("its role", &role, Some(signed.as_slice())),
+        ("when it was closed", &closed, Some(signed.as_slice())),
+        ("another's manifest", &foreign, Some(signed.as_slice())),
+        ("all of another's", &foreign, Some(by_foreign.as_slice())),
+        ("what nobody signed", &foreign, Some(forged.as_bytes())),
+        (
+            "something behind the last",
+            &manifest,
+            Some(torn.as_slice()),
+        ),
+        ("none, as of old", &of_old, None),
+    ] {
+        let directory = bench.state.directory(id);
+        std::fs::write(directory.join("manifest.json"), manifest).unwrap();
+        match checkpoints {
+            Some(bytes) => std::fs::write(directory.join("checkpoints"), bytes).unwrap(),
+            None => std::fs::remove_file(directory.join("checkpoints")).unwrap(),
+        }
+        bench.keeper.pass(&rules).await.unwrap();
+        assert!(bench.is_here(id), "{harm}");
+        let refused = bench.keeper.delete(id, "uid 0", "tidy").await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("stays as evidence"), "{harm}: {refused}");
+    }
+    let told: Vec<SessionId> = bench.told().iter().map(|(it, _)| it.session).collect();
+    assert_eq!(told, [other]);
+    assert_eq!(bench.unfinished(), 0);
+    // As the daemon wrote it, it goes by its own rule.
+    let directory = bench.state.directory(id);
+    std::fs::write(directory.join("manifest.json"), &manifest).unwrap();
+    std::fs::write(directory.join("checkpoints"), &signed).unwrap();
+    assert_eq!(bench.keeper.pass(&rules).await.unwrap(), 0);
+    bench.days(3650);
+    assert_eq!(bench.keeper.pass(&rules).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_stream_of_what_is_held_stays_whatever_it_is_made_to_say() {
+    let bench = Bench::new();
+    let session = bench.closed(under("viewer")).await;
+    let stream = bench
+        .closed(|metadata| {
+            metadata.role = name("viewer");
+            metadata.parent = Some(Parent {
+                session,
+                request: RequestNumber::new(1),
+            });
+        })
+        .await;
+    bench.keeper.hold(session, "uid 0", "case").await.unwrap();
+    bench.days(400);
+    let path = bench.state.directory(stream).join("manifest.json");
+    let manifest = std::fs::read(&path).unwrap();
+    let alone = edited(&manifest, &["session", "parent"], serde_json::Value::Null);
+    std::fs::write(&path, alone).unwrap();
+    assert_eq!(bench.keeper.pass(&rules(Some(30), &[])).await.unwrap(), 0);
+    bench
+        .keeper
+        .delete(stream, "uid 0", "tidy")
+        .await
+        .unwrap_err();
+    assert!(bench.is_here(session) && bench.is_here(stream));
+    assert_eq!(bench.told(), []);
+}
+
 #[tokio::test]
 async fn what_cannot_be_put_on_record_is_not_deleted() {
     let bench = Bench::new();
@@ -299,6 +395,34 @@ async fn what_is_not_shipped_is_not_deleted_and_what_is_goes_in_both_places() {
     assert_eq!(bench.keeper.pass(&rules).await.unwrap(), 1);
     assert_eq!(server.keys(), [""; 0]);
     assert!(bench.told().iter().all(|(_, were_there)| *were_there));
+}
+
+#[tokio::test]
+async fn what_was_changed_in_the_bucket_is_not_deleted_by_it() {
+    let server = Server::start().await;
+    let (bench, shipper) = with_bucket(&server).await;
+    let id = bench.closed(under("prod-admin")).await;
+    shipper.round().await;
+    bench.days(2);
+    shipper.round().await;
+    assert!(!bench.is_here(id), "only the bucket has it");
+    let keys = server.keys();
+    let manifest = keys.iter().find(|key| key.ends_with("manifest.json"));
+    let object = server.object(manifest.unwrap());
+    let ours = std::fs::read(&object).unwrap();
+    let role = edited(&ours, &["session", "role"], "viewer".into());
+    std::fs::write(&object, role).unwrap();
+    let rules = rules(Some(1), &[("prod-admin", 3)]);
+    assert_eq!(bench.keeper.pass(&rules).await.unwrap(), 0);
+    assert_eq!(server.keys(), keys);
+    assert_eq!(bench.told(), []);
+    std::fs::write(&object, ours).unwrap();
+    assert_eq!(bench.keeper.pass(&rules).await.unwrap(), 0);
+    bench.days(1);
+    let recordings = &bench.witness.recordings;
+    recordings.lock().unwrap().insert(id, object);
+    assert_eq!(bench.keeper.pass(&rules).await.unwrap(), 1);
+    assert_eq!(server.keys(), [""; 0]);
 }
 
 #[tokio::test]
