@@ -15,7 +15,7 @@ use crate::session::SessionId;
 use crate::store::{Part, StoredFiles};
 
 /// The longest manifest that is read. They are some kilobytes.
-const MAX_MANIFEST: u64 = 16 << 20;
+pub(crate) const MAX_MANIFEST: u64 = 16 << 20;
 
 /// Problems of one recording that are named; a recording that was replaced has one for each stretch.
 const MOST_PROBLEMS: usize = 64;

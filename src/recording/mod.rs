@@ -36,6 +36,7 @@ mod writing;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use check::MAX_MANIFEST;
 pub use error::{ReadError, RecordingError, RecoverError};
 pub use event::{Event, Happening, Shown};
 pub use header::{Bastion, Header, Kind, Metadata, TermSize};

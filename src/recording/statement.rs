@@ -306,6 +306,7 @@ impl<R: AsyncBufRead + Unpin> Checkpoints<R> {
 }
 
 /// Every whole checkpoint, where they end, and whether something that is none follows.
+#[cfg(test)]
 pub(crate) fn read_whole(
     mut input: impl std::io::Read,
 ) -> std::io::Result<(Vec<Checkpoint>, u64, bool)> {

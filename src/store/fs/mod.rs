@@ -3,6 +3,7 @@
 
 mod files;
 mod layout;
+mod left;
 mod recover;
 mod remove;
 mod replace;

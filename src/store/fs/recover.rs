@@ -5,19 +5,18 @@
 //! ever cut off, and what a checkpoint covers and is gone is named: a shortened spool does not become a shorter recording.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use tokio::io::BufReader;
 
 use super::layout::{self, Layout};
-use super::{FsStore, replace, slowly_once, walk};
+use super::{FsStore, left, replace, slowly_once, walk};
 use crate::recording::check::{Checked, Problem, check};
 use crate::recording::requests::{IndexReader, RequestsSummary};
 use crate::recording::{
-    Bastion, CastSummary, Checkpoint, Encrypted, Entered, Entry, Extent, Notary, ReadError, Reader,
-    RecoverError, Standing, Survivors, statement, whole_records,
+    Bastion, CastSummary, Checkpoint, Checkpoints, Encrypted, Entered, Entry, Extent, Notary,
+    ReadError, Reader, RecoverError, Standing, Survivors, statement,
 };
 use crate::session::SessionId;
 use crate::store::{Part, RecordingStore, Span, StoreError};
@@ -167,33 +166,13 @@ impl Closing<'_> {
         if in_log.closed.contains(&session) {
             return Err(RecoverError::Closed);
         }
-        let (torn, damaged) = {
-            let directory = self.directory.clone();
-            slowly_once(move || {
-                cut_checkpoints(&directory).map_err(|error| {
-                    StoreError::io(format!("closing {}", directory.display()), error)
-                })
-            })
-            .await?
-        };
+        let torn = self.checkpoints().await?;
         let last = torn.last().ok_or(RecoverError::NoCheckpoint)?.clone();
-        if damaged {
-            // Nobody would find what is written behind it.
-            let what = format!(
-                "what follows checkpoint {} is none",
-                last.statement.sequence
-            );
-            return Err(RecoverError::Unsound(Problem::Checkpoints(what)));
-        }
         let Some(Standing::Opened { bastion, .. }) =
             torn.first().map(|first| &first.statement.standing)
         else {
             return Err(RecoverError::NoCheckpoint);
         };
-        if !torn.iter().all(|it| self.notary.is_ours(&it.note)) {
-            // Not by us: it is not ours to close.
-            return Err(RecoverError::Foreign);
-        }
         if !in_log.open.contains(&session) {
             let first = torn.first().map(|first| first.digest.as_str());
             let parent = bastion.metadata.parent.map(|parent| parent.session);
@@ -235,7 +214,7 @@ impl Closing<'_> {
         let note = chain.signed(&self.notary.sign(text).await?);
         let directory = self.directory.clone();
         slowly_once(move || {
-            put(&directory, &note, &json)
+            left::put(&directory, &note, &json)
                 .map_err(|error| StoreError::io(format!("closing {}", directory.display()), error))
         })
         .await?;
@@ -245,6 +224,48 @@ impl Closing<'_> {
         };
         self.say(&digest, what).await?;
         Ok(reason)
+    }
+
+    /// The checkpoints, each of them ours. A torn one behind them is cut off when all before it are known to be: what a
+    /// start finds under a name of ours need not be a recording of ours.
+    async fn checkpoints(&self) -> Result<Vec<Checkpoint>, RecoverError> {
+        let directory = self.directory.clone();
+        let failed = |directory: &Path, error| {
+            StoreError::io(format!("closing {}", directory.display()), error)
+        };
+        let opened = slowly_once(move || {
+            left::open(&directory, Part::Checkpoints.name())
+                .map_err(|error| failed(&directory, error))
+        });
+        let file = opened.await?.ok_or(RecoverError::NoCheckpoint)?;
+        let mut input = Checkpoints::new(BufReader::new(tokio::fs::File::from_std(file)));
+        let mut found: Vec<Checkpoint> = Vec::new();
+        loop {
+            let next = match input.next().await {
+                Ok(Some(next)) => next,
+                Ok(None) => break,
+                Err(ReadError::Checkpoint { .. }) => {
+                    let last = found.last().ok_or(RecoverError::NoCheckpoint)?;
+                    // Nobody would find what is written behind it.
+                    let sequence = last.statement.sequence;
+                    let what = format!("what follows checkpoint {sequence} is none");
+                    return Err(RecoverError::Unsound(Problem::Checkpoints(what)));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if !self.notary.is_ours(&next.note) {
+                // Not by us: it is not ours to close. Of what follows there may be any amount.
+                return Err(RecoverError::Foreign);
+            }
+            found.push(next);
+        }
+        let end = found.last().ok_or(RecoverError::NoCheckpoint)?.end;
+        let directory = self.directory.clone();
+        slowly_once(move || {
+            left::cut_checkpoints(&directory, end).map_err(|error| failed(&directory, error))
+        })
+        .await?;
+        Ok(found)
     }
 
     async fn check(&self) -> Result<Checked, RecoverError> {
@@ -270,12 +291,12 @@ impl Closing<'_> {
         else {
             return Ok(false);
         };
-        let draft = match tokio::fs::read(self.directory.join(layout::MANIFEST_DRAFT)).await {
-            Ok(draft) => draft,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(StoreError::io("reading a manifest", error).into()),
-        };
-        if statement::sha256(&draft) != *manifest {
+        let directory = self.directory.clone();
+        let draft = slowly_once(move || {
+            left::manifest_draft(&directory)
+                .map_err(|error| StoreError::io("reading a manifest", error))
+        });
+        if draft.await?.map(|draft| statement::sha256(&draft)) != Some(manifest.clone()) {
             return Ok(false);
         }
         if matches!(last.statement.standing, Standing::Sealed { .. }) {
@@ -303,9 +324,11 @@ impl Closing<'_> {
                 let covered = covered.get(part.name()).map(Vec::as_slice);
                 let covered = covered.unwrap_or_default();
                 let end = covered.last().map_or(0, |last| last.to);
-                let path = directory.join(part.name());
-                let failed = |error| StoreError::io(format!("closing {}", path.display()), error);
-                let length = cut_torn(&path, part, end).map_err(failed)?;
+                let failed = |error| {
+                    let path = directory.join(part.name());
+                    StoreError::io(format!("closing {}", path.display()), error)
+                };
+                let length = left::cut_torn(&directory, part, end).map_err(failed)?;
                 let there = length.unwrap_or(0);
                 let (whole, missing): (Vec<_>, Vec<_>) =
                     covered.iter().partition(|extent| extent.to <= there);
@@ -327,11 +350,15 @@ impl Closing<'_> {
     async fn extents(&self, fresh: Vec<(Part, u64)>) -> Result<Vec<Extent>, RecoverError> {
         let mut extents = Vec::new();
         for (part, from) in fresh {
-            let path = self.directory.join(part.name());
+            let directory = self.directory.clone();
             let extent = slowly_once(move || {
                 let mut stretch = statement::Stretch::since(part, from);
-                let failed = |error| StoreError::io(format!("reading {}", path.display()), error);
-                read_from(&path, from, &mut |bytes| stretch.add(bytes)).map_err(failed)?;
+                let failed = |error| {
+                    let path = directory.join(part.name());
+                    StoreError::io(format!("reading {}", path.display()), error)
+                };
+                left::read_from(&directory, part, from, &mut |bytes| stretch.add(bytes))
+                    .map_err(failed)?;
                 Ok(stretch.take())
             })
             .await?;
@@ -487,90 +514,4 @@ fn covered(checkpoints: &[Checkpoint]) -> BTreeMap<String, Vec<Extent>> {
         }
     }
     covered
-}
-
-/// The whole checkpoints, of which a torn one is cut off; whether something that is none follows, which stays.
-fn cut_checkpoints(directory: &Path) -> io::Result<(Vec<Checkpoint>, bool)> {
-    let path = directory.join(Part::Checkpoints.name());
-    let file = match OpenOptions::new().read(true).write(true).open(&path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), false)),
-        Err(error) => return Err(error),
-    };
-    let length = file.metadata()?.len();
-    let (whole, end, damaged) = statement::read_whole(BufReader::new(&file))?;
-    // What is damaged stays: it is torn only at its end.
-    if end < length && !damaged {
-        file.set_len(end)?;
-    }
-    file.sync_all()?;
-    Ok((whole, damaged))
-}
-
-/// Cuts a file after its last whole line or record, but nothing that checkpoints cover. How long it is; `None` if it is
-/// not there.
-fn cut_torn(path: &Path, part: Part, covered: u64) -> io::Result<Option<u64>> {
-    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let length = file.metadata()?.len();
-    let whole = match part {
-        Part::CastSpool | Part::RequestsSpool => {
-            whole_records(BufReader::new(&file)).unwrap_or(length)
-        }
-        Part::SpoolKey => length,
-        _ => whole_lines(&mut file, length)?,
-    };
-    let end = whole.max(covered.min(length));
-    if end < length {
-        file.set_len(end)?;
-    }
-    file.sync_all()?;
-    Ok(Some(end))
-}
-
-/// Where the last line feed is; all of it if there is none.
-fn whole_lines(file: &mut File, length: u64) -> io::Result<u64> {
-    const STEP: u64 = 64 * 1024;
-    let mut end = length;
-    let mut step = Vec::new();
-    while end > 0 {
-        let start = end.saturating_sub(STEP);
-        file.seek(SeekFrom::Start(start))?;
-        step.clear();
-        (&*file)
-            .take(end.saturating_sub(start))
-            .read_to_end(&mut step)?;
-        if let Some(at) = step.iter().rposition(|&byte| byte == b'\n') {
-            return Ok(start.saturating_add(at as u64).saturating_add(1));
-        }
-        end = start;
-    }
-    Ok(length)
-}
-
-fn read_from(path: &Path, from: u64, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    file.seek(SeekFrom::Start(from))?;
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        let read = file.read(&mut buffer)?;
-        match buffer.get(..read) {
-            None | Some([]) => return Ok(()),
-            Some(bytes) => take(bytes),
-        }
-    }
-}
-
-/// The manifest is ready before the checkpoint that means it, and in its place after.
-fn put(directory: &Path, note: &[u8], manifest: &[u8]) -> io::Result<()> {
-    layout::draft_manifest(directory, manifest)?;
-    let mut checkpoints = OpenOptions::new()
-        .append(true)
-        .open(directory.join(Part::Checkpoints.name()))?;
-    checkpoints.write_all(note)?;
-    checkpoints.sync_all()?;
-    layout::place_manifest(directory)
 }

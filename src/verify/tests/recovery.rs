@@ -346,3 +346,126 @@ async fn a_crash_at_each_step_of_a_replacement_loses_nothing() {
         assert_eq!((verdict.state, verdict.problems), (State::Complete, vec![]));
     }
 }
+
+/// A start that must not wait for anything.
+async fn starts_soon(world: &World) -> Vec<Interrupted> {
+    let limit = std::time::Duration::from_secs(30);
+    tokio::time::timeout(limit, world.recover()).await.unwrap()
+}
+
+/// A recording's directory that no daemon made, empty.
+fn planted(world: &World) -> (SessionId, std::path::PathBuf) {
+    let opened = crate::recording::roundtrip::metadata(false).opened;
+    let id = SessionId::new(opened);
+    let directory = world.directory(id);
+    std::fs::create_dir_all(&directory).unwrap();
+    (id, directory)
+}
+
+fn stays(said: &[Interrupted], id: SessionId) {
+    let named = said.iter().find(|it| it.session == id);
+    assert!(named.is_some_and(|it| !it.closed), "{said:?}");
+}
+
+fn pipe(path: &std::path::Path) {
+    let made = std::process::Command::new("mkfifo").arg(path).status();
+    assert!(made.unwrap().success());
+}
+
+#[tokio::test]
+async fn what_lies_elsewhere_is_not_cut_by_a_start() {
+    let world = World::new();
+    world.start().await;
+    // Without a line feed: torn, if it were checkpoints or a cast.
+    let elsewhere = world.state.path().join("bearer.key");
+    std::fs::write(&elsewhere, "a key of the daemon's").unwrap();
+    let (by_link, directory) = planted(&world);
+    std::os::unix::fs::symlink(&elsewhere, directory.join("checkpoints")).unwrap();
+    // The directory itself.
+    let (by_directory, link) = planted(&world);
+    let target = world.state.path().join("elsewhere");
+    std::fs::create_dir(&target).unwrap();
+    std::fs::write(target.join("checkpoints"), "torn").unwrap();
+    std::fs::remove_dir(&link).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    // What nobody of ours signed stays as it is, too.
+    let (unsigned, directory) = planted(&world);
+    std::fs::write(directory.join("checkpoints"), "torn").unwrap();
+    // Files of a recording that is ours.
+    let cast = world.left(SORTS[0]).await;
+    let path = world.directory(cast).join("session.cast");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    let whole = "first line\nand a torn one".repeat(10_000);
+    let longer = world.state.path().join("longer");
+    std::fs::write(&longer, &whole).unwrap();
+    let index = world.left(SORTS[0]).await;
+    let path = world.directory(index).join("requests.jsonl");
+    std::fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(&longer, &path).unwrap();
+
+    let said = starts_soon(&world).await;
+    for id in [by_link, by_directory, unsigned, cast, index] {
+        stays(&said, id);
+    }
+    let read = |path: &std::path::Path| std::fs::read_to_string(path).unwrap();
+    assert_eq!(read(&elsewhere), "a key of the daemon's");
+    assert_eq!(read(&target.join("checkpoints")), "torn");
+    assert_eq!(read(&directory.join("checkpoints")), "torn");
+    assert_eq!(read(&longer), whole);
+}
+
+#[tokio::test]
+async fn what_has_no_end_holds_up_no_start() {
+    let world = World::new();
+    world.start().await;
+    let sparse = |path: &std::path::Path, bytes: u64| {
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.append(true).create(true).open(path).unwrap();
+        file.set_len(bytes).unwrap();
+    };
+    const TERABYTE: u64 = 1 << 40;
+    let (empty, directory) = planted(&world);
+    sparse(&directory.join("checkpoints"), TERABYTE);
+    let behind = world.left(SORTS[0]).await;
+    sparse(&world.directory(behind).join("checkpoints"), TERABYTE);
+    let cast = world.left(SORTS[0]).await;
+    sparse(&world.directory(cast).join("session.cast"), TERABYTE);
+    let spool = world.left(SORTS[1]).await;
+    sparse(&world.directory(spool).join("session.spool"), TERABYTE);
+    let honest = world.left(SORTS[0]).await;
+
+    let said = starts_soon(&world).await;
+    for id in [empty, behind, cast, spool] {
+        stays(&said, id);
+    }
+    assert!(said.iter().any(|it| it.session == honest && it.closed));
+    assert_eq!(world.verdict(honest).await.problems, []);
+}
+
+#[tokio::test]
+async fn what_is_no_file_is_not_waited_for_by_a_start() {
+    let world = World::new();
+    world.start().await;
+    let (empty, directory) = planted(&world);
+    pipe(&directory.join("checkpoints"));
+    let mut left = vec![empty];
+    for name in ["session.cast", "requests.jsonl", "checkpoints"] {
+        let id = world.left(SORTS[0]).await;
+        std::fs::remove_file(world.directory(id).join(name)).unwrap();
+        pipe(&world.directory(id).join(name));
+        left.push(id);
+    }
+    let (sealed, whole) = sealed_unlogged(&world, SORTS[0]).await;
+    let (before, note) = before_the_last(&whole);
+    put(&world.directory(sealed), &with_note(&before, &note));
+    let draft = world.directory(sealed).join("manifest.json.new");
+    std::fs::remove_file(&draft).unwrap();
+    pipe(&draft);
+    left.push(sealed);
+
+    let said = starts_soon(&world).await;
+    for id in left {
+        stays(&said, id);
+    }
+}
