@@ -15,7 +15,7 @@ use super::{FsStore, left, replace, slowly_once, walk};
 use crate::recording::check::{Checked, Problem, check};
 use crate::recording::requests::{IndexReader, RequestsSummary};
 use crate::recording::{
-    Bastion, CastSummary, Checkpoint, Checkpoints, Encrypted, Entered, Entry, Extent, Notary,
+    Bastion, CastSummary, Checkpoint, Checkpoints, Encrypted, Entered, Entry, Extent, Link, Notary,
     ReadError, Reader, RecoverError, Standing, Survivors, statement,
 };
 use crate::session::SessionId;
@@ -226,7 +226,7 @@ impl Closing<'_> {
         Ok(reason)
     }
 
-    /// The checkpoints, each of them ours. A torn one behind them is cut off when all before it are known to be: what a
+    /// The checkpoints, each of them ours, of this recording and right behind the one before it. A torn one behind them is cut off when all before it are known to be: what a
     /// start finds under a name of ours need not be a recording of ours.
     async fn checkpoints(&self) -> Result<Vec<Checkpoint>, RecoverError> {
         let directory = self.directory.clone();
@@ -257,6 +257,8 @@ impl Closing<'_> {
                 // Not by us: it is not ours to close. Of what follows there may be any amount.
                 return Err(RecoverError::Foreign);
             }
+            // What we signed elsewhere is not to be signed for here.
+            self.follows(found.last(), &next)?;
             found.push(next);
         }
         let end = found.last().ok_or(RecoverError::NoCheckpoint)?.end;
@@ -266,6 +268,24 @@ impl Closing<'_> {
         })
         .await?;
         Ok(found)
+    }
+
+    fn follows(&self, last: Option<&Checkpoint>, next: &Checkpoint) -> Result<(), RecoverError> {
+        let sequence = next.statement.sequence;
+        let of = next.statement.session;
+        let problem = if of != self.session {
+            Problem::Spliced { sequence, of }
+        } else if Link::between(last, next) != Link::Next {
+            Problem::Unlinked { sequence }
+        } else {
+            // A packed recording had a manifest before it had its place.
+            match next.statement.standing {
+                Standing::Packing { .. } => Problem::HalfPacked(sequence),
+                Standing::Packed { .. } => Problem::NoManifest,
+                _ => return Ok(()),
+            }
+        };
+        Err(RecoverError::Unsound(problem))
     }
 
     async fn check(&self) -> Result<Checked, RecoverError> {

@@ -469,3 +469,79 @@ async fn what_is_no_file_is_not_waited_for_by_a_start() {
         stays(&said, id);
     }
 }
+
+#[tokio::test]
+async fn a_start_signs_for_no_other_session_and_no_broken_chain() {
+    let world = World::new();
+    world.start().await;
+    let victim = world.left(SORTS[0]).await;
+    let whole = files(&world.directory(victim));
+    let notes = &whole["checkpoints"];
+    let (said, _, _) = crate::recording::statement::read_whole(notes.as_slice()).unwrap();
+    let ends: Vec<usize> = said.iter().map(|it| it.end as usize).collect();
+    let with = |notes: &[u8]| {
+        let mut files = whole.clone();
+        files.insert("checkpoints".to_owned(), notes.to_vec());
+        let cast = files.get_mut("session.cast").unwrap();
+        cast.extend_from_slice(b"[0.1, \"o\", \"invented\"]\n");
+        files
+    };
+    // All of it and its beginning under another id; without one in its midst, and with the last one twice, under its own.
+    let mut invented = Vec::new();
+    for notes in [&notes[..], &notes[..ends[0]]] {
+        let (id, _) = planted(&world);
+        put(&world.directory(id), &with(notes));
+        invented.push(id);
+    }
+    let said = starts_soon(&world).await;
+    assert!(said.iter().any(|it| it.session == victim && it.closed));
+    for broken in [
+        [&notes[..ends[0]], &notes[ends[1]..]].concat(),
+        [&notes[..], &notes[ends[1]..]].concat(),
+        notes[ends[0]..].to_vec(),
+    ] {
+        put(&world.directory(victim), &with(&broken));
+        let known = crate::store::fs::InLog::default();
+        let unsealed = [victim].into();
+        let now = super::world::now();
+        let before = files(&world.directory(victim));
+        let said = crate::store::fs::recover(&world.store, &unsealed, &known, &*world.notary, now);
+        stays(&said.await.unwrap(), victim);
+        assert_eq!(files(&world.directory(victim)), before);
+    }
+    for id in invented {
+        stays(&said, id);
+        let cast = files(&world.directory(id))["session.cast"].clone();
+        assert!(cast.ends_with(b"invented\"]\n"));
+        assert!(!world.directory(id).join("manifest.json").exists());
+        assert!(
+            world.entries().of(id).is_none(),
+            "the log knows nothing of it"
+        );
+    }
+}
+
+#[tokio::test]
+async fn half_of_a_packed_recording_is_not_closed_anew() {
+    let world = World::new();
+    world.start().await;
+    let id = world.sealed_at_once().await;
+    let mut half = files(&world.directory(id));
+    let (notes, _, _) =
+        crate::recording::statement::read_whole(half["checkpoints"].as_slice()).unwrap();
+    half.remove("manifest.json");
+    for kept in 3..=notes.len() {
+        let end = notes[kept - 1].end as usize;
+        let mut left = half.clone();
+        left.get_mut("checkpoints").unwrap().truncate(end);
+        put(&world.directory(id), &left);
+        // By a log that knows of its end, and by one that has lost it.
+        stays(&starts_soon(&world).await, id);
+        let known = crate::store::fs::InLog::default();
+        let now = super::world::now();
+        let unsealed = [id].into();
+        let said = crate::store::fs::recover(&world.store, &unsealed, &known, &*world.notary, now);
+        stays(&said.await.unwrap(), id);
+        assert_eq!(files(&world.directory(id)), left);
+    }
+}
