@@ -20,6 +20,9 @@ pub(crate) const MAX_MANIFEST: u64 = 16 << 20;
 /// Problems of one recording that are named; a recording that was replaced has one for each stretch.
 const MOST_PROBLEMS: usize = 64;
 
+/// Checkpoints that do not belong where they are, of which the rest is not read: the same one may be there any number of times.
+const MOST_MISPLACED: usize = 64;
+
 /// What is wrong with a recording, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
@@ -150,7 +153,7 @@ pub struct Checked {
     pub last: Option<Checkpoint>,
     /// How many checkpoints there are.
     pub checkpoints: u64,
-    /// Size and SHA-256 (hex) of each file that was read, by name.
+    /// Size of each file, and SHA-256 (hex) of what checkpoints cover of it, by name.
     pub files: BTreeMap<String, (u64, String)>,
     /// Bytes of each file that no checkpoint covers: of a recording that is not closed, its end.
     pub uncovered: BTreeMap<String, u64>,
@@ -219,6 +222,7 @@ async fn statements(
     let bytes = file.bytes;
     let mut read = 0;
     let mut skipped = None;
+    let mut misplaced = 0_usize;
     let mut first_by = None;
     let mut checkpoints = Checkpoints::new(BufReader::new(file.reader));
     loop {
@@ -231,11 +235,14 @@ async fn statements(
             }
             Err(error) => return Err(error),
         };
-        read = checkpoint.end;
         let statement = &checkpoint.statement;
         let sequence = statement.sequence;
         match signer(&checkpoint.note) {
-            None => checked.add(Problem::Signature(sequence)),
+            None => {
+                // It says nothing, and nor does what is built on it: of that there may be any amount.
+                checked.add(Problem::Signature(sequence));
+                break;
+            }
             // What a later start or the packing adds may be signed by a later key.
             Some(by) if !is_later(&statement.standing) => {
                 let first = first_by.get_or_insert_with(|| by.clone());
@@ -245,6 +252,10 @@ async fn statements(
             }
             Some(_) => {}
         }
+        if misplaced >= MOST_MISPLACED {
+            break;
+        }
+        read = checkpoint.end;
         if statement.session != session {
             let of = statement.session;
             checked.add(Problem::Spliced { sequence, of });
@@ -254,6 +265,9 @@ async fn statements(
             Link::Next => {}
             Link::Skipped => skipped = Some(sequence),
             Link::Broken => checked.add(Problem::Unlinked { sequence }),
+        }
+        if link == Link::Broken || statement.session != session {
+            misplaced = misplaced.saturating_add(1);
         }
         match &statement.standing {
             // What was packed is in other files, and what it was packed from is gone.
@@ -393,15 +407,8 @@ async fn file(
             covered: end,
         });
     }
-    loop {
-        let read = file.reader.read(&mut buffer).await?;
-        let bytes = buffer.get(..read).unwrap_or_default();
-        if bytes.is_empty() {
-            break;
-        }
-        whole.update(bytes);
-        at = at.saturating_add(read as u64);
-    }
+    // What nothing covers needs not be read: there may be any amount of it, and nothing to hold it against.
+    at = at.max(file.bytes);
     if at > end {
         if is_closed(checked) && !covered.is_empty() {
             checked.add(Problem::Added {
@@ -437,10 +444,17 @@ async fn manifest(files: &dyn StoredFiles, checked: &mut Checked) -> Result<(), 
         (Some(said), Some(there)) if sha256(&there) == said => {}
         (Some(_), Some(_)) => checked.add(Problem::Manifest),
         (Some(_), None) => checked.add(Problem::NoManifest),
+        // The checkpoint that says so may stand behind one that counts for nothing.
+        (None, Some(_)) if is_cut_off(checked) => {}
         (None, Some(_)) => checked.add(Problem::NotClosed),
         (None, None) => {}
     }
     Ok(())
+}
+
+fn is_cut_off(checked: &Checked) -> bool {
+    let unsigned = |it: &Problem| matches!(it, Problem::Signature(_));
+    checked.problems.iter().any(unsigned)
 }
 
 /// The manifest's bytes, if there is one.

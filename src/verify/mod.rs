@@ -194,15 +194,17 @@ async fn look(
     };
     let mut verdict = Verdict::of(session, state(&checked));
     verdict.checkpoints = checked.checkpoints;
-    verdict.bytes = checked.files.values().map(|(bytes, _)| bytes).sum();
+    let sizes = checked.files.values().map(|(bytes, _)| *bytes);
+    verdict.bytes = sizes.fold(0, u64::saturating_add);
     verdict.until = checked.last.as_ref().map(|last| last.statement.at);
     if let Some(Standing::Interrupted { reason, .. }) =
         checked.closed.as_ref().map(|it| &it.statement.standing)
     {
         verdict.reason = Some(reason.clone());
     }
+    let mut places = place::Places::of(&stored);
     for problem in &checked.problems {
-        let place = place::of(&stored, problem, &checked).await;
+        let place = places.find(problem).await;
         verdict.problems.push(Finding::Recording {
             problem: problem.clone(),
             place,

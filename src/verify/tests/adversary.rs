@@ -428,6 +428,57 @@ async fn what_is_no_file_hides_nothing_and_is_not_waited_for() {
     );
 }
 
+#[tokio::test]
+async fn what_has_no_end_is_not_read_to_it() {
+    let world = World::new();
+    world.start().await;
+    let id = world.sealed(SORTS[0]).await;
+    let cast = world.directory(id).join("session.cast");
+    let file = std::fs::OpenOptions::new().append(true).open(&cast);
+    let file = file.unwrap();
+    let covered = file.metadata().unwrap().len();
+    file.set_len(1 << 42).unwrap();
+    let limit = std::time::Duration::from_secs(20);
+    let verdict = tokio::time::timeout(limit, world.verdict(id));
+    let added = Problem::Added {
+        file: "session.cast".to_owned(),
+        from: covered,
+        to: 1 << 42,
+    };
+    assert_eq!(problems(&verdict.await.unwrap()), [&added]);
+    file.set_len(covered).unwrap();
+
+    // Any number of checkpoints that nobody signed, and of one that somebody did.
+    let honest = Memory::of(&world, &[id]);
+    let signed = notes(&honest.0[&id]["checkpoints"]);
+    let last = signed.last().unwrap();
+    let by_nobody = String::from_utf8(last.clone()).unwrap();
+    let by_nobody = by_nobody
+        .replacen("\"sequence\":", "\"sequence\":1", 1)
+        .into_bytes();
+    for junk in [&by_nobody, last] {
+        let mut memory = honest.clone();
+        let files = memory.0.get_mut(&id).unwrap();
+        let checkpoints = files.get_mut("checkpoints").unwrap();
+        checkpoints.extend(junk.repeat(10_000));
+        let verdict = memory.verdict(&world, None, id).await;
+        assert!(!verdict.problems.is_empty());
+        let most = signed.len() as u64 + 64;
+        assert!(verdict.checkpoints <= most, "{}", verdict.checkpoints);
+    }
+
+    // What is small when it is packed.
+    let header = String::from_utf8(honest.0[&id]["session.cast"].clone()).unwrap();
+    let header = format!("{}\n", header.lines().next().unwrap());
+    let endless = tokio::io::AsyncReadExt::chain(header.as_bytes(), tokio::io::repeat(b'\n'));
+    assert_eq!(
+        crate::verify::place::last_whole(endless, 1 << 20).await,
+        None
+    );
+    let short = crate::verify::place::last_whole(header.as_bytes(), 1 << 20).await;
+    assert_eq!(short, Some((0, 0)));
+}
+
 pub(super) fn copy(from: &std::path::Path, to: &std::path::Path) {
     drop(std::fs::remove_dir_all(to));
     let copied = std::process::Command::new("cp")
