@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::session::SessionId;
-use crate::store::StoreError;
 use crate::store::papers::Papers;
+use crate::store::{Part, StoreError};
 
 /// Of the page's format.
 const VERSION: u32 = 1;
@@ -66,6 +66,16 @@ impl Default for Page {
             acknowledged: None,
             files: BTreeMap::new(),
         }
+    }
+}
+
+impl Page {
+    /// Whether it says that the bucket has all of the recording: the manifest is the last that goes.
+    pub(super) fn is_of_all(&self) -> bool {
+        let manifest = self.files.get(Part::Manifest.name());
+        self.acknowledged.is_some()
+            && manifest.is_some()
+            && self.files.values().all(|file| file.there)
     }
 }
 

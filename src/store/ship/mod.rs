@@ -308,6 +308,10 @@ impl Shipper {
 
     async fn remove_local(&self, session: SessionId) -> Result<(), ShipError> {
         let page = on_disk(&self.book, move |book| book.read(session)).await?;
+        if !page.is_of_all() {
+            tracing::warn!(%session, "what is known of its shipping is lost; the object store is asked again");
+            return self.forget(session).await;
+        }
         for (name, file) in &page.files {
             let Some(part) = super::Part::named(name) else {
                 continue;

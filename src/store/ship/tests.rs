@@ -455,6 +455,56 @@ async fn a_local_copy_goes_when_its_time_is_over_and_the_bucket_still_has_it() {
 }
 
 #[tokio::test]
+async fn without_its_page_no_local_copy_goes_unasked() {
+    let (bench, server) = (Bench::new(), Server::start().await);
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(bench.closed(0, |_| {}).await);
+    }
+    let week = Duration::from_secs(7 * 86_400);
+    let shipper = shipper_of(&bench, &bench.bucket(&server), Some(week)).await;
+    shipper.round().await;
+    // Damaged, gone, of another version, of no file, and of the first file alone.
+    let page = |id| bench.dir.path().join(format!("shipping/{id}.json"));
+    let read = |id| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(page(id)).unwrap()).unwrap()
+    };
+    std::fs::write(page(ids[0]), "{").unwrap();
+    std::fs::remove_file(page(ids[1])).unwrap();
+    for (id, edit) in [
+        (
+            ids[2],
+            (|page| page["version"] = 2.into()) as fn(&mut serde_json::Value),
+        ),
+        (ids[3], |page| page["files"] = serde_json::json!({})),
+        (ids[4], |page| {
+            page["files"]
+                .as_object_mut()
+                .unwrap()
+                .remove("manifest.json");
+        }),
+    ] {
+        let mut edited = read(id);
+        edit(&mut edited);
+        std::fs::write(page(id), edited.to_string()).unwrap();
+    }
+    for id in &ids {
+        for part in Part::ALL {
+            drop(std::fs::remove_file(server.object(&key(*id, part))));
+        }
+    }
+    forward(&bench, 8 * 86_400);
+    shipper.round().await;
+    for id in &ids {
+        assert!(bench.directory(*id).join("manifest.json").exists());
+        assert!(!shipper.is_acknowledged(*id));
+    }
+    shipper.round().await;
+    is_whole(&bench, &server, &ids);
+    assert!(ids.iter().all(|id| shipper.is_acknowledged(*id)));
+}
+
+#[tokio::test]
 async fn no_credential_is_in_what_is_said_of_a_failure() {
     let (bench, server) = (Bench::new(), Server::start().await);
     let id = bench.closed(0, |_| {}).await;
