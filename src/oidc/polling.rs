@@ -46,11 +46,7 @@ pub(super) enum Ended {
 }
 
 /// The provider's tokens for a code, by then or not at all.
-pub(super) async fn poll(
-    request: Request<'_>,
-    ends: Instant,
-    ask: Ask,
-) -> Result<Tokens, Ended> {
+pub(super) async fn poll(request: Request<'_>, ends: Instant, ask: Ask) -> Result<Tokens, Ended> {
     let began = clock::monotonic();
     let left = ends.saturating_duration_since(began);
     let asking = Asking {
