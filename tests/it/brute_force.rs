@@ -50,7 +50,10 @@ async fn guess(source: u8, port: u16) {
 fn a_brute_force_is_told_in_numbers_and_an_operator_gets_in() {
     let mut bastion = Bastion::with(|documents| {
         let exempt = "admission: {exempt: [127.0.0.0/8]}";
-        let changed = documents.replace(exempt, "admission: {startups: '500:30:1000'}");
+        // Long, so that however slow this machine is none is over before all were tried.
+        let penalties = "penalties: {authFailed: 2m, least: 7m}";
+        let admission = format!("admission: {{startups: '500:30:1000', {penalties}}}");
+        let changed = documents.replace(exempt, &admission);
         assert_ne!(documents, changed);
         changed
     });

@@ -127,8 +127,13 @@ async fn an_honest_login_gets_in_past_a_thousand_half_open_connections() {
     while opened.load(Ordering::Relaxed) < 1000 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let early = turned_away(&bastion, Reason::Startups);
-    assert!(early >= 700, "{early}");
+    // All but those who are held, and those whom another may make way for yet. The daemon may be behind with who has come.
+    soon(async {
+        while turned_away(&bastion, Reason::Startups) < 700 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
     let (unproven, _) = bastion.strangers.standing();
     assert!(unproven <= 200, "{unproven}");
     // Each at the first try: whoever has many connections there makes way for who has one.
