@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::client::Word;
 use super::super::device::DeviceCode;
 use super::hostile::{Key, Running, by_secret, discovery, unsigned};
-use super::provider::{NONCE, SECRET, providers};
+use super::provider::{NONCE, SECRET, providers, told};
 use super::*;
 use crate::clock;
 use crate::config::{IdentityProvider, Role};
@@ -21,17 +21,6 @@ fn gives(corp: &Running, change: impl FnOnce(&mut Value)) {
     });
     change(&mut answer);
     corp.says(|says| says.device = (StatusCode::OK, answer));
-}
-
-fn told(error: &ProviderError) -> String {
-    let (shown, debugged) = (error.to_string(), format!("{error:?}"));
-    for secret in ["the-code-of-it", SECRET, "of-no-use"] {
-        assert!(
-            !shown.contains(secret) && !debugged.contains(secret),
-            "{debugged}"
-        );
-    }
-    shown
 }
 
 async fn code(corp: &Running) -> Result<DeviceCode, String> {
