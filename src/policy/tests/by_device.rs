@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
+use super::factors::ask_as;
 use super::signed_on::{documents, signed_on};
 use super::*;
 use crate::config::Factor;
@@ -21,19 +22,6 @@ fn by_device(config: &Config) -> Identity {
     corp.remember = Duration::from_secs(1800);
     let word = DeviceWord::new(name("editor"), &corp, "operator-a", now());
     proven(config).with_device(word)
-}
-
-fn ask_as(
-    config: &Config,
-    identity: &Identity,
-    login: &str,
-    kind: SessionKind,
-) -> Result<Grant, Denial> {
-    let request = Request {
-        principal: login.to_owned(),
-        kind,
-    };
-    decide(config, identity, &request, here(&[]))
 }
 
 #[test]

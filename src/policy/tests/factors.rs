@@ -36,7 +36,7 @@ fn with_code(config: &Config) -> Identity {
     proven(config).with_code(Some(Passed::of(since(), until)))
 }
 
-fn ask_as(
+pub(super) fn ask_as(
     config: &Config,
     identity: &Identity,
     login: &str,

@@ -156,19 +156,23 @@ async fn without_a_rule_nothing_ever_goes() {
     assert!(bench.is_here(id));
 }
 
+/// A recording, and one of a stream of its session's.
+async fn with_a_stream(bench: &Bench) -> (SessionId, SessionId) {
+    let session = bench.closed(under("viewer")).await;
+    let stream = bench.closed(|metadata| {
+        metadata.role = name("viewer");
+        metadata.parent = Some(Parent {
+            session,
+            request: RequestNumber::new(1),
+        });
+    });
+    (session, stream.await)
+}
+
 #[tokio::test]
 async fn what_is_held_stays_with_its_streams_until_it_is_released() {
     let bench = Bench::new();
-    let session = bench.closed(under("viewer")).await;
-    let stream = bench
-        .closed(|metadata| {
-            metadata.role = name("viewer");
-            metadata.parent = Some(Parent {
-                session,
-                request: RequestNumber::new(1),
-            });
-        })
-        .await;
+    let (session, stream) = with_a_stream(&bench).await;
     assert!(
         bench
             .keeper
@@ -266,16 +270,7 @@ async fn what_somebody_else_wrote_into_a_manifest_deletes_nothing() {
 #[tokio::test]
 async fn a_stream_of_what_is_held_stays_whatever_it_is_made_to_say() {
     let bench = Bench::new();
-    let session = bench.closed(under("viewer")).await;
-    let stream = bench
-        .closed(|metadata| {
-            metadata.role = name("viewer");
-            metadata.parent = Some(Parent {
-                session,
-                request: RequestNumber::new(1),
-            });
-        })
-        .await;
+    let (session, stream) = with_a_stream(&bench).await;
     bench.keeper.hold(session, "uid 0", "case").await.unwrap();
     bench.days(400);
     let path = bench.state.directory(stream).join("manifest.json");
